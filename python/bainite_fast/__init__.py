@@ -1,0 +1,1 @@
+"""Exact, fast segmentation of steel micrograph mosaics in bounded memory."""
