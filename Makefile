@@ -1,0 +1,115 @@
+# bainite_fast: `make demo` and `make test` do everything on a fresh machine; the other targets are for development.
+#
+# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch
+PYTEST_FLAGS ?= -q
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BUILD := build
+SOURCES := $(shell find CMakeLists.txt README.md cpp python -type f -not -name '*.pyc' -not -name '*.so' 2>/dev/null)
+CPP_SOURCES := $(shell find cpp -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
+PYTHON_FOLDERS := $(wildcard python tests tools benchmarks)
+# From the venv where it has one: a machine without cmake gets the wheel.
+CMAKE = $(if $(wildcard $(BIN)/cmake),$(BIN)/cmake,cmake)
+CTEST = $(if $(wildcard $(BIN)/ctest),$(BIN)/ctest,ctest)
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+.PHONY: check-tools
+check-tools:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: $(PYTHON) is missing or older than 3.11; install python3.11 or newer, or: make PYTHON=/path/to/python" >&2; exit 1; }
+	@missing=""; \
+	command -v "$${CXX:-g++}" >/dev/null || missing="$$missing g++"; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h")))' \
+	  || missing="$$missing python3-dev"; \
+	if [ -n "$$missing" ]; then \
+	  echo "error: needed to build, and not found:$$missing" >&2; \
+	  echo "       on Debian or Ubuntu: sudo apt-get install$$missing" >&2; exit 1; fi
+
+# torch comes first and pinned, so that nothing else chooses a build of it.
+$(VENV)/.dependencies: pyproject.toml constraints.txt | check-tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade pip
+	$(PIP) install -q -c constraints.txt $(TORCH)
+	command -v cmake >/dev/null || $(PIP) install -q cmake
+	$(PIP) install -q -c constraints.txt "scikit-build-core>=0.10" "pybind11>=2.13" ninja
+	@touch $@
+
+# Without build isolation CMake keeps its build folder, and a change costs seconds.
+$(VENV)/.package: $(VENV)/.dependencies $(SOURCES)
+	$(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD)/wheel ".[all,dev]"
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.dependencies ## Create .venv with torch and the build tools
+
+.PHONY: build
+build: $(VENV)/.package ## Build the package and install it, with every extra, into .venv
+
+.PHONY: demo
+demo: build ## Draw a mosaic, segment it, score it, and leave a picture in demo-output/
+	$(BIN)/bainite-fast demo --out demo-output --overwrite
+
+.PHONY: test
+test: build ## Run the Python tests on the installed package
+	$(BIN)/python -m pytest tests $(PYTEST_FLAGS)
+
+.PHONY: lint
+lint: build ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check $(PYTHON_FOLDERS)
+	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
+	$(BIN)/mypy --strict python/bainite_fast
+	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
+
+.PHONY: format
+format: build ## Let ruff and clang-format rewrite what lint complains about
+	$(BIN)/ruff check --fix $(PYTHON_FOLDERS)
+	$(BIN)/ruff format $(PYTHON_FOLDERS)
+	$(BIN)/clang-format -i $(CPP_SOURCES)
+
+.PHONY: check-doctest
+check-doctest:
+	@echo '#include <doctest/doctest.h>' | "$${CXX:-g++}" -E -x c++ - >/dev/null 2>&1 || { \
+	  echo "error: the C++ tests need doctest; on Debian or Ubuntu: sudo apt-get install doctest-dev" >&2; exit 1; }
+
+# $(1): folder, $(2): further CMake options
+define run_cpp_tests
+	$(CMAKE) -S . -B $(1) -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_BUILD_TESTS=ON -DBAINITE_WERROR=ON $(2) >/dev/null
+	$(CMAKE) --build $(1) -j $(JOBS)
+	$(CTEST) --test-dir $(1) --output-on-failure
+endef
+
+.PHONY: cpp-test
+cpp-test: check-doctest venv ## Run the C++ tests
+	$(call run_cpp_tests,$(BUILD)/cpp,-DCMAKE_BUILD_TYPE=Release)
+
+.PHONY: cpp-sanitize
+cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo '-DBAINITE_SANITIZE=address,undefined')
+
+.PHONY: bench
+bench: build ## Run the benchmarks (minutes; wants a quiet machine)
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+.PHONY: clean
+clean: ## Remove what was built, but for .venv
+	rm -rf $(BUILD) dist demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f $(VENV)/.package
+
+.PHONY: distclean
+distclean: clean ## Remove .venv too
+	rm -rf $(VENV)
