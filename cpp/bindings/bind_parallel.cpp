@@ -1,0 +1,43 @@
+#include <pybind11/stl.h>
+
+#include "bainite/device.hpp"
+#include "bainite/parallel.hpp"
+#include "bind.hpp"
+
+namespace bainite::bind {
+namespace {
+
+const char* compiler() {
+#if defined(__VERSION__)
+  return __VERSION__;
+#else
+  return "unknown";
+#endif
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = BAINITE_VERSION;
+  info["compiler"] = compiler();
+  info["simd"] = simd_path();
+  info["cuda"] = false;
+  return info;
+}
+
+}  // namespace
+
+void bind_parallel(py::module_& m) {
+  m.def("get_num_threads", &get_num_threads);
+  m.def(
+      "set_num_threads",
+      [](int n) {
+        if (n < 0) throw py::value_error("the number of threads must be 1 or more, or 0 to ask the environment again");
+        set_num_threads(n);
+      },
+      py::arg("n"));
+  m.def("build_info", &build_info);
+  m.def("cpu_features", &cpu_features);
+  m.def("tune_allocator", &tune_allocator);
+}
+
+}  // namespace bainite::bind

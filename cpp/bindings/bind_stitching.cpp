@@ -1,0 +1,102 @@
+#include <pybind11/stl.h>
+
+#include "bainite/stitching.hpp"
+#include "bind.hpp"
+
+namespace bainite::bind {
+namespace {
+
+bool inside(std::int64_t start, std::int64_t size, std::int64_t extent) {
+  return start >= 0 && size >= 0 && size <= extent && start <= extent - size;
+}
+
+const Crop* checked_crops(const Borrowed& crops, const View4D<const std::uint8_t>& logits,
+                          const View2D<std::uint8_t>& labels) {
+  static_assert(sizeof(Crop) == 6 * sizeof(std::int64_t), "a crop is a row of six integers");
+  crops.require(DType::int64, 2, "int64 [n, 6]");
+  if (crops.shape(0) != logits.n || crops.shape(1) != 6 || !crops.contiguous(0)) {
+    crops.refuse("contiguous int64 [" + std::to_string(logits.n) + ", 6], one row per tile of logits");
+  }
+  const auto* crop = reinterpret_cast<const Crop*>(crops.data<const std::int64_t>());
+  for (std::int64_t i = 0; i < logits.n; ++i) {
+    const Crop& c = crop[i];
+    if (!inside(c.src_y, c.height, logits.rows) || !inside(c.src_x, c.width, logits.cols) ||
+        !inside(c.dst_y, c.height, labels.rows) || !inside(c.dst_x, c.width, labels.cols)) {
+      throw py::value_error("crop " + std::to_string(i) + " of " + std::to_string(c.height) + " x " +
+                            std::to_string(c.width) + " from (" + std::to_string(c.src_y) + ", " +
+                            std::to_string(c.src_x) + ") to (" + std::to_string(c.dst_y) + ", " +
+                            std::to_string(c.dst_x) + ") leaves the tile [" + std::to_string(logits.rows) + ", " +
+                            std::to_string(logits.cols) + "] or the labels [" + std::to_string(labels.rows) + ", " +
+                            std::to_string(labels.cols) + "]");
+    }
+  }
+  return crop;
+}
+
+template <class In>
+std::int64_t run_scatter(const Borrowed& logits, const Crop* crops, View2D<std::uint8_t> labels,
+                         View2D<std::uint8_t> confidence, int threads) {
+  const auto from = logits.view4d<const In>();
+  return without_gil([&] { return scatter<In>(from, crops, labels, confidence, threads); });
+}
+
+std::int64_t bind_scatter(const py::object& logits_object, const py::object& labels_object,
+                          const py::object& crops_object, const py::object& confidence_object, int threads) {
+  const Borrowed logits(logits_object, "logits", false);
+  const Borrowed labels(labels_object, "labels", true);
+  const Borrowed crops(crops_object, "crops", false);
+  labels.require(DType::uint8, 2, "uint8 [rows, cols]");
+  const auto label_view = labels.view2d<std::uint8_t>();
+  const auto shape = logits.view4d<const std::uint8_t>();
+  if (shape.channels < 1 || shape.channels > 256) logits.refuse("[n, classes, rows, cols] with 1 to 256 classes");
+  const Crop* crop = checked_crops(crops, shape, label_view);
+  checked_threads(threads);
+  const auto dispatch = [&](View2D<std::uint8_t> confidence) {
+    switch (logits.dtype()) {
+      case DType::float32:
+        return run_scatter<float>(logits, crop, label_view, confidence, threads);
+      case DType::bfloat16:
+        return run_scatter<bfloat16>(logits, crop, label_view, confidence, threads);
+      case DType::float16:
+        return run_scatter<float16>(logits, crop, label_view, confidence, threads);
+      default:
+        logits.refuse("float32, bfloat16 or float16");
+    }
+  };
+  if (confidence_object.is_none()) return dispatch({});
+  const Borrowed confidence(confidence_object, "confidence", true);
+  confidence.require(DType::uint8, 2, "uint8 [rows, cols]");
+  const auto confidence_view = confidence.view2d<std::uint8_t>();
+  if (confidence_view.rows != label_view.rows || confidence_view.cols != label_view.cols) {
+    confidence.refuse("of the labels' shape");
+  }
+  return dispatch(confidence_view);
+}
+
+void bind_stitch_copy(const py::object& tiles_object, const py::object& image_object, Pair core, std::int64_t halo,
+                      int threads) {
+  const Borrowed tiles(tiles_object, "tiles", false);
+  const Borrowed image(image_object, "image", true);
+  tiles.require(DType::uint8, 4, "uint8 [n, rows, cols, item bytes]");
+  if (image.dtype() != DType::uint8) image.refuse("uint8 (a view of the items' bytes)");
+  const auto to = image.view3d<std::uint8_t>();
+  if (core.first < 1 || core.second < 1 || halo < 0) throw py::value_error("tile must be at least 1, halo at least 0");
+  const std::int64_t count = ((to.rows + core.first - 1) / core.first) * ((to.cols + core.second - 1) / core.second);
+  if (!tiles.contiguous(0) || tiles.shape(0) != count || tiles.shape(1) != core.first + 2 * halo ||
+      tiles.shape(2) != core.second + 2 * halo || tiles.shape(3) != to.channels) {
+    tiles.refuse("contiguous, " + std::to_string(count) + " tiles of core + 2 halo with the image's item bytes");
+  }
+  checked_threads(threads);
+  without_gil([&] { stitch_copy(tiles.data<const std::uint8_t>(), core.first, core.second, halo, to, threads); });
+}
+
+}  // namespace
+
+void bind_stitching(py::module_& m) {
+  m.def("scatter", &bind_scatter, py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("crops"),
+        py::arg("confidence") = py::none(), py::arg("threads") = 0);
+  m.def("stitch_copy", &bind_stitch_copy, py::arg("tiles"), py::arg("image"), py::kw_only(), py::arg("core"),
+        py::arg("halo") = 0, py::arg("threads") = 0);
+}
+
+}  // namespace bainite::bind

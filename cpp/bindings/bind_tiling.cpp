@@ -1,0 +1,163 @@
+#include <pybind11/stl.h>
+
+#include <vector>
+
+#include "bainite/finite.hpp"
+#include "bainite/tiling.hpp"
+#include "bind.hpp"
+
+namespace bainite::bind {
+namespace {
+
+PadMode pad_mode(int pad) {
+  if (pad < 0 || pad > 3) throw py::value_error("pad must be 0 to 3; got " + std::to_string(pad));
+  return static_cast<PadMode>(pad);
+}
+
+TileGrid tile_grid(const Borrowed& tiles, Pair origin, Pair image_shape, int pad) {
+  tiles.require(DType::int64, 2, "int64 [n, 2]");
+  if (tiles.shape(1) != 2 || !tiles.contiguous(0)) tiles.refuse("contiguous int64 [n, 2]");
+  if (image_shape.first < 1 || image_shape.second < 1) throw py::value_error("image_shape must be at least (1, 1)");
+  TileGrid grid;
+  grid.image_rows = image_shape.first;
+  grid.image_cols = image_shape.second;
+  grid.origin_y = origin.first;
+  grid.origin_x = origin.second;
+  grid.corners = tiles.data<const std::int64_t>();
+  grid.n = tiles.shape(0);
+  grid.pad = pad_mode(pad);
+  return grid;
+}
+
+void require_inside(Pair origin, Pair image_shape, std::int64_t rows, std::int64_t cols) {
+  if (origin.first < 0 || origin.second < 0 || origin.first + rows > image_shape.first ||
+      origin.second + cols > image_shape.second) {
+    throw py::value_error("the region must lie inside the image: origin (" + std::to_string(origin.first) + ", " +
+                          std::to_string(origin.second) + "), region [" + std::to_string(rows) + ", " +
+                          std::to_string(cols) + "], image [" + std::to_string(image_shape.first) + ", " +
+                          std::to_string(image_shape.second) + "]");
+  }
+}
+
+void require_covered(const TileGrid& grid, std::int64_t rows, std::int64_t cols, std::int64_t tile_rows,
+                     std::int64_t tile_cols) {
+  const std::int64_t tile = first_uncovered(grid, rows, cols, tile_rows, tile_cols);
+  if (tile < 0) return;
+  throw py::value_error("tile " + std::to_string(tile) + " at (" + std::to_string(grid.corners[2 * tile]) + ", " +
+                        std::to_string(grid.corners[2 * tile + 1]) + ") of " + std::to_string(tile_rows) + " x " +
+                        std::to_string(tile_cols) + " needs pixels outside of the region [" + std::to_string(rows) +
+                        ", " + std::to_string(cols) + "] at (" + std::to_string(grid.origin_y) + ", " +
+                        std::to_string(grid.origin_x) + "); read a larger region (geometry.source_range says which)");
+}
+
+template <class In, class Out>
+void run_gather(const Borrowed& region, const Borrowed& out, const TileGrid& grid, const float* gain,
+                const float* offset, float fill, int threads) {
+  const auto from = region.view3d<const In>();
+  const auto to = out.view4d<Out>();
+  require_covered(grid, from.rows, from.cols, to.rows, to.cols);
+  without_gil([&] { gather<In, Out>(from, to, grid, gain, offset, fill, threads); });
+}
+
+template <class In>
+void dispatch_out(const Borrowed& region, const Borrowed& out, const TileGrid& grid, const float* gain,
+                  const float* offset, float fill, int threads) {
+  switch (out.dtype()) {
+    case DType::float32:
+      return run_gather<In, float>(region, out, grid, gain, offset, fill, threads);
+    case DType::bfloat16:
+      return run_gather<In, bfloat16>(region, out, grid, gain, offset, fill, threads);
+    case DType::float16:
+      return run_gather<In, float16>(region, out, grid, gain, offset, fill, threads);
+    default:
+      out.refuse("float32, bfloat16 or float16");
+  }
+}
+
+// Rows of `out` must be written without overlap: columns contiguous (NCHW), or channels contiguous (NHWC).
+View4D<std::uint8_t> checked_layout(const Borrowed& out) {
+  View4D<std::uint8_t> view = out.view4d<std::uint8_t>();
+  const bool planar = view.cols <= 1 || view.stride_x == 1;
+  const bool interleaved = (view.channels <= 1 || view.stride_c == 1) && view.stride_x == view.channels;
+  if (out.size() > 0 && !planar && !interleaved) out.refuse("contiguous in its columns (NCHW) or channels (NHWC)");
+  return view;
+}
+
+void bind_gather(const py::object& region_object, const py::object& out_object, Pair origin, Pair image_shape,
+                 const py::object& tiles_object, const py::object& gain_object, const py::object& offset_object,
+                 int pad, float fill, int threads) {
+  const Borrowed region(region_object, "region", false);
+  const Borrowed out(out_object, "out", true);
+  const Borrowed tiles(tiles_object, "tiles", false);
+  const Borrowed gain(gain_object, "gain", false);
+  const Borrowed offset(offset_object, "offset", false);
+  const TileGrid grid = tile_grid(tiles, origin, image_shape, pad);
+  const auto view = checked_layout(out);
+  if (view.n != grid.n) out.refuse("as many tiles as corners, " + std::to_string(grid.n));
+  const auto bytes = region.view3d<const std::uint8_t>();
+  require_inside(origin, image_shape, bytes.rows, bytes.cols);
+  const std::int64_t in = bytes.channels;
+  if (in != view.channels && !(in == 3 && view.channels == 1) && !(in == 1 && view.channels == 3)) {
+    out.refuse("of the region's " + std::to_string(in) + " channels (or 3 to 1, or 1 to 3)");
+  }
+  gain.require(DType::float32, 1, "float32, one value per output channel");
+  offset.require(DType::float32, 1, "float32, one value per output channel");
+  const float* gains = gain.vector<float>(view.channels);
+  const float* offsets = offset.vector<float>(view.channels);
+  checked_threads(threads);
+  switch (region.dtype()) {
+    case DType::uint8:
+      return dispatch_out<std::uint8_t>(region, out, grid, gains, offsets, fill, threads);
+    case DType::uint16:
+      return dispatch_out<std::uint16_t>(region, out, grid, gains, offsets, fill, threads);
+    case DType::float32:
+      return dispatch_out<float>(region, out, grid, gains, offsets, fill, threads);
+    default:
+      region.refuse("uint8, uint16 or float32");
+  }
+}
+
+void bind_tile_copy(const py::object& image_object, const py::object& out_object, const py::object& tiles_object,
+                    int pad, const py::object& fill_object, int threads) {
+  const Borrowed image(image_object, "image", false);
+  const Borrowed out(out_object, "out", true);
+  const Borrowed tiles(tiles_object, "tiles", false);
+  const Borrowed fill(fill_object, "fill", false);
+  if (image.dtype() != DType::uint8) image.refuse("uint8 (a view of the items' bytes)");
+  out.require(DType::uint8, 4, "uint8 [n, rows, cols, item bytes]");
+  fill.require(DType::uint8, 1, "uint8 [item bytes]");
+  const auto from = image.view3d<const std::uint8_t>();
+  const Pair shape{from.rows, from.cols};
+  const TileGrid grid = tile_grid(tiles, {0, 0}, shape, pad);
+  if (!out.contiguous(0) || out.shape(0) != grid.n || out.shape(3) != from.channels) {
+    out.refuse("contiguous, one tile per corner, with the image's item bytes");
+  }
+  const auto* fill_bytes = fill.vector<std::uint8_t>(from.channels);
+  checked_threads(threads);
+  without_gil(
+      [&] { tile_copy(from, out.data<std::uint8_t>(), out.shape(1), out.shape(2), grid, fill_bytes, threads); });
+}
+
+py::object bind_nonfinite(const py::object& region_object, int threads) {
+  const Borrowed region(region_object, "region", false);
+  if (region.dtype() != DType::float32) region.refuse("float32");
+  const auto view = region.view3d<const float>();
+  checked_threads(threads);
+  const std::int64_t at = without_gil([&] { return nonfinite(view, threads); });
+  if (at < 0) return py::none();
+  const std::int64_t pixel = at / view.channels;
+  return py::make_tuple(pixel / view.cols, pixel % view.cols, at % view.channels);
+}
+
+}  // namespace
+
+void bind_tiling(py::module_& m) {
+  m.def("gather", &bind_gather, py::arg("region"), py::arg("out"), py::kw_only(), py::arg("origin"),
+        py::arg("image_shape"), py::arg("tiles"), py::arg("gain"), py::arg("offset"), py::arg("pad") = 0,
+        py::arg("fill") = 0.0F, py::arg("threads") = 0);
+  m.def("tile_copy", &bind_tile_copy, py::arg("image"), py::arg("out"), py::kw_only(), py::arg("tiles"),
+        py::arg("pad") = 0, py::arg("fill"), py::arg("threads") = 0);
+  m.def("nonfinite", &bind_nonfinite, py::arg("region"), py::kw_only(), py::arg("threads") = 0);
+}
+
+}  // namespace bainite::bind

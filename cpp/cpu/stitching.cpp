@@ -1,0 +1,143 @@
+#include "bainite/stitching.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "bainite/parallel.hpp"
+
+namespace bainite {
+namespace {
+
+constexpr std::int64_t kRun = 512;             // pixels handled at once: all working arrays stay in L1
+constexpr std::int64_t kChunkBytes = 1 << 18;  // see tiling.cpp
+constexpr std::int64_t kSerialBytes = 1 << 20;
+
+// One class of a run of pixels as contiguous float32.
+template <class In>
+BAINITE_INLINE void load(const In* in, std::int64_t stride, float* to, std::int64_t count) {
+  if (stride == 1) {
+    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[x]);
+  } else if (stride == 2) {
+    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[2 * x]);
+  } else if (stride == 3) {
+    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[3 * x]);
+  } else if (stride == 4) {
+    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[4 * x]);
+  } else {
+    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[stride * x]);
+  }
+}
+
+BAINITE_INLINE std::uint32_t not_finite(float value) { return is_finite(value) ? 0u : 1u; }
+
+// A run of pixels of K planes (class stride `stride_c`, pixel stride `stride_x`, elements) → labels, confidence.
+// Returns the number of pixels that hold a logit that is not finite.
+template <class In>
+BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::int64_t stride_c, std::int64_t stride_x,
+                                     std::uint8_t* labels, std::uint8_t* confidence, std::int64_t count) {
+  float best[kRun];
+  float value[kRun];
+  std::int32_t winner[kRun];
+  std::uint32_t bad[kRun];
+  load(in, stride_x, best, count);
+  for (std::int64_t x = 0; x < count; ++x) bad[x] = not_finite(best[x]);
+  if (classes == 1) {  // two classes with logits (0, l)
+    for (std::int64_t x = 0; x < count; ++x) winner[x] = best[x] > 0.0f ? 1 : 0;
+  } else {
+    for (std::int64_t x = 0; x < count; ++x) winner[x] = 0;
+  }
+  for (std::int64_t k = 1; k < classes; ++k) {
+    load(in + k * stride_c, stride_x, value, count);
+    const auto label = static_cast<std::int32_t>(k);
+    for (std::int64_t x = 0; x < count; ++x) {
+      bad[x] |= not_finite(value[x]);
+      winner[x] = value[x] > best[x] ? label : winner[x];
+      best[x] = value[x] > best[x] ? value[x] : best[x];
+    }
+  }
+  std::uint32_t bad_pixels = 0;
+  for (std::int64_t x = 0; x < count; ++x) {
+    labels[x] = static_cast<std::uint8_t>(winner[x]);
+    bad_pixels += bad[x];
+  }
+  if (confidence == nullptr) return bad_pixels;
+
+  float sum[kRun];
+  if (classes == 1) {
+    for (std::int64_t x = 0; x < count; ++x) {
+      sum[x] = 1.0f + exp_nonpositive(best[x] > 0.0f ? -best[x] : best[x]);
+    }
+  } else {
+    for (std::int64_t x = 0; x < count; ++x) sum[x] = 0.0f;
+    for (std::int64_t k = 0; k < classes; ++k) {
+      load(in + k * stride_c, stride_x, value, count);
+      for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive(value[x] - best[x]);
+    }
+  }
+  // A sum of a bad pixel may be NaN or 0: it is replaced before the division, not after the conversion to an integer.
+  for (std::int64_t x = 0; x < count; ++x) sum[x] = bad[x] != 0u ? 1.0e9f : sum[x];
+  for (std::int64_t x = 0; x < count; ++x) confidence[x] = confidence_byte(sum[x]);
+  return bad_pixels;
+}
+
+}  // namespace
+
+template <class In>
+std::int64_t scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels,
+                     View2D<std::uint8_t> confidence, int threads) {
+  if (logits.rows == 0 || logits.cols == 0) return 0;
+  std::atomic<std::int64_t> bad{0};
+  const std::int64_t row_bytes = logits.cols * (logits.channels * static_cast<std::int64_t>(sizeof(In)) + 1);
+  const std::int64_t items = logits.n * logits.rows;
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t found = 0;
+    for (std::int64_t item = begin; item < end; ++item) {
+      const std::int64_t tile = item / logits.rows;
+      const std::int64_t y = item - tile * logits.rows;
+      const Crop& crop = crops[tile];
+      if (y >= crop.height) continue;
+      std::uint8_t* label = labels.row(crop.dst_y + y) + crop.dst_x;
+      std::uint8_t* sure = confidence.data == nullptr ? nullptr : confidence.row(crop.dst_y + y) + crop.dst_x;
+      for (std::int64_t x = 0; x < crop.width; x += kRun) {
+        found +=
+            classify(logits.at(tile, 0, crop.src_y + y, crop.src_x + x), logits.channels, logits.stride_c,
+                     logits.stride_x, label + x, sure == nullptr ? nullptr : sure + x, std::min(kRun, crop.width - x));
+      }
+    }
+    if (found > 0) bad.fetch_add(found, std::memory_order_relaxed);
+  };
+  parallel_for(items, std::max<std::int64_t>(1, kChunkBytes / row_bytes),
+               items * row_bytes < kSerialBytes ? 1 : threads, body);
+  return bad.load();
+}
+
+template std::int64_t scatter(View4D<const float>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
+template std::int64_t scatter(View4D<const bfloat16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
+template std::int64_t scatter(View4D<const float16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
+
+void stitch_copy(const std::uint8_t* tiles, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t halo,
+                 View3D<std::uint8_t> image, int threads) {
+  const std::int64_t bytes = image.channels;
+  const std::int64_t image_bytes = image.rows * image.cols * bytes;
+  if (image_bytes == 0) return;
+  const std::int64_t columns = (image.cols + tile_cols - 1) / tile_cols;
+  const std::int64_t full_rows = tile_rows + 2 * halo;
+  const std::int64_t full_cols = tile_cols + 2 * halo;
+  const auto body = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t y = begin; y < end; ++y) {
+      const std::int64_t first_tile = y / tile_rows * columns;
+      const std::int64_t tile_y = y % tile_rows + halo;
+      for (std::int64_t j = 0; j < columns; ++j) {
+        const std::int64_t x = j * tile_cols;
+        const std::int64_t width = std::min(tile_cols, image.cols - x);
+        const std::uint8_t* from = tiles + (((first_tile + j) * full_rows + tile_y) * full_cols + halo) * bytes;
+        std::memcpy(image.row(y) + x * bytes, from, static_cast<std::size_t>(width * bytes));
+      }
+    }
+  };
+  parallel_for(image.rows, std::max<std::int64_t>(1, kChunkBytes / (image.cols * bytes)),
+               image_bytes < kSerialBytes ? 1 : threads, body);
+}
+
+}  // namespace bainite
