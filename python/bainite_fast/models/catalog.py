@@ -1,0 +1,187 @@
+"""The package format's ``config.json``, and the models in the box. Imports no torch, so that lists are quick."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..errors import ModelError
+
+DEFAULT_MODEL = "lath-bainite-synthetic"
+BUNDLED = Path(__file__).with_name("bundled")
+
+CONFIG, WEIGHTS, CARD = "config.json", "weights.safetensors", "card.md"
+TEST_INPUT, TEST_OUTPUT = "test_input.npy", "test_output.npy"
+DATA_FILES = (WEIGHTS, TEST_INPUT, TEST_OUTPUT)
+PACKAGE_FILES = (CONFIG, *DATA_FILES, CARD)
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class UNetConfig(_Strict):
+    """Arguments of :class:`bainite_fast.models.unet.UNet`."""
+
+    kind: Literal["unet"] = "unet"
+    in_channels: Annotated[int, Field(gt=0, le=64)] = 1
+    classes: Annotated[int, Field(gt=0, le=256)] = 2
+    base: Annotated[int, Field(gt=0, le=1024)] = 64
+    depth: Annotated[int, Field(gt=0, le=8)] = 4
+    kernel: Annotated[int, Field(gt=0, le=31)] = 3
+
+
+class ClassConfig(_Strict):
+    """One label value: its name and colour."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    color: tuple[Byte, Byte, Byte]
+
+
+class PackageConfig(_Strict):
+    """``config.json`` of a model package; unknown keys are an error."""
+
+    format: Literal["bainite-fast-model"] = "bainite-fast-model"
+    format_version: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: str = ""
+    architecture: UNetConfig
+    classes: Annotated[tuple[ClassConfig, ...], Field(min_length=2, max_length=256)]
+    um_per_px: Annotated[float, Field(gt=0)] | None = None
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    stride: Positive
+    halo: Annotated[int, Field(ge=0)]
+    radius: Annotated[int, Field(ge=0)]
+    synthetic_only: bool = False
+    training: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _files(cls, files: dict[str, str]) -> dict[str, str]:
+        if set(files) != set(DATA_FILES) or not all(re.fullmatch("[0-9a-f]{64}", x) for x in files.values()):
+            raise ValueError(f"needs the sha256 of exactly {', '.join(DATA_FILES)}")
+        return files
+
+    @model_validator(mode="after")
+    def _agree(self) -> PackageConfig:
+        channels, logits = self.architecture.in_channels, self.architecture.classes
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise ValueError(f"mean and std need one value for each of the {channels} channel(s)")
+        if len(self.classes) != max(2, logits):
+            raise ValueError(f"{len(self.classes)} classes are named, and the network has {logits} output channel(s)")
+        if len({x.name for x in self.classes}) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        if self.halo % self.stride:
+            raise ValueError(f"the halo {self.halo} is not a multiple of the stride {self.stride}")
+        return self
+
+
+def parse_config(data: bytes | str, source: str) -> PackageConfig:
+    """Return the checked configuration of a package.
+
+    Parameters
+    ----------
+    data : bytes or str
+        Contents of ``config.json``.
+    source : str
+        Where they come from, for errors.
+
+    Raises
+    ------
+    ModelError
+        If it is not JSON, a key is unknown or missing, or a value is out of range.
+    """
+    try:
+        return PackageConfig.model_validate_json(data)
+    except ValidationError as error:
+        what = "; ".join(
+            f"{'.'.join(str(x) for x in e['loc']) or CONFIG}: {e['msg']}" for e in error.errors(include_url=False)
+        )
+        raise ModelError(
+            f"{source}: {CONFIG} does not describe a model package ({what}); "
+            "write packages with bainite_fast.models.save_package"
+        ) from error
+
+
+def config_bytes(config: PackageConfig) -> bytes:
+    """Return the canonical ``config.json``: sorted keys, two spaces, one final newline."""
+    return (json.dumps(config.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
+def bundled_path(name: str) -> Path:
+    """Return the folder of a model in the box.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name.
+    """
+    names = bundled_names()
+    if name not in names:
+        raise ModelError(
+            f"there is no model {name!r}: neither a file or folder of that name nor a model in the box "
+            f"({', '.join(names) or 'the box is empty: this installation lacks its bundled models; reinstall it'})"
+        )
+    return BUNDLED / name
+
+
+def bundled_names() -> tuple[str, ...]:
+    """Return the names of the models in the box, the default first."""
+    found = {x.parent.name for x in BUNDLED.glob(f"*/{CONFIG}")} if BUNDLED.is_dir() else set()
+    return tuple(sorted(found, key=lambda name: (name != DEFAULT_MODEL, name)))
+
+
+def available() -> dict[str, dict[str, Any]]:
+    """Return what each model in the box is, without importing torch.
+
+    Returns
+    -------
+    dict of str to dict
+        By name: ``description``, ``classes`` (names), ``um_per_px``, ``channels``, ``parameters``, ``bytes`` (size of
+        the package), ``stride``, ``halo`` (px), ``synthetic_only``, ``default`` and ``path``.
+    """
+    models: dict[str, dict[str, Any]] = {}
+    for name in bundled_names():
+        folder = BUNDLED / name
+        config = parse_config((folder / CONFIG).read_bytes(), str(folder))
+        models[name] = {
+            "description": config.description,
+            "classes": [x.name for x in config.classes],
+            "um_per_px": config.um_per_px,
+            "channels": config.architecture.in_channels,
+            "parameters": parameter_count(config.architecture),
+            "bytes": sum(x.stat().st_size for x in folder.iterdir() if x.is_file()),
+            "stride": config.stride,
+            "halo": config.halo,
+            "synthetic_only": config.synthetic_only,
+            "default": name == DEFAULT_MODEL,
+            "path": str(folder),
+        }
+    return models
+
+
+def parameter_count(unet: UNetConfig) -> int:
+    """Return the number of trained parameters of a U-Net."""
+
+    def pair(before: int, after: int) -> int:
+        return unet.kernel**2 * (before * after + after**2) + 4 * after  # two convolutions, two batch norms
+
+    widths = [unet.base * 2**level for level in range(unet.depth + 1)]
+    down = sum(pair(before, after) for before, after in zip([unet.in_channels, *widths], widths, strict=False))
+    up = sum(8 * width**2 + width + pair(2 * width, width) for width in widths[:-1])
+    return down + up + (unet.base + 1) * unet.classes
+
+
+def sanity_limit(unet: UNetConfig) -> int:
+    """Return the largest plausible size of the weights in bytes: float32 weights, statistics and a generous header."""
+    return math.ceil(4.2 * parameter_count(unet)) + 2**20
