@@ -1,0 +1,8 @@
+"""Synthetic complex-phase steel: pictures with a true mask, deterministic in seed and position, of any size."""
+
+from __future__ import annotations
+
+from .picture import CLASSES, make
+from .presets import PRESETS, Etching, Preset, get_preset
+
+__all__ = ["CLASSES", "PRESETS", "Etching", "Preset", "get_preset", "make"]

@@ -1,0 +1,239 @@
+#!/usr/bin/env python
+"""Train the bundled model `lath-bainite-synthetic` on synthetic mosaics.
+
+    python tools/train_default.py --out python/bainite_fast/models/bundled/lath-bainite-synthetic
+
+About half an hour on two cores. A run writes a checkpoint beside the log (``--work``) and goes on from it when
+started again. The network sees light-optical pictures at 0.1266 µm/px and scanning-electron pictures brought to the
+same scale by area averaging; it has seen no real steel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from bainite_fast import kernels, metrics
+from bainite_fast.models.unet import UNet
+from bainite_fast.synthetic import get_preset, make
+
+NAME = "lath-bainite-synthetic"
+UM_PER_PX = 0.1266
+MEAN, STD = 0.55, 0.20  # of 8-bit gray divided by 255, over the training pictures
+SHARES = {"lom": 0.52, "lom_contrast": 0.20, "sem": 0.16, "sem_contrast": 0.12}
+EDGE = 512  # of a stored training picture, px at the model's scale
+TRAINING_SEED, VALIDATION_SEED, TEST_SEED = 1_000_000, 2_000_000, 3_000_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights."""
+
+    seed: int = 0
+    base: int = 8
+    depth: int = 4
+    steps: int = 4200
+    batch: int = 8
+    crop: int = 256
+    ignored_border: int = 24
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-4
+    pictures: int = 640
+    bfloat16: bool = True
+
+
+def draw(preset: str, seed: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a picture at the model's scale and its mask: uint8 [edge, edge] each."""
+    scale = get_preset(preset).um_per_px / UM_PER_PX
+    if abs(scale - 1.0) < 0.02:
+        return make((edge, edge), preset=preset, seed=seed, seams=seed % 4 == 0)
+    full = int(np.ceil(edge / scale))
+    image, mask = make((full, full), preset=preset, seed=seed)
+    small = np.rint(kernels.resample(image, (edge, edge))).astype(np.uint8)
+    share = kernels.resample(mask, (edge, edge))
+    return small, (share > 0.5).astype(np.uint8)
+
+
+def draw_pictures(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the training set: images and masks, uint8 [pictures, EDGE, EDGE]."""
+    images, masks = [], []
+    for preset, share in SHARES.items():
+        for index in range(round(share * recipe.pictures)):
+            image, mask = draw(preset, TRAINING_SEED + recipe.seed * 10_000 + len(images), EDGE)
+            images.append(image)
+            masks.append(mask)
+            if index % 50 == 0:
+                print(f"drew {index + 1} pictures of {preset}", flush=True)
+    return np.stack(images), np.stack(masks)
+
+
+def sample(
+    images: np.ndarray, masks: np.ndarray, recipe: Recipe, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an augmented batch: inputs [n, 1, crop, crop] float32, labels [n, crop, crop] int64."""
+    crop, inputs, labels = recipe.crop, [], []
+    for _ in range(recipe.batch):
+        index = rng.integers(len(images))
+        y, x = rng.integers(0, EDGE - crop + 1, size=2)
+        window = (index, slice(y, y + crop), slice(x, x + crop))
+        turns, flip = rng.integers(4), rng.integers(2)
+        image, mask = np.rot90(images[window], turns), np.rot90(masks[window], turns)
+        if flip:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        inputs.append(photometric(image.astype(np.float32) / np.float32(255.0), rng))
+        labels.append(mask.astype(np.int64))
+    x = torch.from_numpy(np.stack(inputs))[:, None]
+    return ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last), torch.from_numpy(np.stack(labels))
+
+
+def photometric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change gamma, contrast and brightness, and add noise, each at random: float32 [h, w] of 0…1."""
+    image = np.clip(image, 1e-3, 1.0) ** np.float32(np.exp(rng.normal(0.0, 0.15)))
+    gain, offset = np.exp(rng.normal(0.0, 0.15)), rng.normal(0.0, 0.05)
+    image = (image - image.mean()) * np.float32(gain) + image.mean() + np.float32(offset)
+    if rng.random() < 0.3:
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.0, 0.03))
+    return np.clip(image, 0.0, 1.0).astype(np.float32)
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor, border: int) -> torch.Tensor:
+    """Cross-entropy plus Dice of the foreground, away from the crop's border, where a mosaic would show more."""
+    inner = slice(border, -border)
+    logits, labels = logits[..., inner, inner].float(), labels[..., inner, inner]
+    probability = torch.softmax(logits, dim=1)[:, 1]
+    overlap = (probability * labels).sum()
+    dice = 1.0 - (2.0 * overlap + 1.0) / (probability.sum() + labels.sum() + 1.0)
+    return functional.cross_entropy(logits, labels) + 0.5 * dice
+
+
+def scores(module: nn.Module, preset: str, seed: int, edge: int = 2048) -> dict[str, float]:
+    """Score one pass over a mosaic that the network has not seen: IoU of both classes, accuracy, phase fractions."""
+    image, mask = draw(preset, seed, edge)
+    x = torch.from_numpy(image.astype(np.float32) / np.float32(255.0))[None, None]
+    with torch.inference_mode():
+        logits = module(((x - MEAN) / STD).contiguous(memory_format=torch.channels_last))
+    predicted = (logits[0, 1] > logits[0, 0]).numpy().astype(np.uint8)
+    other, bainite = metrics.iou(mask, predicted, 2)
+    return {
+        "iou_bainite": float(bainite),
+        "iou_other": float(other),
+        "accuracy": metrics.accuracy(mask, predicted, 2),
+        "fraction_true": float(mask.mean()),
+        "fraction_found": float(predicted.mean()),
+    }
+
+
+def train(recipe: Recipe, work: Path) -> UNet:
+    """Train, or go on from the checkpoint in `work`; returns the averaged network in evaluation mode."""
+    torch.manual_seed(recipe.seed)
+    module = UNet(1, 2, base=recipe.base, depth=recipe.depth).to(memory_format=torch.channels_last)
+    averaged = torch.optim.swa_utils.AveragedModel(
+        module, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe.learning_rate, total_steps=recipe.steps, pct_start=0.15
+    )
+    images, masks = draw_pictures(recipe)
+    start = _resume(work / "checkpoint.safetensors", module, averaged, optimizer, schedule)
+    began = time.monotonic()
+    with (work / "log.csv").open("a", newline="") as log:
+        writer = csv.writer(log)
+        for step in range(start, recipe.steps):
+            # A stream of its own for every step: a resumed run sees the batches it would have seen.
+            x, labels = sample(images, masks, recipe, np.random.default_rng((recipe.seed, step)))
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+                logits = module(x)
+            loss = loss_of(logits, labels, recipe.ignored_border)
+            if not torch.isfinite(loss):
+                raise SystemExit(f"the loss is {loss.item()} at step {step}; the last checkpoint is in {work}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            averaged.update_parameters(module)
+            if step % 20 == 19:
+                writer.writerow([step + 1, f"{loss.item():.4f}", f"{time.monotonic() - began:.0f}"])
+                log.flush()
+            if step % 300 == 299 or step + 1 == recipe.steps:
+                averaged.eval()
+                found = {p: scores(averaged, p, VALIDATION_SEED, 1024)["iou_bainite"] for p in SHARES}
+                print(
+                    step + 1,
+                    f"{time.monotonic() - began:.0f} s",
+                    {k: round(v, 4) for k, v in found.items()},
+                    flush=True,
+                )
+                averaged.train()
+                _save(work / "checkpoint.safetensors", step + 1, module, averaged, optimizer)
+    result = averaged.module
+    result.eval()
+    return result
+
+
+def _save(path: Path, step: int, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    tensors = {f"module.{k}": v.contiguous() for k, v in module.state_dict().items()}
+    tensors |= {f"averaged.{k}": v.contiguous() for k, v in averaged.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
+    partial = path.with_suffix(".partial")
+    save_file({k: v.clone() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
+    partial.replace(path)
+
+
+def _resume(
+    path: Path,
+    module: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> int:
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    for prefix, target in (("module.", module), ("averaged.", averaged)):
+        target.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    state = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state["state"].setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(state)
+    step = int(next(v for k, v in tensors.items() if k == "optimizer.0.step").item())
+    for _ in range(step):
+        schedule.step()
+    return step
+
+
+def main() -> None:
+    """Train, score and pack the model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="package folder to write")
+    parser.add_argument("--work", type=Path, default=Path("train_default"), help="folder for checkpoint and log")
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--pictures", type=int, default=Recipe.pictures)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--float32", action="store_true", help="train in float32 rather than mixed bfloat16")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = Recipe(seed=options.seed, steps=options.steps, pictures=options.pictures, bfloat16=not options.float32)
+    options.work.mkdir(parents=True, exist_ok=True)
+    module = train(recipe, options.work)
+    found = {preset: scores(module, preset, TEST_SEED) for preset in SHARES}
+    for preset, values in found.items():
+        print(preset, {k: round(v, 4) for k, v in values.items()})
+    print(asdict(recipe), options.out)
+
+
+if __name__ == "__main__":
+    main()
