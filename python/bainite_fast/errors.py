@@ -78,3 +78,7 @@ class DeviceError(BainiteError, RuntimeError):
 
 class MissingExtraError(BainiteError, ImportError):
     """A function needs an optional package that is not installed."""
+
+
+class BainiteWarning(UserWarning):
+    """Something the user should know that does not stop the run."""
