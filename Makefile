@@ -46,12 +46,14 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt | check-tools
 	$(PIP) install -q --upgrade pip
 	$(PIP) install -q -c constraints.txt $(TORCH)
 	command -v cmake >/dev/null || $(PIP) install -q cmake
-	$(PIP) install -q -c constraints.txt "scikit-build-core>=0.10" "pybind11>=2.13" ninja
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  > $(VENV)/build-requires.txt
+	$(PIP) install -q -c constraints.txt ninja -r $(VENV)/build-requires.txt
 	@touch $@
 
 # Without build isolation CMake keeps its build folder, and a change costs seconds.
 $(VENV)/.package: $(VENV)/.dependencies $(SOURCES)
-	$(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD)/wheel ".[all,dev]"
+	$(PIP) install -q -c constraints.txt --no-build-isolation ".[all,dev]"
 	@touch $@
 
 .PHONY: venv
@@ -72,7 +74,7 @@ test: build ## Run the Python tests on the installed package
 lint: build ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check $(PYTHON_FOLDERS)
 	$(BIN)/ruff format --check $(PYTHON_FOLDERS)
-	$(BIN)/mypy --strict python/bainite_fast
+	$(BIN)/mypy --strict
 	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
 
 .PHONY: format

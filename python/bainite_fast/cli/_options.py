@@ -1,0 +1,97 @@
+"""Arguments that need more than a conversion: sizes with units, shapes, pairs. Mistakes are usage errors (exit 2)."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import typer
+
+from ..errors import InputError
+
+
+def parse_bytes(text: str) -> int:
+    """Read a memory size such as ``4GiB``, ``4GB``, ``4096MiB`` or plain bytes, as the library does.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not a positive size.
+    """
+    from ..segmentation import parse_memory
+
+    try:
+        return parse_memory(text)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def parse_scale(text: str) -> str | float:
+    """Read ``auto``, ``as-is`` or the mosaic's scale in µm/px.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is none of them.
+    """
+    if text in ("auto", "as-is"):
+        return text
+    try:
+        um_per_px = float(text)
+    except ValueError:
+        um_per_px = math.nan
+    if not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise typer.BadParameter(f"{text!r} is neither auto, as-is nor a positive number of µm/px, such as 0.1266")
+    return um_per_px
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """Read an image shape in pixels, ``H,W``: height (rows) first; ``HxW`` is taken too.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not two positive whole numbers.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*[,xX×]\s*(\d+)\s*", text)
+    if match is None or int(match[1]) < 1 or int(match[2]) < 1:
+        raise typer.BadParameter(
+            f"{text!r} is not a shape; write height,width in pixels, both at least 1, for example 4096,6144"
+        )
+    return int(match[1]), int(match[2])
+
+
+def parse_normalize(text: str) -> tuple[float, float]:
+    """Read ``MEAN,STD``, the intensity statistics that the network was trained with, on the 0…1 scale.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not two finite numbers, the second above 0.
+    """
+    try:
+        mean, std = (float(part) for part in text.split(","))
+    except ValueError:
+        mean = std = math.nan
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise typer.BadParameter(
+            f"{text!r} is not MEAN,STD; write two numbers on the 0…1 intensity scale, std above 0, for example 0.45,0.2"
+        )
+    return mean, std
+
+
+def parse_crop_bar(text: str) -> str | int:
+    """Read ``auto`` or the number of rows that the annotation bar of an SEM picture takes at the bottom.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is neither.
+    """
+    if text.lower() == "auto":
+        return "auto"
+    if text.strip().isdigit() and int(text) > 0:
+        return int(text)
+    raise typer.BadParameter(
+        f"{text!r} is neither 'auto' nor a number of pixel rows; write --crop-bar auto or --crop-bar 44"
+    )

@@ -1,0 +1,186 @@
+"""``bainite-fast segment``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ._console import emit, emit_json, progress, say
+from ._options import parse_bytes, parse_crop_bar, parse_normalize, parse_scale
+
+if TYPE_CHECKING:
+    from ..segmentation import Segmentation
+
+RESUME_HINT = "interrupted: what is done is kept; the same command continues from there"
+
+
+def segment(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="The mosaic: OME-Zarr or Zarr (folder, zip, URL), TIFF, BigTIFF, OME-TIFF, PNG or JPEG.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Bundled name (see `bainite-fast models`), package folder or zip, or TorchScript file.",
+            show_default="the bundled model",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="OME-Zarr to write the labels into.", show_default="the source, or beside it"
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the label image: labels/NAME.")] = "phases",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Only auto may fall back.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="auto takes bfloat16 only where at most 0.1 % of the model's own test labels change."),
+    ] = "auto",
+    edge: Annotated[
+        Literal["mirror", "native"],
+        typer.Option(help="Beyond the border: the mirrored image, or as one pass over the bare image has it."),
+    ] = "mirror",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX", help="Edge of a tile's core, in px, a multiple of the stride.", show_default="from the memory"
+        ),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_bytes,
+            metavar="SIZE",
+            help="Memory budget with its unit: 4GiB, 4GB, 4096MiB, or bytes.",
+            show_default="from what is free",
+        ),
+    ] = None,
+    scale: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_scale,
+            metavar="auto|as-is|UM_PER_PX",
+            help="Resample where the mosaic's µm/px is not the model's; never; or say the mosaic's µm/px.",
+        ),
+    ] = "auto",
+    normalize: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_normalize,
+            metavar="MEAN,STD",
+            help="Intensity mean and deviation (0…1 scale) of a model that declares none.",
+            show_default="0,1",
+        ),
+    ] = None,
+    plane: Annotated[
+        int | None, typer.Option(metavar="N", help="Plane of a stack, counted from 0.", show_default=False)
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(metavar="N", help="Channel of the file, counted from 0.", show_default=False)
+    ] = None,
+    level: Annotated[int, typer.Option(metavar="N", help="Pyramid level of the file; 0 is full resolution.")] = 0,
+    crop_bar: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_crop_bar,
+            metavar="auto|ROWS",
+            help="Cut off the annotation bar of an SEM picture: found, or that many px rows at the bottom.",
+            show_default=False,
+        ),
+    ] = None,
+    with_image: Annotated[
+        bool, typer.Option("--with-image", help="Copy the image into the output, where it is a new OME-Zarr.")
+    ] = False,
+    ome_version: Annotated[
+        Literal["0.4", "0.5"] | None,
+        typer.Option(help="OME-Zarr version of a new output.", show_default="the source's, or 0.5"),
+    ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Also write 255 × softmax of the winning class, as uint8.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted run from its journal, or start anew.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, its memory and its time; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+) -> None:
+    """Segment a mosaic and write the labels beside it as OME-Zarr.
+
+    The result equals one pass over the whole image. Memory stays within --memory, whatever the size of the mosaic. A
+    run that was stopped continues when the same command is given again.
+    """
+    tune_allocator()
+    from ..segmentation import plan
+    from ..segmentation import segment as run
+
+    planning: dict[str, Any] = {
+        "device": device,
+        "precision": precision,
+        "edge": edge,
+        "scale": scale,
+        "normalize": normalize,
+        "tile": tile,
+        "memory": memory,
+        "confidence": confidence,
+        "plane": plane,
+        "channel": channel,
+        "level": level,
+        "crop_bar": crop_bar,
+    }
+    writing: dict[str, Any] = {
+        "out": out,
+        "name": name,
+        "with_image": with_image,
+        "ome_version": ome_version,
+        "resume": resume,
+        "overwrite": overwrite,
+    }
+    if dry_run:
+        planned = plan(source, model, **planning)
+        emit_json(planned.to_dict()) if as_json else emit(str(planned))
+        return
+    try:
+        with progress("segment", quiet=quiet) as step:
+            done = run(source, model, **planning, **writing, progress=lambda event: step(event.done, event.total))
+    except KeyboardInterrupt:
+        say(RESUME_HINT)
+        raise typer.Exit(130) from None
+    emit_json(as_dict(done)) if as_json else emit(str(done))
+
+
+def tune_allocator() -> None:
+    """Keep large activations in this process: glibc's habit of returning them costs half the network's time.
+
+    It must happen before torch allocates, and is process-wide: right for a program, not for a library call.
+    """
+    from .. import _core
+
+    _core.tune_allocator()
+
+
+def as_dict(done: Segmentation) -> dict[str, Any]:
+    """Return a finished segmentation as what ``--json`` prints."""
+    return {
+        "path": str(done.path),
+        "shape": list(done.labels.shape),
+        "counts": done.counts,
+        "fractions": done.fractions,
+        "seconds": done.seconds,
+        "pixels_per_second": done.pixels_per_second,
+        "plan": done.plan.to_dict(),
+    }
