@@ -1,0 +1,64 @@
+"""Types of the compiled kernels. Arrays are borrowed by DLPack: NumPy arrays and torch tensors alike."""
+
+from typing import Any, Protocol, TypedDict
+
+class _Array(Protocol):
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class BuildInfo(TypedDict):
+    version: str
+    compiler: str
+    simd: str
+    cuda: bool
+
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def build_info() -> BuildInfo: ...
+def cpu_features() -> list[str]: ...
+def tune_allocator() -> bool: ...
+def gather(
+    region: _Array,
+    out: _Array,
+    *,
+    origin: tuple[int, int],
+    image_shape: tuple[int, int],
+    tiles: _Array,
+    gain: _Array,
+    offset: _Array,
+    pad: int = 0,
+    fill: float = 0.0,
+    threads: int = 0,
+) -> None: ...
+def tile_copy(image: _Array, out: _Array, *, tiles: _Array, pad: int = 0, fill: _Array, threads: int = 0) -> None: ...
+def nonfinite(region: _Array, *, threads: int = 0) -> tuple[int, int, int] | None: ...
+def scatter(
+    logits: _Array,
+    labels: _Array,
+    *,
+    crops: _Array,
+    confidence: _Array | None = None,
+    threads: int = 0,
+) -> int: ...
+def stitch_copy(tiles: _Array, image: _Array, *, core: tuple[int, int], halo: int = 0, threads: int = 0) -> None: ...
+def confusion(
+    truth: _Array,
+    pred: _Array,
+    counts: _Array,
+    *,
+    n_classes: int,
+    ignore: int | None = None,
+    threads: int = 0,
+) -> int: ...
+def class_counts(labels: _Array, counts: _Array, *, n_classes: int, threads: int = 0) -> int: ...
+def downsample_labels(labels: _Array, out: _Array, *, threads: int = 0) -> None: ...
+def resample(
+    source: _Array,
+    out: _Array,
+    *,
+    origin: tuple[int, int],
+    image_shape: tuple[int, int],
+    scaled_shape: tuple[int, int],
+    out_origin: tuple[int, int],
+    threads: int = 0,
+) -> None: ...
+def resample_source_range(start: int, stop: int, n: int, n_scaled: int) -> tuple[int, int]: ...

@@ -1,0 +1,41 @@
+"""Array kernels: tiles out of images and back, labels out of logits, counts, pyramids, scaling.
+
+Thin, checked faces of the compiled module ``_core``. Arrays are NumPy arrays or, for :func:`gather` and
+:func:`scatter`, anything that speaks DLPack, such as torch tensors; they are borrowed, not copied, and the GIL is
+released while a kernel runs. ``threads=0`` means the process-wide cap (:func:`get_num_threads`); ``threads=1`` takes
+no lock and starts nothing.
+"""
+
+from __future__ import annotations
+
+from ._checks import PadMode, core
+from .batches import gather, scatter
+from .counting import class_counts, confusion_matrix
+from .scaling import downsample_labels, nonfinite, resample, resample_region, resample_source_range
+from .tiling import stitch_tiles, tile_image
+
+__all__ = [
+    "PadMode",
+    "build_info",
+    "class_counts",
+    "confusion_matrix",
+    "cpu_features",
+    "downsample_labels",
+    "gather",
+    "get_num_threads",
+    "nonfinite",
+    "resample",
+    "resample_region",
+    "resample_source_range",
+    "scatter",
+    "set_num_threads",
+    "stitch_tiles",
+    "tile_image",
+    "tune_allocator",
+]
+
+build_info = core.build_info
+cpu_features = core.cpu_features
+get_num_threads = core.get_num_threads
+set_num_threads = core.set_num_threads
+tune_allocator = core.tune_allocator

@@ -1,0 +1,95 @@
+"""The compiled module, and the checks that every kernel makes of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+
+try:
+    from .. import _core
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of bainite_fast cannot be imported ({error}); it is built when the package is installed: "
+        "run `pip install .` in the source folder with the Python in use, and start Python outside of `python/`"
+    ) from error
+
+__all__ = [
+    "PadMode",
+    "as_input_error",
+    "checked_image",
+    "core",
+    "pad_code",
+    "pair",
+    "pixel_bytes",
+    "rows_contiguous",
+    "whole",
+]
+
+PadMode = Literal["mirror", "symmetric", "edge", "constant"]
+PAD_MODES: dict[str, int] = {"mirror": 0, "symmetric": 1, "edge": 2, "constant": 3}
+
+core = _core
+"""The compiled module, under a name that the package's own modules may import."""
+
+
+@contextmanager
+def as_input_error() -> Iterator[None]:
+    """Turn the refusals of ``_core`` and of DLPack exporters into InputError."""
+    try:
+        yield
+    except (ValueError, BufferError) as error:
+        raise InputError(str(error)) from None
+
+
+def pad_code(pad: str) -> int:
+    if pad not in PAD_MODES:
+        raise InputError(f"pad={pad!r} is unknown; use one of {', '.join(map(repr, PAD_MODES))}")
+    return PAD_MODES[pad]
+
+
+def whole(value: object, name: str, least: int) -> int:
+    """Return an integer argument of at least `least`, or refuse it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name}={value!r} is refused; use an integer of at least {least}")
+    return int(value)
+
+
+def pair(value: object, name: str, least: int) -> tuple[int, int]:
+    """Return (rows, cols) of an integer or a pair of integers."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise InputError(f"{name}={value!r} is refused; use one integer or a pair (rows, cols)")
+        return whole(value[0], f"{name}[0]", least), whole(value[1], f"{name}[1]", least)
+    return whole(value, name, least), whole(value, name, least)
+
+
+def checked_image(image: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise InputError(f"image has shape {array.shape}; a non-empty (H, W) or (H, W, C) array is needed")
+    if array.dtype.hasobject:
+        raise InputError(f"image has dtype {array.dtype}; items of a fixed size are needed, such as uint8 or float32")
+    return array
+
+
+def rows_contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array itself where each of its rows is one contiguous run, else a contiguous copy."""
+    run = array.itemsize
+    for axis in range(array.ndim - 1, 0, -1):
+        if array.shape[axis] > 1 and array.strides[axis] != run:
+            return np.ascontiguousarray(array)
+        run *= array.shape[axis]
+    if array.strides[0] % array.itemsize and array.shape[0] > 1:
+        return np.ascontiguousarray(array)
+    return array
+
+
+def pixel_bytes(array: NDArray[Any], axes: int) -> NDArray[np.uint8]:
+    """View `axes` axes of pixels(, channels) as bytes, one pixel along the last axis: tiling moves items, not values."""
+    return (array[..., np.newaxis] if array.ndim == axes else array).view(np.uint8)
