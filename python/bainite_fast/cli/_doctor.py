@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -44,11 +44,14 @@ class Finding:
     cure: str = ""
 
 
+Look = Callable[[], Iterator[Finding]]
+
+
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Say what this installation can do, and why not. Exit status 1 if something that it needs is broken."""
-    findings = [finding for look in LOOKS for finding in look()]
+    findings = examine(LOOKS)
     healthy = all(finding.status != "broken" for finding in findings)
     if as_json:
         emit_json({"healthy": healthy, "findings": [asdict(finding) for finding in findings]})
@@ -56,6 +59,18 @@ def doctor(
         emit(describe(findings))
     if not healthy:
         raise typer.Exit(1)
+
+
+def examine(looks: Iterable[tuple[str, Look]]) -> list[Finding]:
+    """Look at everything; what cannot even be imported is a finding too, and not the end of the visit."""
+    findings: list[Finding] = []
+    for name, look in looks:
+        try:
+            findings += look()
+        except ImportError as error:
+            cure = f'install it again: pip install --force-reinstall "{DISTRIBUTION}"'
+            findings.append(Finding(name, "broken", f"cannot be imported: {error}", cure))
+    return findings
 
 
 def describe(findings: list[Finding]) -> str:
@@ -134,6 +149,14 @@ def look_at_memory() -> Iterator[Finding]:
     )
 
 
+def look_at_network() -> Iterator[Finding]:
+    """Look at torch, and at what the processor has for it."""
+    from ..models import runtime
+
+    for name, version in runtime.versions().items():
+        yield Finding(name, "ok", str(version))
+
+
 def look_at_codecs() -> Iterator[Finding]:
     """Look at the fast Zarr codecs."""
     from ..io import codec_pipeline
@@ -201,12 +224,13 @@ def look_at_disk() -> Iterator[Finding]:
         yield Finding("temporary files", "ok", folder)
 
 
-LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    look_at_version,
-    look_at_kernels,
-    look_at_memory,
-    look_at_codecs,
-    look_at_extras,
-    look_at_models,
-    look_at_disk,
+LOOKS: tuple[tuple[str, Look], ...] = (
+    (DISTRIBUTION, look_at_version),
+    ("kernels", look_at_kernels),
+    ("memory", look_at_memory),
+    ("network", look_at_network),
+    ("zarr codecs", look_at_codecs),
+    ("extras", look_at_extras),
+    ("models", look_at_models),
+    ("temporary files", look_at_disk),
 )

@@ -15,12 +15,14 @@ UNKNOWN = "?"
 def text_width(text: str) -> int:
     """Return the width of `text` in px."""
     glyphs = _glyphs()
-    return sum(glyphs.get(character, glyphs[UNKNOWN]).shape[1] for character in text)
+    width: int = sum(glyphs.get(character, glyphs[UNKNOWN]).shape[1] for character in text)
+    return width
 
 
 def text_height() -> int:
     """Return the height of a line in px, from ascender to descender."""
-    return _glyphs()[UNKNOWN].shape[0]
+    height: int = _glyphs()[UNKNOWN].shape[0]
+    return height
 
 
 def draw_text(canvas: NDArray[np.uint8], y: int, x: int, text: str, color: tuple[int, int, int]) -> int:

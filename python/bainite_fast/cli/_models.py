@@ -19,7 +19,8 @@ def models(
     from ..models import available
 
     found = available()
-    emit_json(found) if as_json else emit("\n\n".join(describe(name, model) for name, model in found.items()))
+    listed = "\n\n".join(describe(name, model) for name, model in found.items())
+    emit_json(found) if as_json else emit(listed or "none: this installation lacks its bundled models; reinstall it")
 
 
 def describe(name: str, model: dict[str, Any]) -> str:

@@ -46,9 +46,9 @@ class Field:
 
 def to_gray(image: NDArray[np.generic]) -> Picture:
     """Stretch a gray image of any dtype, 0.5th to 99.5th percentile, to an 8-bit picture."""
-    low, high = np.percentile(image, (0.5, 99.5))
-    span = max(float(high - low), 1e-12)
-    gray = np.clip((image.astype(np.float32) - np.float32(low)) / np.float32(span), 0, 1)
+    values = image.astype(np.float32)
+    low, high = np.percentile(values, (0.5, 99.5))
+    gray = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
     return np.repeat(np.rint(gray * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from .._version import __version__
 from ..errors import BainiteError
 from . import _demo, _doctor, _files, _models, _segment, _synth
 from ._console import say
@@ -66,9 +67,7 @@ def _show_warning(
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import version
-
-        typer.echo(f"bainite-fast {version('bainite-fast')}")
+        typer.echo(f"bainite-fast {__version__}")
         raise typer.Exit()
 
 
