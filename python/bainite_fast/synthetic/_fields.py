@@ -64,10 +64,8 @@ def jittered_seeds(key: int, window: Window, cell: float, *, reach: int = 2, spr
     """
     first_i, last_i = int(window.y0 // cell) - reach, int((window.y0 + window.size) // cell) + reach
     first_j, last_j = int(window.x0 // cell) - reach, int((window.x0 + window.size) // cell) + reach
-    i, j = np.meshgrid(
-        np.arange(first_i, last_i + 1, dtype=np.int64), np.arange(first_j, last_j + 1, dtype=np.int64), indexing="ij"
-    )
-    i, j = i.ravel(), j.ravel()
+    rows, columns = np.arange(first_i, last_i + 1, dtype=np.int64), np.arange(first_j, last_j + 1, dtype=np.int64)
+    i, j = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
     bits = hash_cells(key, i, j)
     y = (i + 0.08 + 0.84 * uniform(bits, 1)) * cell - window.y0
     x = (j + 0.08 + 0.84 * uniform(bits, 2)) * cell - window.x0
@@ -78,7 +76,8 @@ def jittered_seeds(key: int, window: Window, cell: float, *, reach: int = 2, spr
 def nearest_seed(seeds: Seeds, y: NDArray[np.float64], x: NDArray[np.float64]) -> Index:
     """Index of the seed nearest to each point (y, x): intp [n]."""
     squared = (y[:, None] - seeds.y) ** 2 + (x[:, None] - seeds.x) ** 2
-    return np.argmin(squared, axis=1)
+    nearest: Index = np.argmin(squared, axis=1)
+    return nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ def _wander(bits: UInt64, origin: int, offsets: Float32, spacing: float, salt: i
     values = normal(hash_cells(salt, bits.view(np.int64)[:, None], nodes[None, :]), 0).astype(np.float32)
     values *= np.float32(1.45)
     at = base - base[0]
-    result = values[:, at] * weights[0]
+    result: Float32 = values[:, at] * weights[0]
     for tap in range(1, 4):
         result += values[:, at + tap] * weights[tap]
     return result
@@ -240,7 +239,7 @@ def smooth_noise(key: int, window: Window, spacing: float) -> Float32:
     for tap in range(1, 4):
         rows += lattice[ri + tap] * row_weights[tap][:, None]
     ci = column_base - column_base[0]
-    field = np.take(rows, ci, axis=1)
+    field: Float32 = np.take(rows, ci, axis=1)
     field *= column_weights[0]
     part = np.empty_like(field)
     for tap in range(1, 4):
@@ -318,10 +317,12 @@ def _stamps(ellipses: Float32, offsets: Float32) -> Float32:
     cy, cx, a, b, c = ellipses
     dy = offsets[None, :, None] - cy[:, None, :]
     dx = offsets - cx[:, :, None]
-    sheet = (b[:, :, None] * dx)[:, None] * dy[..., None]
+    sheet: Float32 = (b[:, :, None] * dx)[:, None] * dy[..., None]
     sheet += (a[:, :, None] * dx * dx)[:, None]
     sheet += (c[:, None, :] * dy * dy)[..., None]
-    return sheet.reshape(cy.shape[0] * len(offsets), cy.shape[1] * len(offsets))
+    size = len(offsets)
+    joined: Float32 = sheet.reshape(cy.shape[0] * size, cy.shape[1] * size)
+    return joined
 
 
 def _ellipses(bits: UInt64, particles: Particles, window: Window, salt: int) -> Float32:
@@ -355,7 +356,7 @@ def blur(image: Float32, sigma: float, radius: int) -> Float32:
         np.add(image[radius - k : height - radius - k], image[radius + k : height - radius + k], out=part)
         part *= taps[k]
         rows += part
-    result = rows[:, radius : width - radius] * taps[0]
+    result: Float32 = rows[:, radius : width - radius] * taps[0]
     narrow = np.empty_like(result)
     for k in range(1, radius + 1):
         np.add(rows[:, radius - k : width - radius - k], rows[:, radius + k : width - radius + k], out=narrow)

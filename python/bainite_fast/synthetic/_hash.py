@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_UNIT = 1.0 / (1 << 53)
 _ROW = np.uint64(0xD6E8FEB86659FD93)
 _EVEN = np.uint64(0x0000FFFF0000FFFF)
 _COLUMN = np.uint64(0xA0761D6478BD642F)
@@ -47,7 +48,9 @@ def rehash(bits: UInt64, salt: int) -> UInt64:
 
 def uniform(bits: UInt64, salt: int) -> Float64:
     """Uniform numbers in [0, 1) from hashed bits; streams of different `salt` are independent."""
-    return (rehash(bits, salt) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    numbers: Float64 = (rehash(bits, salt) >> np.uint64(11)).astype(np.float64)
+    numbers *= _UNIT
+    return numbers
 
 
 def normal(bits: UInt64, salt: int) -> Float64:
@@ -56,7 +59,10 @@ def normal(bits: UInt64, salt: int) -> Float64:
     pairs = (words & _EVEN) + ((words >> np.uint64(16)) & _EVEN)
     total = (pairs & np.uint64(0xFFFFFFFF)) + (pairs >> np.uint64(32))
     # Four uniforms on 0..65535: mean 4·32767.5, variance 4·65536²/12.
-    return (total.astype(np.float64) - 131070.0) * (np.sqrt(3.0) / 65536.0)
+    numbers: Float64 = total.astype(np.float64)
+    numbers -= 131070.0
+    numbers *= np.sqrt(3.0) / 65536.0
+    return numbers
 
 
 def white_noise(key: int, y0: int, x0: int, shape: tuple[int, int]) -> NDArray[np.float32]:

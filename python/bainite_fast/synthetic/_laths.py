@@ -95,4 +95,5 @@ def _thickness(key: int) -> NDArray[np.float32]:
     kernel = np.exp(-0.5 * (offsets / 4.5) ** 2)
     smooth = sum(weight * np.roll(chance, int(shift), axis=1) for shift, weight in zip(offsets, kernel, strict=True))
     smooth = smooth / (np.sqrt(np.sum(kernel**2)) / np.sqrt(12.0))
-    return np.clip(0.95 + 0.95 * smooth, 0.0, 1.8).astype(np.float32).ravel()
+    thickness: NDArray[np.float32] = np.clip(0.95 + 0.95 * smooth, 0.0, 1.8).astype(np.float32).ravel()
+    return thickness

@@ -137,7 +137,8 @@ def _bainitic_region(renderer: Renderer, window: Window, grains: Seeds) -> NDArr
     rank = (rehash(block, 5) < rehash(regions.bits, 5)[:, None]).sum(axis=1)
     rounding = uniform(hash_cells(rehash_key(key), block_i, block_j), 6)
     bainitic = rank + rounding < 16.0 * renderer.preset.region_share
-    return bainitic[nearest_seed(regions, grains.y, grains.x)]
+    result: NDArray[np.bool_] = bainitic[nearest_seed(regions, grains.y, grains.x)]
+    return result
 
 
 def rehash_key(key: int) -> int:
@@ -175,7 +176,7 @@ def _boundaries(renderer: Renderer, grains: _Grains) -> Float32:
     pair = uniform(bits[:, None] ^ bits[None, :], 20)
     strength = np.clip(1.25 * pair + 0.15, 0.0, 1.0).astype(np.float32)
     half = np.float32(max(0.5 * renderer.px(0.13), 0.5))
-    line = np.clip(half + np.float32(0.5) - grains.cells.edge, np.float32(0.0), np.float32(1.0))
+    line: Float32 = np.clip(half + np.float32(0.5) - grains.cells.edge, np.float32(0.0), np.float32(1.0))
     line *= np.take(strength.ravel(), grains.cells.pair(len(bits)))
     return line
 
@@ -231,7 +232,7 @@ def _bainite(
         return
     preset, etching, laths = renderer.preset, renderer.preset.etching, renderer.laths
     part = window.size // BLOCKS
-    wanted = in_bainite.reshape(BLOCKS, part, BLOCKS, part).any(axis=(1, 3))
+    wanted: NDArray[np.bool_] = np.any(in_bainite.reshape(BLOCKS, part, BLOCKS, part), axis=(1, 3))
     cell = renderer.px(preset.packet_um)
     seeds = jittered_seeds(renderer.key(_PACKET), window, cell, spread=0.2)
     ripple = Ripple(amplitude=renderer.px(0.12), spacing=renderer.px(0.6))
