@@ -165,7 +165,7 @@ void write_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, s
   if (in_channels == 3 && out.channels == 1) {
     return normalise_luma(in, out.at(tile, 0, y, 0), out.cols, gain[0], offset[0]);
   }
-  if (out.stride_x != 1) {  // channels last
+  if (out.stride_x != 1 && out.cols > 1) {  // channels last
     Out* row = out.at(tile, 0, y, 0);
     if (in_channels == out.channels) return normalise_pixels(in, in_channels, row, out.cols, gain, offset);
     return normalise_repeated(in, row, out.channels, out.cols, gain, offset);

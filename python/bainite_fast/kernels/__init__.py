@@ -8,7 +8,8 @@ no lock and starts nothing.
 
 from __future__ import annotations
 
-from ._checks import PadMode, core
+from ..geometry import PadMode
+from ._checks import core
 from .batches import gather, scatter
 from .counting import class_counts, confusion_matrix
 from .scaling import downsample_labels, nonfinite, resample, resample_region, resample_source_range

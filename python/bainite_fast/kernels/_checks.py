@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..geometry import PAD_MODES
 
 try:
     from .. import _core
@@ -18,21 +19,6 @@ except ImportError as error:
         f"the compiled part of bainite_fast cannot be imported ({error}); it is built when the package is installed: "
         "run `pip install .` in the source folder with the Python in use, and start Python outside of `python/`"
     ) from error
-
-__all__ = [
-    "PadMode",
-    "as_input_error",
-    "checked_image",
-    "core",
-    "pad_code",
-    "pair",
-    "pixel_bytes",
-    "rows_contiguous",
-    "whole",
-]
-
-PadMode = Literal["mirror", "symmetric", "edge", "constant"]
-PAD_MODES: dict[str, int] = {"mirror": 0, "symmetric": 1, "edge": 2, "constant": 3}
 
 core = _core
 """The compiled module, under a name that the package's own modules may import."""
@@ -50,7 +36,7 @@ def as_input_error() -> Iterator[None]:
 def pad_code(pad: str) -> int:
     if pad not in PAD_MODES:
         raise InputError(f"pad={pad!r} is unknown; use one of {', '.join(map(repr, PAD_MODES))}")
-    return PAD_MODES[pad]
+    return PAD_MODES.index(pad)  # the order of the C++ enum
 
 
 def whole(value: object, name: str, least: int) -> int:
@@ -91,5 +77,5 @@ def rows_contiguous(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def pixel_bytes(array: NDArray[Any], axes: int) -> NDArray[np.uint8]:
-    """View `axes` axes of pixels(, channels) as bytes, one pixel along the last axis: tiling moves items, not values."""
+    """View `axes` axes of pixels(, channels) as bytes, one pixel on the last axis: tiling moves items, not values."""
     return (array[..., np.newaxis] if array.ndim == axes else array).view(np.uint8)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import PadMode, as_input_error, core, pad_code
+from ..geometry import PadMode
+from ._checks import as_input_error, core, pad_code
 
 
 def gather(

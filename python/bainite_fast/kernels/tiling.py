@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import PadMode, as_input_error, checked_image, core, pad_code, pair, pixel_bytes, rows_contiguous, whole
+from ..geometry import PadMode
+from ._checks import as_input_error, checked_image, core, pad_code, pair, pixel_bytes, rows_contiguous, whole
 
 
 def tile_image(
