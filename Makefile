@@ -16,6 +16,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD := build
+comma := ,
 SOURCES := $(shell find CMakeLists.txt README.md cpp python -type f -not -name '*.pyc' -not -name '*.so' 2>/dev/null)
 CPP_SOURCES := $(shell find cpp -type f \( -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null)
 PYTHON_FOLDERS := $(wildcard python tests tools benchmarks)
@@ -101,7 +102,7 @@ cpp-test: check-doctest venv ## Run the C++ tests
 
 .PHONY: cpp-sanitize
 cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo '-DBAINITE_SANITIZE=address,undefined')
+	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DBAINITE_SANITIZE=address$(comma)undefined)
 
 .PHONY: bench
 bench: build ## Run the benchmarks (minutes; wants a quiet machine)

@@ -190,7 +190,11 @@ def test_cpp_keeps_to_its_floors() -> None:
         ("segmentation/api.py", "def f():\n    import rich.progress", "imports rich"),
         ("measure/tables.py", "import typer", "imports typer"),
         ("report/page.py", "import matplotlib.pyplot as plt", "when it is itself imported"),
-        ("measure/plot.py", "try:\n    from matplotlib import pyplot\nexcept ImportError:\n    pass", "itself imported"),
+        (
+            "measure/plot.py",
+            "try:\n    from matplotlib import pyplot\nexcept ImportError:\n    pass",
+            "itself imported",
+        ),
         ("models/load.py", "import torch\nmodel = torch.jit.load('x.pt')", "torch.jit"),
         ("attic.py", "", "has no floor"),
     ],

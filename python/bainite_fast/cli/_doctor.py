@@ -153,8 +153,11 @@ def look_at_network() -> Iterator[Finding]:
     """Look at torch, and at what the processor has for it."""
     from ..models import runtime
 
-    for name, version in runtime.versions().items():
-        yield Finding(name, "ok", str(version))
+    yield Finding("torch", "ok", metadata.version("torch"))
+    if runtime.cpu_has_bfloat16():
+        yield Finding("bfloat16", "ok", "in hardware; precision=auto may take it")
+    else:
+        yield Finding("bfloat16", "absent", "not in this processor's instructions; precision=auto means float32")
 
 
 def look_at_codecs() -> Iterator[Finding]:
