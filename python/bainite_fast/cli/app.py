@@ -42,10 +42,12 @@ class Program(TyperGroup):
                 raise typer.Exit(EXIT_INTERRUPTED) from None
             except BrokenPipeError:
                 raise  # the reader of stdout left (`| head`); click ends the program quietly
-            except (BainiteError, OSError, MemoryError) as error:
+            except (BainiteError, OSError, MemoryError, ImportError) as error:
                 if ctx.obj["debug"]:
                     traceback.print_exception(error, file=sys.stderr)
                 say(f"error: {_one_line(error)}")
+                if isinstance(error, ImportError) and not isinstance(error, BainiteError):
+                    say("       this installation is incomplete: `bainite-fast doctor` says what is broken")
                 raise typer.Exit(EXIT_FAILED) from None
 
 
