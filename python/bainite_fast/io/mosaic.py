@@ -50,6 +50,8 @@ class MosaicSpec:
         Pyramid of the image from the opened level on: (height, width) and downsampling factor relative to it.
     pyramid_levels : int
         How many levels the whole pyramid has, from the stored level 0 on.
+    synthetic : bool
+        Whether the image is drawn, and so no micrograph.
     """
 
     shape: tuple[int, int]
@@ -67,6 +69,7 @@ class MosaicSpec:
     level_shapes: tuple[tuple[int, int], ...] = ()
     level_factors: tuple[float, ...] = ()
     pyramid_levels: int = 1
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
         height, width = self.shape
@@ -164,6 +167,11 @@ class Mosaic(ABC):
         """Downsampling factors of `level_shapes` relative to the opened level."""
         return self._spec.level_factors
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether the image is drawn, and so no micrograph."""
+        return self._spec.synthetic
+
     # -- reading -------------------------------------------------------------------------------------------------------
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         """Return the pixels of rows [y0, y1) and columns [x0, x1).
@@ -222,6 +230,7 @@ class Mosaic(ABC):
             "ome_version": spec.ome_version,
             "level_shapes": [list(shape) for shape in spec.level_shapes],
             "level_factors": list(spec.level_factors),
+            "synthetic": spec.synthetic,
         }
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -254,7 +263,7 @@ class CroppedMosaic(Mosaic):
         rows = height - top - bottom
         oy, ox = mosaic.origin
         # The pyramid that is stored belongs to the whole image, so labels of a part count their levels alone.
-        spec = replace(mosaic.spec, shape=(rows, width), origin=(oy + top, ox), level_shapes=(), level_factors=())
+        spec = replace(mosaic.spec, shape=(rows, width), origin=(oy + top, ox), level_shapes=())
         super().__init__(spec)
         self._mosaic, self._top, self._bottom = mosaic, top, bottom
 

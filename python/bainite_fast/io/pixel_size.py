@@ -1,0 +1,184 @@
+"""The size of a pixel in µm, from everything that microscopes and programs write into TIFF files."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import MosaicError
+from .ome_metadata import square_pixel
+
+_UM = {
+    "m": 1e6,
+    "meter": 1e6,
+    "metre": 1e6,
+    "cm": 1e4,
+    "mm": 1e3,
+    "millimeter": 1e3,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "nm": 1e-3,
+    "nanometer": 1e-3,
+    "pm": 1e-6,
+    "å": 1e-4,
+    "angstrom": 1e-4,
+    "inch": 25400.0,
+    "in": 25400.0,
+    "°m": 1.0,  # how a Latin-1 µm comes out of some Zeiss files
+}
+
+# Resolutions that programs write when they know none: screen and printing defaults, in dots per inch.
+_DEFAULT_DPI = (1.0, 72.0, 90.0, 96.0, 100.0, 120.0, 144.0, 150.0, 200.0, 240.0, 300.0, 350.0, 400.0, 600.0)
+
+
+def unit_in_um(unit: str | None) -> float | None:
+    r"""Return how many µm a unit of length is; None for pixels and unknown units.
+
+    ImageJ writes µm as ``\u00B5m``, ``um`` or ``micron``.
+    """
+    if not unit:
+        return None
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), str(unit)).strip()
+    return _UM.get(text.lower())
+
+
+def tiff_pixel_size(tiff: Any, place: str) -> tuple[float, str] | None:
+    """Return (µm per pixel, where it was found) of an open ``tifffile.TiffFile``.
+
+    Looked for in this order, from the explicit to the general: OME-XML, ImageJ, Zeiss SEM, FEI/Thermo, resolution tags.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+        The open file.
+    place : str
+        Name of the file, for messages.
+
+    Raises
+    ------
+    MosaicError
+        If pixels are more than 1 % longer one way than the other.
+    """
+    for source, look in (
+        ("OME-TIFF PhysicalSizeX", _ome),
+        ("ImageJ resolution and unit", _imagej),
+        ("Zeiss SEM tag", _zeiss),
+        ("FEI/Thermo tag", _fei),
+        ("TIFF XResolution", _resolution),
+    ):
+        size = look(tiff)
+        if size is not None:
+            square = square_pixel(size[0], size[1], place)
+            if square is not None:
+                return square, source
+    return None
+
+
+def _ome(tiff: Any) -> tuple[float, float] | None:
+    if not tiff.is_ome or not tiff.ome_metadata:
+        return None
+    try:
+        root = ElementTree.fromstring(tiff.ome_metadata)  # noqa: S314  (a local file that the user opens)
+    except ElementTree.ParseError as error:
+        raise MosaicError(f"{tiff.filename} has OME-XML that cannot be parsed ({error})") from error
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == "Pixels":
+            sizes = []
+            for axis in ("Y", "X"):
+                value = element.get(f"PhysicalSize{axis}") or element.get("PhysicalSizeX")
+                factor = unit_in_um(element.get(f"PhysicalSize{axis}Unit") or "µm")
+                if value is None or factor is None:
+                    return None
+                sizes.append(float(value) * factor)
+            return sizes[0], sizes[1]
+    return None
+
+
+def _imagej(tiff: Any) -> tuple[float, float] | None:
+    metadata = tiff.imagej_metadata
+    factor = unit_in_um(metadata.get("unit")) if metadata else None
+    if factor is None:
+        return None
+    density = _density(tiff)
+    return None if density is None else (factor / density[0], factor / density[1])
+
+
+def _zeiss(tiff: Any) -> tuple[float, float] | None:
+    metadata = tiff.sem_metadata
+    if not metadata:
+        return None
+    # The image's own pixel size comes first: "Pixel Size" is that of the scan, and they differ in a scaled picture.
+    for key in ("ap_image_pixel_size", "ap_pixel_size"):
+        entry = metadata.get(key)
+        if isinstance(entry, (tuple, list)) and len(entry) >= 3:
+            factor = unit_in_um(str(entry[2]))
+            if factor is not None and isinstance(entry[1], (int, float)):
+                return float(entry[1]) * factor, float(entry[1]) * factor
+    return None
+
+
+def _fei(tiff: Any) -> tuple[float, float] | None:
+    metadata = tiff.fei_metadata
+    if not metadata:
+        return None
+    sections = [metadata.get(name) for name in ("Scan", "EScan", "IScan", "EBeam", "Image")]
+    for section in [*sections, *metadata.values()]:
+        if isinstance(section, Mapping):
+            width, height = section.get("PixelWidth"), section.get("PixelHeight")
+            if isinstance(width, (int, float)) and width > 0:
+                height = height if isinstance(height, (int, float)) and height > 0 else width
+                return float(height) * 1e6, float(width) * 1e6  # metres
+    return None
+
+
+def _resolution(tiff: Any) -> tuple[float, float] | None:
+    tag = tiff.pages.first.tags.get("ResolutionUnit")
+    unit = 2 if tag is None else int(tag.value)
+    um = {2: 25400.0, 3: 10000.0}.get(unit)
+    density = _density(tiff)
+    if um is None or density is None:
+        return None
+    dpi = [value * 25400.0 / um for value in density]
+    if any(math.isclose(value, default, rel_tol=5e-3) for value in dpi for default in _DEFAULT_DPI):
+        return None
+    return um / density[0], um / density[1]
+
+
+def _density(tiff: Any) -> tuple[float, float] | None:
+    """Return (y, x) pixels per resolution unit."""
+    tags = tiff.pages.first.tags
+    values = []
+    for name in ("YResolution", "XResolution"):
+        tag = tags.get(name) or tags.get("XResolution")
+        if tag is None:
+            return None
+        value = tag.value
+        numerator, denominator = value if isinstance(value, (tuple, list)) else (value, 1)
+        if not numerator or not denominator:
+            return None
+        values.append(numerator / denominator)
+    return values[0], values[1]
+
+
+def fei_bar_rows(tiff: Any, height: int) -> int | None:
+    """Return the rows of the data bar that an FEI/Thermo file says it has; None where it does not say."""
+    metadata = tiff.fei_metadata
+    if not metadata:
+        return None
+    private = metadata.get("PrivateFei") or metadata.get("PrivateFEI") or {}
+    rows = private.get("DatabarHeight") if isinstance(private, Mapping) else None
+    if isinstance(rows, int) and 0 <= rows < height // 2:
+        return rows
+    image = metadata.get("Image") or {}
+    scanned = image.get("ResolutionY") if isinstance(image, Mapping) else None
+    if isinstance(scanned, int) and height // 2 < scanned <= height:
+        return height - scanned
+    return None
