@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ._console import emit, emit_json, progress, say
+from ._console import duration, emit, emit_json, progress, say
 from ._options import parse_bytes, parse_crop_bar, parse_normalize, parse_scale
 
 if TYPE_CHECKING:
@@ -125,7 +125,6 @@ def segment(
     run that was stopped continues when the same command is given again.
     """
     tune_allocator()
-    from ..segmentation import plan
     from ..segmentation import segment as run
 
     planning: dict[str, Any] = {
@@ -151,8 +150,7 @@ def segment(
         "overwrite": overwrite,
     }
     if dry_run:
-        planned = plan(source, model, **planning)
-        emit_json(planned.to_dict()) if as_json else emit(str(planned))
+        show_plan(source, model, planning, as_json)
         return
     try:
         with progress("segment", quiet=quiet) as step:
@@ -161,6 +159,21 @@ def segment(
         say(RESUME_HINT)
         raise typer.Exit(130) from None
     emit_json(as_dict(done)) if as_json else emit(str(done))
+
+
+def show_plan(source: str, model: str | None, planning: dict[str, Any], as_json: bool) -> None:
+    """Print what a run would do, with its memory and time."""
+    from ..models import load
+    from ..segmentation import plan
+    from ._estimate import estimate_seconds
+
+    loaded = load(model, normalize=planning.pop("normalize"))
+    planned = plan(source, loaded, **planning)
+    seconds = estimate_seconds(planned, loaded)
+    if as_json:
+        emit_json({**planned.to_dict(), "estimated_seconds": seconds})
+    else:
+        emit(f"{planned}\n{'time':<11}about {duration(seconds)} on this machine")
 
 
 def tune_allocator() -> None:
