@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .loading import load
     from .package import load_package, save_package
     from .receptive_field import Reach, probe
-    from .runtime import Runtime, choose_precision, compile, measure_layout, serial_threads
+    from .runtime import Runtime, choose_precision, compile, measure_layout
+    from .threads import serial_threads
     from .unet import UNet
 
 _LAZY = {
@@ -28,7 +29,7 @@ _LAZY = {
     "choose_precision": "runtime",
     "compile": "runtime",
     "measure_layout": "runtime",
-    "serial_threads": "runtime",
+    "serial_threads": "threads",
     "UNet": "unet",
 }
 

@@ -174,11 +174,13 @@ def parameter_count(unet: UNetConfig) -> int:
     """Return the number of trained parameters of a U-Net."""
 
     def pair(before: int, after: int) -> int:
-        return unet.kernel**2 * (before * after + after**2) + 4 * after  # two convolutions, two batch norms
+        return (
+            unet.kernel * unet.kernel * (before * after + after * after) + 4 * after
+        )  # two convolutions, two batch norms
 
-    widths = [unet.base * 2**level for level in range(unet.depth + 1)]
+    widths = [unet.base << level for level in range(unet.depth + 1)]
     down = sum(pair(before, after) for before, after in zip([unet.in_channels, *widths], widths, strict=False))
-    up = sum(8 * width**2 + width + pair(2 * width, width) for width in widths[:-1])
+    up = sum(8 * width * width + width + pair(2 * width, width) for width in widths[:-1])
     return down + up + (unet.base + 1) * unet.classes
 
 

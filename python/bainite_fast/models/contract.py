@@ -110,15 +110,15 @@ class Contract:
         cube = image[..., np.newaxis] if image.ndim == 2 else image
         if cube.ndim != 3 or cube.shape[2] != self.in_channels:
             raise ModelError(
-                f"the model {self.name!r} takes {self.in_channels} channel(s), and got an image of shape {image.shape}; "
-                f"give [H, W{'' if self.in_channels == 1 else f', {self.in_channels}'}]"
+                f"the model {self.name!r} takes {self.in_channels} channel(s), and got an image of shape "
+                f"{image.shape}; give [H, W{'' if self.in_channels == 1 else f', {self.in_channels}'}]"
             )
         gain, offset = self.gain_offset(image.dtype)
         scaled = cube.astype(np.float32) * gain + offset
         return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LoadedModel:
     """A model in memory.
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from .threads import serial_threads
 
 _GRANULES = (32, 64, 96, 128, 160, 192, 224, 288, 352)
 _PERIODS = (32, 64, 96, 128, 160, 224, 288, 352)
@@ -85,6 +86,11 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
         it is random, or it hides NaN so that its reach cannot be measured.
     """
     refuse_optimized(module)
+    with serial_threads():
+        return _measure(module, in_channels)
+
+
+def _measure(module: nn.Module, in_channels: int) -> Reach:
     network, exact, dtype = _prepare(module, in_channels)
     granule, out_channels = _granule(network, in_channels)
     axes = []
@@ -145,7 +151,8 @@ def deduce_in_channels(module: nn.Module) -> int:
 def _prepare(module: nn.Module, channels: int) -> tuple[Forward, Forward, torch.dtype]:
     forward = _forward(module, torch.float32)
     try:
-        double = copy.deepcopy(module).double().to(memory_format=torch.channels_last)  # twice as fast
+        double = copy.deepcopy(module).double()
+        double.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
         exact = _forward(double, torch.float64)
         _granule(exact, channels)
     except (ModelError, RuntimeError, TypeError):

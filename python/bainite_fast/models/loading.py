@@ -1,0 +1,191 @@
+"""One door for every kind of model: in the box, package, TorchScript file, ``nn.Module``."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..errors import ModelError
+from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
+from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
+from .package import load_package
+from .receptive_field import deduce_in_channels, probe, refuse_optimized
+from .runtime import is_torchscript, read_torchscript, torchscript_bytes
+
+Normalize = tuple[float | Sequence[float], float | Sequence[float]]
+
+_SAFE_WAY = (
+    "loading it would execute whatever code it holds, so it is refused. Build the network in Python, load the weights "
+    "into it yourself, and pass the nn.Module; or save it as a package with bainite_fast.models.save_package (a U-Net) "
+    "or as TorchScript with torch.jit.trace(...).save(path)"
+)
+_KINDS = "a model is a name in the box, a package (folder or zip), a TorchScript file or an nn.Module"
+
+
+def load(
+    model: str | os.PathLike[str] | nn.Module | LoadedModel | None = None, *, normalize: Normalize | None = None
+) -> LoadedModel:
+    """Load a model of any kind.
+
+    Parameters
+    ----------
+    model : str, path, torch.nn.Module, LoadedModel or None
+        Name of a model in the box, package folder or zip, TorchScript file, or module; ``None`` is the default model
+        in the box. A module is copied to the CPU in float32; the caller's is left as it was.
+    normalize : (mean, std), optional
+        For bare modules and TorchScript files, which declare none: one number or one per channel, of intensities
+        brought to 0…1. ``(0, 1)`` by default.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is a pickle, it is corrupt, fails its self-test, or cannot be tiled; or if
+        `normalize` is given for a model that declares its own.
+    """
+    if isinstance(model, nn.Module):
+        return _load_module(model, normalize)
+    if isinstance(model, LoadedModel):
+        loaded = model
+    elif model is None:
+        loaded = load_package(bundled_path(DEFAULT_MODEL))
+    elif isinstance(model, (str, os.PathLike)):
+        found = _load_path(os.fspath(model), normalize)
+        if isinstance(found, tuple):
+            return _bare(found[0], found[1], hashlib.sha256(found[2]).hexdigest(), str(found[3]), normalize)
+        loaded = found
+    else:
+        raise ModelError(f"got a {type(model).__name__}; {_KINDS}")
+    if normalize is not None:
+        raise ModelError(
+            f"the model {loaded.contract.name!r} declares its own normalisation (mean {loaded.contract.mean}, std "
+            f"{loaded.contract.std}); leave normalize out"
+        )
+    return loaded
+
+
+def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn.Module, str, bytes, Path]:
+    path = Path(text)
+    if text in bundled_names():
+        return load_package(bundled_path(text))
+    if not text or not path.exists():
+        names = ", ".join(bundled_names()) or "none in this installation"
+        raise ModelError(f"there is no model {text!r}: no such file or folder, and in the box: {names}; {_KINDS}")
+    if path.is_dir():
+        return load_package(path)
+    kind = _file_kind(path)
+    if kind == "package":
+        return load_package(path)
+    return read_torchscript(path), path.stem, path.read_bytes(), path
+
+
+def _file_kind(path: Path) -> str:
+    """Return "package" or "torchscript" by what a file holds, whatever its name.
+
+    Raises
+    ------
+    ModelError
+        If it is a pickle, or of another kind.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+        names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} cannot be read ({error})") from error
+    if names is not None:
+        leaves = {x.partition("/")[2] for x in names}
+        if "constants.pkl" in leaves and any(x.startswith("code/") for x in leaves):
+            return "torchscript"
+        if CONFIG in names or CONFIG in leaves:
+            return "package"
+        if "data.pkl" in leaves or any(x.endswith(".pkl") for x in names):
+            raise ModelError(f"{path} is a checkpoint of torch.save, which is a pickle: {_SAFE_WAY}")
+        raise ModelError(f"{path} is a zip, but neither a model package (it lacks {CONFIG}) nor TorchScript; {_KINDS}")
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        raise ModelError(f"{path} is a pickle: {_SAFE_WAY}")
+    if head[8:9] == b"{":
+        raise ModelError(
+            f"{path} holds safetensors weights alone, which do not say what network they belong to; load them into a "
+            "bainite_fast.models.UNet and write a package with bainite_fast.models.save_package"
+        )
+    raise ModelError(f"{path} is not a model ({path.stat().st_size} bytes, beginning with {head[:8]!r}); {_KINDS}")
+
+
+def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
+    inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
+    refuse_optimized(inner)
+    name = str(getattr(inner, "original_name", type(inner).__name__))
+    try:
+        own = copy.deepcopy(inner)
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
+        raise ModelError(
+            f"the module {name} cannot be copied ({error}); save it as TorchScript and pass that"
+        ) from error
+    digest = _digest(own)
+    return _bare(own, name, digest, f"{type(inner).__module__}.{type(inner).__qualname__}", normalize)
+
+
+def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Normalize | None) -> LoadedModel:
+    """Measure a module that declares nothing."""
+    module = module.to("cpu").float()
+    if getattr(module, "training", False):
+        module.eval()
+    channels = deduce_in_channels(module)
+    reach = probe(module, channels)
+    mean, std = normalize if normalize is not None else (0.0, 1.0)
+    classes = default_classes(reach.out_channels)
+    contract = Contract(
+        name=name,
+        sha256=digest,
+        in_channels=channels,
+        out_channels=reach.out_channels,
+        classes=classes,
+        colors=default_colors(len(classes)),
+        um_per_px=None,
+        mean=per_channel(_plain(mean), channels, "mean"),
+        std=per_channel(_plain(std), channels, "std"),
+        stride=reach.stride,
+        halo=reach.halo,
+        radius=reach.radius,
+        synthetic_only=False,
+    )
+    return LoadedModel(module, contract, None, None, source)
+
+
+def _plain(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return float(value) if isinstance(value, (int, float)) else tuple(float(x) for x in value)
+
+
+def _digest(module: nn.Module) -> str:
+    """Return a sha256 over a module's code, structure and weights: the same for the same network in every process."""
+    if is_torchscript(module):
+        return hashlib.sha256(torchscript_bytes(module)).hexdigest()
+    digest = hashlib.sha256(repr(module).encode())
+    for kind in sorted({type(x) for x in module.modules()}, key=lambda x: f"{x.__module__}.{x.__qualname__}"):
+        digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
+        if not kind.__module__.startswith("torch."):
+            digest.update(_source(kind))
+    for key, value in sorted(module.state_dict().items()):
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _source(kind: type) -> bytes:
+    try:
+        return inspect.getsource(kind).encode()
+    except (OSError, TypeError):
+        return b""  # made in an interpreter: its name, structure and weights must do

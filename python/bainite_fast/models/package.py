@@ -1,0 +1,367 @@
+"""Model packages: a folder or zip of config, weights, card and a test; nothing is executed or unpickled."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from ..errors import ModelError, OutputError, OutputExistsError
+from .catalog import (
+    CARD,
+    CONFIG,
+    DATA_FILES,
+    PACKAGE_FILES,
+    TEST_INPUT,
+    TEST_OUTPUT,
+    WEIGHTS,
+    ClassConfig,
+    PackageConfig,
+    UNetConfig,
+    config_bytes,
+    parse_config,
+    sanity_limit,
+)
+from .contract import Color, Contract, LoadedModel, default_colors, per_channel
+from .receptive_field import probe
+from .threads import serial_threads
+from .unet import UNet
+
+TOLERANCE = 1e-3  # of the largest logit, or of 1: CPUs differ by 1e-5 or so, wrong weights by far more
+_TEST_LIMIT = 512 * 2**20  # bytes of a test array
+_CONFIG_LIMIT = 2**20  # bytes
+
+
+def save_package(
+    module: UNet,
+    path: str | os.PathLike[str],
+    *,
+    classes: Sequence[str],
+    test_input: np.ndarray,
+    name: str | None = None,
+    colors: Sequence[Color] | None = None,
+    um_per_px: float | None = None,
+    normalize: tuple[float | Sequence[float], float | Sequence[float]] = (0.0, 1.0),
+    description: str = "",
+    card: str = "",
+    training: Mapping[str, Any] | None = None,
+    synthetic_only: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model package: stride and halo are measured, and the test output is computed, here.
+
+    Parameters
+    ----------
+    module : UNet
+        Trained network.
+    path : path
+        A folder to make, or a zip file if it ends in ``.zip``. It appears whole or not at all.
+    classes : sequence of str
+        Name of each label value, from 0; two for a network with one output channel.
+    test_input : ndarray [h, w] or [h, w, C], uint8, uint16 or float32
+        Raw intensities; h and w are multiples of the network's stride.
+    name : str, optional
+        Of the model; the file's name without suffix by default.
+    colors : sequence of (int, int, int), optional
+        Colour of each label value, 0…255.
+    um_per_px : float, optional
+        Scale that it was trained at, µm per pixel.
+    normalize : (mean, std)
+        One number or one per channel, of intensities brought to 0…1.
+    description, card : str
+        One line for lists, and the card (Markdown) that says what the model is for and what it has seen.
+    training : mapping, optional
+        Provenance: JSON-able values.
+    synthetic_only : bool
+        The model has seen no real steel; its outputs are marked so.
+    overwrite : bool
+        Replace what is at `path`.
+
+    Returns
+    -------
+    Path
+        Of the package.
+
+    Raises
+    ------
+    OutputExistsError
+        If `path` exists and `overwrite` is false.
+    ModelError
+        If the network is not a :class:`UNet`, cannot be tiled, or does not fit what is declared.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
+    if not isinstance(module, UNet):
+        raise ModelError(
+            f"a package holds a bainite_fast UNet, and got {type(module).__name__}; pass other networks to segment() "
+            "as they are, or save them with torch.jit.trace(...).save(path)"
+        )
+    network = copy.deepcopy(module).to("cpu").float().eval()
+    files = {
+        WEIGHTS: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()})
+    }
+    reach = probe(network, module.in_channels)
+    draft = PackageConfig.model_construct(
+        name=name or target.name.removesuffix(".zip"),
+        description=description,
+        architecture=UNetConfig.model_validate(_arguments(module)),
+        classes=_classes(classes, colors),
+        um_per_px=um_per_px,
+        mean=per_channel(_tuple(normalize[0]), module.in_channels, "mean"),
+        std=per_channel(_tuple(normalize[1]), module.in_channels, "std"),
+        stride=reach.stride,
+        halo=reach.halo,
+        radius=reach.radius,
+        synthetic_only=synthetic_only,
+        training=dict(training or {}),
+        files=dict.fromkeys(DATA_FILES, "0" * 64),
+    )
+    try:
+        config = parse_config(config_bytes(draft), str(target))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"the package {target} cannot be described in JSON ({error}); use plain values") from error
+    files[TEST_INPUT] = _npy_bytes(test_input)
+    files[TEST_OUTPUT] = _npy_bytes(_test_logits(network, _contract(config), test_input))
+    config = config.model_copy(update={"files": {k: hashlib.sha256(files[k]).hexdigest() for k in DATA_FILES}})
+    files[CONFIG] = config_bytes(config)
+    files[CARD] = (card or f"# {config.name}\n\n{description}\n").encode()
+    _write(target, files)
+    return target
+
+
+def load_package(path: str | os.PathLike[str]) -> LoadedModel:
+    """Read a model package and test it.
+
+    Parameters
+    ----------
+    path : path
+        Folder or zip.
+
+    Returns
+    -------
+    LoadedModel
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, corrupt, or not the one that was packed, a key is unknown, the weights do not fit the
+        architecture, or the network does not give the packed test output.
+    """
+    source = Path(path)
+    with _Reader(source) as files:
+        config = parse_config(files.read(CONFIG, _CONFIG_LIMIT), str(source))
+        limits = {WEIGHTS: sanity_limit(config.architecture), TEST_INPUT: _TEST_LIMIT, TEST_OUTPUT: _TEST_LIMIT}
+        data = {name: files.read(name, limit) for name, limit in limits.items()}
+    for name, content in data.items():
+        if hashlib.sha256(content).hexdigest() != config.files[name]:
+            raise ModelError(f"{source}: {name} is not the file that was packed (its sha256 differs); get a fresh copy")
+    network = _network(config, data[WEIGHTS], source)
+    contract = _contract(config)
+    test_input, test_output = (_read_npy(data[x], x, source) for x in (TEST_INPUT, TEST_OUTPUT))
+    _self_test(network, contract, test_input, test_output, source)
+    return LoadedModel(network, contract, test_input, test_output, str(source))
+
+
+def _contract(config: PackageConfig) -> Contract:
+    """Return the contract; its digest covers config and data files, and so is the same for folder and zip."""
+    return Contract(
+        name=config.name,
+        sha256=hashlib.sha256(config_bytes(config)).hexdigest(),
+        in_channels=config.architecture.in_channels,
+        out_channels=config.architecture.classes,
+        classes=tuple(x.name for x in config.classes),
+        colors=tuple(x.color for x in config.classes),
+        um_per_px=config.um_per_px,
+        mean=config.mean,
+        std=config.std,
+        stride=config.stride,
+        halo=config.halo,
+        radius=config.radius,
+        synthetic_only=config.synthetic_only,
+    )
+
+
+def _arguments(unet: UNet) -> dict[str, int]:
+    return {key: getattr(unet, key) for key in ("in_channels", "classes", "base", "depth", "kernel")}
+
+
+def _tuple(value: float | Sequence[float]) -> float | tuple[float, ...]:
+    return value if isinstance(value, (int, float)) else tuple(value)
+
+
+def _classes(names: Sequence[str], colors: Sequence[Color] | None) -> tuple[ClassConfig, ...]:
+    chosen = default_colors(len(names)) if colors is None else tuple(colors)
+    if len(chosen) != len(names):
+        raise ModelError(f"{len(names)} classes are named and {len(chosen)} colours given; give one for each")
+    # Checked when the configuration is parsed as a whole.
+    return tuple(ClassConfig.model_construct(name=n, color=tuple(c)) for n, c in zip(names, chosen, strict=True))
+
+
+def _test_logits(network: UNet, contract: Contract, image: np.ndarray) -> np.ndarray:
+    if image.ndim not in (2, 3) or image.size == 0:
+        raise ModelError(f"the test input has shape {image.shape}; give one image [h, w] or [h, w, C]")
+    with torch.inference_mode(), serial_threads():
+        logits: np.ndarray = network(torch.from_numpy(contract.normalize(image)))[0].numpy()
+    if not np.isfinite(logits).all():
+        raise ModelError(f"the model {contract.name!r} returns NaN or infinity for its test input")
+    return logits
+
+
+def _self_test(network: UNet, contract: Contract, given: np.ndarray, expected: np.ndarray, source: Path) -> None:
+    found = _test_logits(network, contract, given)
+    cure = "the package does not do what it did when it was made; pack it again with save_package"
+    if found.shape != expected.shape or expected.dtype != np.float32:
+        raise ModelError(
+            f"{source}: the self-test gives logits {found.shape} float32, and {TEST_OUTPUT} holds {expected.shape} "
+            f"{expected.dtype}: {cure}"
+        )
+    difference = float(np.abs(found - expected).max())
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:
+        raise ModelError(
+            f"{source}: the self-test fails, logits differ by up to {difference:.2e} (allowed: {allowed:.2e}): {cure}"
+        )
+
+
+def _network(config: PackageConfig, weights: bytes, source: Path) -> UNet:
+    try:
+        state = safetensors.torch.load(weights)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{source}: {WEIGHTS} is corrupt ({error}); get a fresh copy") from error
+    with torch.device("meta"):  # neither allocates twice nor draws from the caller's random numbers
+        network = UNet(**config.architecture.model_dump(exclude={"kind"}))
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:300]
+        raise ModelError(f"{source}: {WEIGHTS} does not fit the architecture in {CONFIG}: {what}") from error
+    return network.float().requires_grad_(False).eval()
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _read_npy(data: bytes, name: str, source: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ModelError(f"{source}: {name} is not a NumPy array without objects ({error}); pack it again") from error
+    return array
+
+
+class _Reader:
+    """Reads the known files of a folder or zip into memory; nothing is extracted, so no name can lead outside."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.zip: zipfile.ZipFile | None = None
+        self.names: dict[str, str] = {}
+
+    def __enter__(self) -> _Reader:
+        if self.source.is_dir():
+            return self
+        try:
+            self.zip = zipfile.ZipFile(self.source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ModelError(f"{self.source} is neither a folder nor a readable zip ({error})") from error
+        members = [x for x in self.zip.namelist() if not x.endswith("/")]
+        tops = {x.partition("/")[0] for x in members}
+        prefix = "" if CONFIG in members or len(tops) != 1 else f"{tops.pop()}/"
+        self.names = {x.removeprefix(prefix): x for x in members if x.startswith(prefix)}
+        unknown = sorted(set(self.names) - set(PACKAGE_FILES))
+        if unknown:
+            self.zip.close()
+            raise ModelError(
+                f"{self.source} holds {', '.join(unknown[:3])}, which no model package holds; a package is "
+                f"{', '.join(PACKAGE_FILES)}"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.zip is not None:
+            self.zip.close()
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return the content of a file of at most `limit` bytes."""
+        try:
+            if self.zip is None:
+                file = self.source / name
+                self._check(name, file.stat().st_size, limit)
+                return file.read_bytes()
+            info = self.zip.getinfo(self.names[name])
+            self._check(name, info.file_size, limit)
+            return self.zip.read(info)
+        except (FileNotFoundError, KeyError) as error:
+            raise ModelError(
+                f"{self.source} lacks {name}: a model package holds {', '.join(PACKAGE_FILES)}; get a whole copy"
+            ) from error
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            raise ModelError(f"{self.source}: {name} cannot be read ({error}); get a fresh copy") from error
+
+    def _check(self, name: str, size: int, limit: int) -> None:
+        if size > limit:
+            raise ModelError(f"{self.source}: {name} has {size} bytes, far more than its model needs ({limit} at most)")
+
+
+def _write(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write folder or zip beside the target and rename it there, so that it appears whole or not at all."""
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".zip":
+            with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in PACKAGE_FILES:
+                    archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
+        else:
+            scratch.mkdir()
+            for name in PACKAGE_FILES:
+                (scratch / name).write_bytes(files[name])
+        _swap(scratch, target)
+    except OSError as error:
+        raise OutputError(f"the package {target} cannot be written ({error})") from error
+    finally:
+        _remove(scratch)
+
+
+def _swap(scratch: Path, target: Path) -> None:
+    if target.is_dir():
+        aside = scratch.with_suffix(".old")
+        target.rename(aside)
+        try:
+            scratch.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        _remove(aside)
+    else:
+        scratch.replace(target) if scratch.is_file() else _place_folder(scratch, target)
+
+
+def _place_folder(scratch: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    scratch.rename(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

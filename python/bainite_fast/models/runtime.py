@@ -1,0 +1,400 @@
+"""The compiled network: batch norm folded, channels last, traced and frozen by TorchScript.
+
+PyTorch calls ``torch.jit`` deprecated. It is used in this module alone, so that another compiler can stand beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import statistics
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import DeviceError, ModelError
+from .contract import Contract, LoadedModel
+from .fold import fold_batch_norm, worst_difference
+from .peak import fit_line, peak_bytes
+from .threads import keep_serial, serial_threads
+
+Precision = Literal["float32", "bfloat16"]
+Layout = Literal["channels_last", "contiguous"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+FLIP_LIMIT = 1e-3  # share of labels that may differ from float32 before low precision is refused
+
+_jit: Any = torch.jit  # untyped, and without exporting the names of its warnings
+_mkldnn: Any = torch.backends.mkldnn
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+_AGREE = {"float32": 2e-5, "bfloat16": 3e-2}  # worst relative difference of a compiled network from the eager one
+_FIT_PIXELS = (192**2, 384**2)  # sizes that memory is measured at
+
+
+@dataclass(slots=True, eq=False)
+class Runtime:
+    """A network ready to run on the CPU, from any number of threads at once.
+
+    Attributes
+    ----------
+    contract : Contract
+        Of the model.
+    precision : {"float32", "bfloat16"}
+        Of weights, batch and logits.
+    layout : {"channels_last", "contiguous"}
+        Of batches in memory.
+    mode : {"traced", "scripted", "frozen", "eager"}
+        How the network runs: ``"frozen"`` is a TorchScript file as it came; ``"eager"`` where tracing changes the
+        answer.
+    folded : int
+        Batch norms folded into convolutions.
+    """
+
+    contract: Contract
+    precision: Precision
+    layout: Layout
+    mode: str
+    folded: int
+    weight_bytes: int
+    _network: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
+    _line: tuple[float, float] | None = field(default=None, repr=False)
+    _fitting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the batch's dtype."""
+        return self.precision
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Dtype of batches and logits."""
+        return _DTYPES[self.precision]
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Memory format of batches; logits may come in either."""
+        return _FORMATS[self.layout]
+
+    def new_batch(self, n: int, height: int, width: int) -> torch.Tensor:
+        """Return an uninitialised batch [n, in_channels, height, width] of the right dtype and layout."""
+        shape = (n, self.contract.in_channels, height, width)
+        return torch.empty(shape, dtype=self.torch_dtype, memory_format=self.memory_format)
+
+    def run(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a normalised batch.
+
+        Parameters
+        ----------
+        batch : torch.Tensor [n, in_channels, height, width]
+            From :meth:`new_batch`; height and width are multiples of the model's stride.
+
+        Returns
+        -------
+        torch.Tensor [n, out_channels, height, width]
+            In the runtime's dtype and in either layout.
+
+        Raises
+        ------
+        ModelError
+            If the batch has another shape or dtype.
+        """
+        stride, channels = self.contract.stride, self.contract.in_channels
+        if batch.dim() != 4 or batch.shape[1] != channels or batch.dtype != self.torch_dtype:
+            raise ModelError(
+                f"the runtime takes {self.precision} batches [N, {channels}, H, W], and got {batch.dtype} "
+                f"{list(batch.shape)}; make them with new_batch"
+            )
+        if batch.shape[2] % stride or batch.shape[3] % stride:
+            raise ModelError(
+                f"a batch of {batch.shape[2]} × {batch.shape[3]} px does not fit the model's stride of {stride} px"
+            )
+        keep_serial()
+        with torch.inference_mode():
+            return self._network(batch)
+
+    def activation_bytes(self, n: int, height: int, width: int) -> int:
+        """Return the predicted peak memory of one run in bytes: batch, activations, scratch and logits.
+
+        The weights (:attr:`weight_bytes`) are not in it: they are shared by all threads. The first call measures
+        two small batches.
+        """
+        with self._fitting:
+            if self._line is None:
+                self._line = self._fit()
+            constant, slope = self._line
+        batch = n * self.contract.in_channels * height * width * self.torch_dtype.itemsize
+        return int(constant + slope * n * height * width) + batch
+
+    def _fit(self) -> tuple[float, float]:
+        pixels, peaks = [], []
+        for area in _FIT_PIXELS:
+            edge = _edge(self.contract.stride, int(area**0.5))
+            batch = self.new_batch(1, edge, edge).zero_()
+            with serial_threads():  # scratch may grow with the threads
+                self.run(batch)
+                peaks.append(peak_bytes(partial(self.run, batch)))
+            pixels.append(edge * edge)
+        if pixels[0] == pixels[1]:
+            return 0.0, peaks[1] / pixels[1]
+        return fit_line((pixels[0], pixels[1]), (peaks[0], peaks[1]))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return, JSON-able, all that decides the bits of the logits besides model and input."""
+        return {
+            "precision": self.precision,
+            "layout": self.layout,
+            "mode": self.mode,
+            "folded_batch_norms": self.folded,
+            "torch": torch.__version__,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": _mkldnn.is_available(),
+            "intra_op_threads": 1,
+        }
+
+
+_compiled: weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, str], Runtime]] = weakref.WeakKeyDictionary()
+
+
+def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: Layout | None = None) -> Runtime:
+    """Compile a model for the CPU, once: a second call returns the same runtime.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        From :func:`bainite_fast.models.load`; it is not changed.
+    precision : {"float32", "bfloat16"}
+        See :func:`choose_precision`.
+    layout : {"channels_last", "contiguous"}, optional
+        Channels last by default: nowhere slower in the measurements of :func:`measure_layout`.
+
+    Raises
+    ------
+    DeviceError
+        If the network cannot run in that precision.
+    ModelError
+        If `precision` or `layout` is unknown.
+    """
+    layout = layout or "channels_last"
+    if precision not in PRECISIONS or layout not in LAYOUTS:
+        raise ModelError(f"precision {precision!r} and layout {layout!r}: use one of {PRECISIONS} and of {LAYOUTS}")
+    key = (precision, layout)
+    if key in _compiled.get(loaded, {}):
+        return _compiled[loaded][key]
+    with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads():
+        build = _compile_script if is_torchscript(loaded.module) else _compile_module
+        network, mode, folded = build(loaded, precision, layout)
+    weights = [*loaded.module.parameters(), *loaded.module.buffers()]
+    size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
+    _compiled.setdefault(loaded, {})[key] = runtime = Runtime(
+        loaded.contract, precision, layout, mode, folded, size, network
+    )
+    return runtime
+
+
+def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
+    """Return the precision to run a model in.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model.
+    requested : {"auto", "float32", "bfloat16"}
+        ``"auto"`` is bfloat16 where the CPU multiplies it in hardware and at most 0.1 % of the labels of the
+        package's own test input differ from float32; a model without a test input stays in float32.
+
+    Raises
+    ------
+    ModelError
+        If `requested` is another word.
+    """
+    if requested in PRECISIONS:
+        return cast(Precision, requested)
+    if requested != "auto":
+        raise ModelError(f"precision {requested!r} is unknown; use 'auto', 'float32' or 'bfloat16'")
+    if loaded.test_input is None or not cpu_has_bfloat16():
+        return "float32"
+    try:
+        low = compile(loaded, precision="bfloat16")
+    except DeviceError:
+        return "float32"  # a frozen TorchScript file: only an explicit request fails
+    return "bfloat16" if flipped(compile(loaded), low, loaded.test_input) <= FLIP_LIMIT else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Say whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX) and oneDNN can use it."""
+    has = torch.cpu.get_capabilities()
+    return _mkldnn.is_available() and any(has.get(x, False) for x in ("avx512_bf16", "amx_bf16"))
+
+
+def flipped(reference: Runtime, other: Runtime, image: np.ndarray) -> float:
+    """Return the share of pixels of a raw image that two runtimes label differently."""
+    batch = torch.from_numpy(reference.contract.normalize(image))
+    a, b = (
+        labels(x.run(batch.to(x.torch_dtype).contiguous(memory_format=x.memory_format))) for x in (reference, other)
+    )
+    return float((a != b).float().mean())
+
+
+def labels(logits: torch.Tensor) -> torch.Tensor:
+    """Return label values [N, H, W] of logits [N, K, H, W]: argmax, ties to the lower class; K = 1: logit > 0."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.float().argmax(dim=1)
+
+
+def measure_layout(
+    loaded: LoadedModel, precision: Precision = "float32", *, shape: tuple[int, int] = (512, 512), rounds: int = 3
+) -> dict[str, float]:
+    """Return the speed of each layout in pixels per second on one thread, the fastest first.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model.
+    precision : {"float32", "bfloat16"}
+        To measure in.
+    shape : (int, int)
+        Height and width of the batch, px; rounded up to the stride.
+    rounds : int
+        Layouts take turns this many times; the median counts.
+    """
+    height, width = (_edge(loaded.contract.stride, x) for x in shape)
+    runtimes = {layout: compile(loaded, precision=precision, layout=cast(Layout, layout)) for layout in LAYOUTS}
+    seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+    with serial_threads():
+        for turn in range(rounds + 1):
+            for layout, runtime in runtimes.items():
+                batch = runtime.new_batch(1, height, width).zero_()
+                start = time.perf_counter()
+                runtime.run(batch)
+                if turn:  # the first warms caches and compilers up
+                    seconds[layout].append(time.perf_counter() - start)
+    speeds = {layout: height * width / statistics.median(times) for layout, times in seconds.items()}
+    return dict(sorted(speeds.items(), key=lambda item: -item[1]))
+
+
+def is_torchscript(module: nn.Module) -> bool:
+    """Say whether a module is TorchScript, saved or in memory."""
+    return isinstance(module, _jit.ScriptModule)
+
+
+def read_torchscript(source: Path) -> nn.Module:
+    """Read a TorchScript file onto the CPU.
+
+    Raises
+    ------
+    ModelError
+        If PyTorch cannot read it.
+    """
+    try:
+        with _quiet():
+            return cast(nn.Module, _jit.load(str(source), map_location="cpu"))
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{source}: PyTorch {torch.__version__} cannot read this TorchScript file ({reason}); save it again with "
+            "torch.jit.save from the version that made it"
+        ) from error
+
+
+def torchscript_bytes(module: nn.Module) -> bytes:
+    """Return a TorchScript module as it would be saved: code, constants and weights."""
+    buffer = io.BytesIO()
+    with _quiet():
+        _jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what is known here: torch.jit is deprecated, and size checks in Python are not traced."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=_jit.TracerWarning)
+        yield
+
+
+Compiled = tuple[Callable[[torch.Tensor], torch.Tensor], str, int]
+
+
+def _edge(stride: int, least: int) -> int:
+    return -(-least // stride) * stride
+
+
+def _samples(loaded: LoadedModel, layout: Layout) -> list[torch.Tensor]:
+    """Return three float32 batches of noise of different height, width and number."""
+    contract = loaded.contract
+    a, b, c = (_edge(contract.stride, x) for x in (32, 48, 80))
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(1, a, b), (2, c, a), (1, 2 * b, c)]
+    return [
+        torch.randn(n, contract.in_channels, h, w, generator=generator).contiguous(memory_format=_FORMATS[layout])
+        for n, h, w in shapes
+    ]
+
+
+def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -> Compiled:
+    samples, dtype = _samples(loaded, layout), _DTYPES[precision]
+    reference = [loaded.module(x) for x in samples]
+    network, folded = fold_batch_norm(loaded.module)
+    if any(worst_difference(network(x), y) > _AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
+        network, folded = copy.deepcopy(loaded.module), 0  # fx took a wrong turn: keep the network as it is
+    network = network.eval().requires_grad_(False).to(dtype=dtype).to(memory_format=_FORMATS[layout])  # type: ignore[call-overload]
+    try:
+        expected = [network(x.to(dtype)) for x in samples]
+    except RuntimeError as error:
+        raise DeviceError(f"the network does not run in {precision} ({error}); use precision='float32'") from error
+    for mode in ("traced", "scripted"):
+        try:
+            made = (
+                _jit.trace(network, samples[0].to(dtype), check_trace=False)
+                if mode == "traced"
+                else _jit.script(network)
+            )
+            frozen = _jit.freeze(made.eval())
+            for _ in range(2):  # the second run is the optimised one
+                found = [frozen(x.to(dtype)) for x in samples]
+        except (RuntimeError, TypeError, ValueError, AttributeError, _jit.TracingCheckError):
+            continue
+        if all(
+            a.shape == b.shape and worst_difference(a, b) <= _AGREE[precision]
+            for a, b in zip(found, expected, strict=True)
+        ):
+            return frozen, mode, folded
+    return network, "eager", folded
+
+
+def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -> Compiled:
+    samples, dtype = _samples(loaded, layout), _DTYPES[precision]
+    reference = [loaded.module(x) for x in samples]
+    network = copy.deepcopy(loaded.module)
+    if hasattr(network, "training"):  # freezing takes the attribute away
+        network = network.to(dtype=dtype).to(memory_format=_FORMATS[layout])  # type: ignore[call-overload]
+        network = _jit.freeze(cast(Any, network).eval())
+    try:
+        for _ in range(2):
+            found = [network(x.to(dtype)) for x in samples]
+    except RuntimeError as error:
+        raise DeviceError(
+            f"this TorchScript file does not run in {precision} (its weights or casts are frozen into it); "
+            "use precision='float32' or give the nn.Module"
+        ) from error
+    if any(
+        a.dtype != dtype or worst_difference(a, b) > 4 * _AGREE[precision]
+        for a, b in zip(found, reference, strict=True)
+    ):
+        raise DeviceError(
+            f"this TorchScript file gives other logits in {precision} than in float32; use precision='float32'"
+        )
+    return network, "frozen", 0
