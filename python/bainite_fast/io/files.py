@@ -1,0 +1,111 @@
+"""Small files of metadata: read, and replaced whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from ..errors import MosaicError
+from .shards import explain_os_errors
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one step, on disk before this returns."""
+    with explain_os_errors(path.parent, path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_group(folder: Path) -> tuple[dict[str, Any], str] | None:
+    """Return the attributes of a Zarr group and the OME-Zarr version that its format stands for; None without one.
+
+    Raises
+    ------
+    MosaicError
+        If the metadata is no JSON, or is that of an array.
+    """
+    try:
+        if (folder / "zarr.json").exists():
+            node = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+            if node.get("node_type") != "group":
+                raise MosaicError(f"{folder} is a Zarr array; a group is needed", place=str(folder))
+            return dict(node.get("attributes", {})), "0.5"
+        if (folder / ".zgroup").exists():
+            attributes = folder / ".zattrs"
+            return (json.loads(attributes.read_text(encoding="utf-8")) if attributes.exists() else {}), "0.4"
+    except json.JSONDecodeError as error:
+        raise MosaicError(f"{folder} has metadata that is no JSON ({error})", place=str(folder)) from error
+    return None
+
+
+def write_group(folder: Path, attributes: Mapping[str, Any], version: str) -> None:
+    """Create or replace the metadata of a group, never its members."""
+    if version == "0.5":
+        write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)})
+        return
+    write_json(folder / ".zattrs", dict(attributes))
+    write_json(folder / ".zgroup", {"zarr_format": 2})
+
+
+@contextlib.contextmanager
+def exclusive_update(folder: Path) -> Iterator[None]:
+    """Let one process at a time change the metadata of a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder that may not be there."""
+    with explain_os_errors(path.parent, path.name):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_consolidated(folder: Path) -> bool:
+    """Return whether a group carries a copy of its members' metadata, which new members must enter."""
+    if (folder / ".zmetadata").exists():
+        return True
+    try:
+        node = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(node.get("consolidated_metadata"))
+
+
+def consolidate(folder: Path) -> None:
+    """Renew that copy."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Zarr warns that version 3 has not standardised it; the file has it already
+        zarr.consolidate_metadata(str(folder))
