@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .disk import write
 from .mosaic import SpeckleMosaic, SyntheticMosaic
 from .picture import CLASSES, make
 from .presets import PRESETS, Etching, Preset, get_preset
 
-__all__ = ["CLASSES", "PRESETS", "Etching", "Preset", "SpeckleMosaic", "SyntheticMosaic", "get_preset", "make"]
+__all__ = ["CLASSES", "PRESETS", "Etching", "Preset", "SpeckleMosaic", "SyntheticMosaic", "get_preset", "make", "write"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..io.mosaic import Mosaic, MosaicSpec
+from ..io import Mosaic, MosaicSpec
 from ._canvas import Canvas
 from ._render import TILE
 from ._speckle import CELL, Speckle
@@ -51,8 +51,6 @@ class SyntheticMosaic(Mosaic):
     (64, 64)
     """
 
-    synthetic = True
-
     def __init__(
         self, shape: tuple[int, int], *, preset: str | Preset = "lom", seed: int = 0, seams: bool = False
     ) -> None:
@@ -66,6 +64,7 @@ class SyntheticMosaic(Mosaic):
             unit_source=f"synthetic preset {self._preset.name}",
             chunk_shape=(TILE, TILE),
             resident_bytes=self._canvas.resident_bytes,
+            synthetic=True,
         )
         super().__init__(spec)
 
@@ -132,8 +131,6 @@ class SpeckleMosaic(Mosaic):
         Another seed is another pattern.
     """
 
-    synthetic = True
-
     def __init__(self, shape: tuple[int, int], *, seed: int = 0) -> None:
         self._seed = int(seed)
         self._speckle = Speckle(self._seed)
@@ -145,6 +142,7 @@ class SpeckleMosaic(Mosaic):
             unit_source="benchmark source, 1 µm by definition",
             chunk_shape=(CELL, CELL),
             resident_bytes=self._speckle.resident_bytes,
+            synthetic=True,
         )
         super().__init__(spec)
 
