@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import zarr
 from zarr.abc.store import Store
+from zarr.core.array import create_codec_pipeline
 from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 from zarrs.pipeline import UnsupportedMetadataError
@@ -85,8 +87,7 @@ def open_store(location: str | Path, *, storage_options: Mapping[str, Any] | Non
         If a zip file holds no Zarr.
     """
     if is_url(location):
-        url, options = _async_url(str(location), dict(storage_options or {}))
-        return FsspecStore.from_url(url, storage_options=options, read_only=True), ""
+        return FsspecStore.from_url(str(location).rstrip("/"), storage_options=storage_options, read_only=True), ""
     path = Path(location)
     if path.is_dir():
         return LocalStore(path, read_only=True), ""
@@ -98,11 +99,6 @@ def open_store(location: str | Path, *, storage_options: Mapping[str, Any] | Non
 def is_url(location: object) -> bool:
     """Return whether a location is an fsspec URL (``s3://…``, ``zip::https://…``) and not a local path."""
     return isinstance(location, str) and ("://" in location or "::" in location)
-
-
-def _async_url(url: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    # A chain such as zip::https://… ends in a file system without async methods; Zarr wraps it by itself.
-    return url.rstrip("/"), options
 
 
 def _root_in_zip(path: Path) -> str:
@@ -128,3 +124,16 @@ def read_node(store: Store, path: str) -> zarr.Group | zarr.Array[Any] | None:
             return zarr.open(store=store, path=path, mode="r")  # type: ignore[return-value]
         except FileNotFoundError:
             return None
+
+
+def codec_pipeline() -> tuple[str, str | None]:
+    """Return the codec pipeline that local stores get, and why it is not the fast one (None where it is)."""
+    start_zarr_threads()
+    store = zarr.storage.LocalStore(tempfile.gettempdir(), read_only=True)
+    metadata = zarr.create_array(store=zarr.storage.MemoryStore(), shape=(1,), dtype="uint8").metadata
+    try:
+        with _open_lock, zarr.config.set(ZARRS):
+            create_codec_pipeline(metadata, store=store)
+    except (UnsupportedMetadataError, ImportError, RuntimeError, TypeError) as error:
+        return "zarr-python", str(error) or type(error).__name__
+    return "zarrs", None

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,6 @@ def is_consolidated(folder: Path) -> bool:
 
 def consolidate(folder: Path) -> None:
     """Renew that copy."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr warns that version 3 has not standardised it; the file has it already
         zarr.consolidate_metadata(str(folder))

@@ -15,7 +15,7 @@ from zarr.storage import LocalStore
 from ..errors import InputError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
 from .files import exclusive_update, read_group, remove, sync_folder, write_group
-from .labels import OME_VERSIONS, LabelLayout, LabelLevel, plan_levels
+from .labels import OME_VERSIONS, LabelLayout, LabelLevel, has_own_image, plan_levels
 from .mosaic import Mosaic
 from .ome_metadata import group_attributes, ome_attributes, rgb_omero, write_multiscale
 from .shards import ArrayLayout, BlockWriter, create_array, explain_os_errors
@@ -120,8 +120,7 @@ def copy_image_into(
     root = read_group(container)
     attributes = {} if root is None else root[0]
     ome = dict(ome_attributes(attributes)[0])
-    entries = ome.get("multiscales") or []
-    if entries and not str(entries[0]["datasets"][0]["path"]).startswith("labels/"):
+    if has_own_image(ome):
         return
     partial = container / ".image.partial"
     remove(partial)

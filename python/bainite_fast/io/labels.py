@@ -270,14 +270,9 @@ class LabelTarget:
             return plan_levels(shape, block, factors=spec.level_factors, shapes=shapes, count=spec.pyramid_levels)
         existing = read_group(self.container)
         ome = {} if existing is None else ome_attributes(existing[0])[0]
-        if self._has_own_image(ome):
+        if has_own_image(ome):
             return plan_levels(shape, block, count=len(ome["multiscales"][0]["datasets"]))
         return plan_levels(shape, block)
-
-    @staticmethod
-    def _has_own_image(ome: dict[str, Any]) -> bool:
-        entries = ome.get("multiscales") or []
-        return bool(entries) and not str(entries[0]["datasets"][0]["path"]).startswith("labels/")
 
     def make_partial(self) -> None:
         """Create the container if it is new, and the folder of the unfinished labels."""
@@ -312,7 +307,7 @@ class LabelTarget:
             root = read_group(self.container)
             attributes = {} if root is None else root[0]
             ome = dict(ome_attributes(attributes)[0])
-            if not self._has_own_image(ome):
+            if not has_own_image(ome):
                 prefix = f"labels/{self.name}/"
                 kept = [one for one in ome.get("multiscales", []) if one.get("name") != self.name]
                 data = [{**one, "path": prefix + one["path"]} for one in entry["datasets"]]
@@ -339,6 +334,12 @@ class LabelTarget:
         if self.name not in ome_attributes(labels[0])[0].get("labels", []) and isinstance(ours, dict):
             with contextlib.suppress(OutputError):  # on a read-only disk the result can be read all the same
                 self.list_labels()
+
+
+def has_own_image(ome: dict[str, Any]) -> bool:
+    """Return whether a group's multiscales are an image, and not just the labels inside it."""
+    entries = ome.get("multiscales") or []
+    return bool(entries) and not str(entries[0]["datasets"][0]["path"]).startswith("labels/")
 
 
 def _is_own_group(container: Path, mosaic: Mosaic) -> bool:
@@ -384,7 +385,7 @@ def _container_version(container: Path, asked: str | None, mosaic: Mosaic) -> st
         raise OutputError(f"{container} is OME-Zarr {version}; labels are written into 0.4 and 0.5. Give another out")
     if asked not in (None, version):
         raise InputError(f"{container} is OME-Zarr {version} and takes labels of that version only, not {asked}")
-    if not _is_own_group(container, mosaic) and LabelTarget._has_own_image(ome):
+    if not _is_own_group(container, mosaic) and has_own_image(ome):
         _check_same_image(container, ome, mosaic)
     return version
 

@@ -1,0 +1,71 @@
+"""`convert`: a mosaic of any format as OME-Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .axes import Channel, Plane
+from .image_writer import check_output, write_image
+from .open import open_mosaic
+from .sem_bar import CropBar
+
+
+def convert(
+    source: Any,
+    out: str | Path,
+    *,
+    plane: Plane = None,
+    channel: Channel = None,
+    level: int = 0,
+    crop_bar: CropBar = None,
+    storage_options: Mapping[str, Any] | None = None,
+    um_per_px: float | None = None,
+    ome_version: str = "0.5",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a mosaic of any format as an OME-Zarr image with a pyramid, in bounded memory.
+
+    Parameters
+    ----------
+    source, plane, channel, level, crop_bar, storage_options
+        See `open_mosaic`.
+    out : path
+        Folder to create, by custom `<name>.ome.zarr`.
+    um_per_px : float, optional
+        Size of a pixel, where the source does not say it or says it wrong.
+    ome_version : {"0.5", "0.4"}
+        0.5 is Zarr v3 with shards, 0.4 Zarr v2.
+    overwrite : bool
+        Whether an existing output is replaced, once the new one is complete.
+    progress : callable, optional
+        Called with (pixels done, all pixels).
+
+    Returns
+    -------
+    pathlib.Path
+        The OME-Zarr group.
+
+    Raises
+    ------
+    OutputExistsError
+        If `out` exists and `overwrite` is False.
+    OutputError
+        If the disk is full or cannot be written.
+    MosaicError
+        If the source cannot be read.
+    """
+    check_output(out, overwrite=overwrite)
+    borrowed = source
+    mosaic = open_mosaic(
+        source, plane=plane, channel=channel, level=level, crop_bar=crop_bar, storage_options=storage_options
+    )
+    try:
+        return write_image(
+            mosaic, out, ome_version=ome_version, um_per_px=um_per_px, overwrite=overwrite, progress=progress
+        )
+    finally:
+        if mosaic is not borrowed:
+            mosaic.close()

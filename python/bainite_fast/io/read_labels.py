@@ -1,0 +1,183 @@
+"""Reading finished label images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from ..errors import InputError, MosaicError, MosaicNotFoundError
+from ._zarr import open_array
+from .files import read_group
+from .labels import CONFIDENCE
+from .ome_metadata import Multiscale, ome_attributes, read_multiscale
+
+
+@dataclass(frozen=True, slots=True)
+class LabelClass:
+    """One class of a label image: its value, name and colour (red, green, blue)."""
+
+    value: int
+    name: str
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelImage:
+    """A finished label image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The label group.
+    name : str
+        Its name.
+    levels : tuple of zarr.Array
+        The pyramid, full resolution first; [y, x] integers.
+    classes : tuple of LabelClass
+        By value.
+    um_per_px : float or None
+        Size of a pixel.
+    provenance : dict
+        What made the labels; empty for labels of other programs.
+    confidence : zarr.Array or None
+        uint8, 255 is certain.
+    """
+
+    path: Path
+    name: str
+    levels: tuple[Any, ...]
+    classes: tuple[LabelClass, ...]
+    um_per_px: float | None
+    provenance: dict[str, Any]
+    confidence: Any = None
+
+    @property
+    def labels(self) -> zarr.Array[Any]:
+        """The labels at full resolution."""
+        return self.levels[0]  # type: ignore[no-any-return]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.labels.shape[0]), int(self.labels.shape[1])
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
+        """Return the labels of a region.
+
+        Raises
+        ------
+        MosaicError
+            If a chunk is damaged; `place` names it.
+        """
+        try:
+            return np.asarray(self.labels[y0:y1, x0:x1])
+        # As for mosaics: codecs raise whatever their library raises, and all of it means a damaged chunk.
+        except Exception as error:
+            place = f"{self.path}, level 0, pixels [{y0}:{y1}, {x0}:{x1}]"
+            raise MosaicError(f"cannot read {place}: {type(error).__name__}: {error}", place=place) from error
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        names = ", ".join(one.name for one in self.classes) or "no names"
+        return f"<LabelImage {self.name}: {height} × {width} px, {len(self.levels)} levels, {names}>"
+
+
+def label_names(group: Path) -> tuple[str, ...]:
+    """Return the names of the finished labels of a local OME-Zarr group."""
+    found = read_group(group / "labels")
+    return () if found is None else tuple(str(name) for name in ome_attributes(found[0])[0].get("labels", ()))
+
+
+def read_labels(source: str | Path, name: str | None = None) -> LabelImage:
+    """Open a finished label image.
+
+    Parameters
+    ----------
+    source : path
+        The label group (``…/labels/<name>``) or the OME-Zarr group that holds it.
+    name : str, optional
+        Which labels of an OME-Zarr group; may be left out where there is one.
+
+    Returns
+    -------
+    LabelImage
+        Arrays, classes, pixel size and provenance.
+
+    Raises
+    ------
+    MosaicNotFoundError
+        If there is no such group or no such labels.
+    MosaicError
+        If the labels are damaged.
+    InputError
+        If there are several labels and none is named.
+    """
+    path = Path(source)
+    group = read_group(path) if path.is_dir() else None
+    if group is None:
+        raise MosaicNotFoundError(f"{path} is no OME-Zarr group; give the group, or its labels/<name>")
+    if "image-label" not in ome_attributes(group[0])[0]:
+        path = path / "labels" / _choose(path, name)
+        group = read_group(path)
+        if group is None:
+            raise MosaicError(f"{path} is listed and is not there", place=str(path))
+    return _open(path, group[0])
+
+
+def _choose(path: Path, name: str | None) -> str:
+    names = label_names(path)
+    if name is not None:
+        if name in names:
+            return name
+        unfinished = (path / "labels" / f"{name}.partial").is_dir()
+        hint = (
+            "they are unfinished: run the segmentation again to complete them" if unfinished else f"has {list(names)}"
+        )
+        raise MosaicNotFoundError(f"{path} has no labels {name!r}; {hint}")
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise MosaicNotFoundError(f"{path} has no finished labels")
+    raise InputError(f"{path} has the labels {list(names)}; choose one by name")
+
+
+def _open(path: Path, attributes: dict[str, Any]) -> LabelImage:
+    ome, version = ome_attributes(attributes)
+    multiscale = read_multiscale(ome, version, str(path))
+    if multiscale is None or multiscale.axes[-2:] != ("y", "x") or len(multiscale.axes) != 2:
+        raise MosaicError(f"{path} is no label image of the axes (y, x)", place=str(path))
+    store = LocalStore(path, read_only=True)
+    try:
+        levels = tuple(open_array(store, one)[0] for one in multiscale.paths)
+        confidence = open_array(store, f"{CONFIDENCE}/0")[0] if (path / CONFIDENCE).is_dir() else None
+    except FileNotFoundError as error:
+        raise MosaicError(f"{path} lacks a level that its metadata names ({error})", place=str(path)) from error
+    return LabelImage(
+        path=path,
+        name=path.name,
+        levels=levels,
+        classes=_classes(ome["image-label"] or {}),
+        um_per_px=_um(multiscale, path),
+        provenance=dict(attributes.get("bainite_fast") or {}),
+        confidence=confidence,
+    )
+
+
+def _um(multiscale: Multiscale, path: Path) -> float | None:
+    return multiscale.um_per_px(0, str(path))
+
+
+def _classes(block: dict[str, Any]) -> tuple[LabelClass, ...]:
+    names = {one["label-value"]: str(one.get("class", one["label-value"])) for one in block.get("properties") or ()}
+    colours = {one["label-value"]: one.get("rgba") for one in block.get("colors") or ()}
+    classes = []
+    for value in sorted({*names, *colours}):
+        red, green, blue = (colours.get(value) or (128, 128, 128))[:3]
+        classes.append(LabelClass(int(value), names.get(value, str(value)), (int(red), int(green), int(blue))))
+    return tuple(classes)
