@@ -198,7 +198,7 @@ def test_mosaic_says_what_it_is(name: str) -> None:
     assert mosaic.synthetic
     assert mosaic.fingerprint() == SyntheticMosaic((1000, 2000), preset=name, seed=8).fingerprint()
     assert mosaic.fingerprint() != SyntheticMosaic((1000, 2000), preset=name, seed=9).fingerprint()
-    assert mosaic.resident_bytes < 64 * 2**20
+    assert mosaic.resident_bytes < 128 * 2**20
 
 
 @pytest.mark.parametrize("kind", [SyntheticMosaic, SpeckleMosaic])
