@@ -1,0 +1,214 @@
+"""The journal of a run: what was decided, and which blocks are done. A killed run continues from it.
+
+The file is one JSON object a line: a header, then a line per finished block, appended after the block's shards are in
+place. A line is written by one call, so a kill can tear only the last line, which is then dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import JournalError, OutputError, OutputLockedError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """One finished block.
+
+    Attributes
+    ----------
+    by, bx : int
+        Row and column of the block.
+    counts : tuple of int
+        Pixels of each class.
+    digest : str
+        SHA-256 of the mosaic pixels of the block, hexadecimal.
+    shards : tuple
+        (path, bytes) of every file written, relative to the output; bytes is None where an empty shard has no file.
+    """
+
+    by: int
+    bx: int
+    counts: tuple[int, ...]
+    digest: str
+    shards: tuple[tuple[str, int | None], ...]
+
+    def to_line(self) -> bytes:
+        """Return the record as one line of the journal."""
+        value = {
+            "block": [self.by, self.bx],
+            "counts": self.counts,
+            "digest": self.digest,
+            "shards": self.shards,
+        }
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> BlockRecord:
+        """Return the record that a line holds."""
+        by, bx = value["block"]
+        shards = tuple((str(path), None if size is None else int(size)) for path, size in value["shards"])
+        return cls(int(by), int(bx), tuple(int(n) for n in value["counts"]), str(value["digest"]), shards)
+
+
+@dataclass(slots=True)
+class Journal:
+    """An append-only list of finished blocks under a header that says what the run is.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    header : dict
+        Identity and plan of the run.
+    done : dict
+        Finished blocks by (row, column).
+    """
+
+    path: Path
+    header: dict[str, Any]
+    done: dict[tuple[int, int], BlockRecord] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, path: Path, header: dict[str, Any]) -> Journal:
+        """Start a journal; the header is on disk before any shard is."""
+        journal = cls(path, {"format": FORMAT, **header})
+        scratch = path.with_suffix(".new")
+        try:
+            with scratch.open("wb") as file:
+                file.write(json.dumps(journal.header).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        except OSError as error:
+            raise OutputError(f"cannot write the journal {path}: {error.strerror or error}") from error
+        return journal
+
+    @classmethod
+    def load(cls, path: Path) -> Journal:
+        """Read a journal, dropping a last line that a kill has torn.
+
+        Raises
+        ------
+        JournalError
+            If the file is not a journal of this format, or is damaged before its last line.
+        """
+        lines = path.read_bytes().split(b"\n")
+        torn = lines.pop()
+        try:
+            header = json.loads(lines[0])
+            records = [BlockRecord.from_dict(json.loads(line)) for line in lines[1:]]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise JournalError(
+                f"the journal {path} is damaged ({error}); start again with overwrite=True or resume=False"
+            ) from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise JournalError(
+                f"the journal {path} is not of format {FORMAT}, which this version of bainite_fast reads; "
+                "finish it with the version that began it, or start again with resume=False"
+            )
+        if torn:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size - len(torn))
+        return cls(path, header, {(record.by, record.bx): record for record in records})
+
+    def append(self, record: BlockRecord) -> None:
+        """Add a finished block.
+
+        Raises
+        ------
+        OutputError
+            If the line cannot be written whole; the journal then ends with its last good line.
+        """
+        line = record.to_line()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                end = file.tell()
+                written = file.write(line)
+                if written != len(line):
+                    file.truncate(end)
+                    raise OSError(f"only {written} of {len(line)} bytes were written")
+        except OSError as error:
+            raise OutputError(
+                f"cannot add block ({record.by}, {record.bx}) to the journal {self.path}: {error.strerror or error}; "
+                "what is finished is kept: free some space and run the same command again"
+            ) from error
+        self.done[record.by, record.bx] = record
+
+    def check(self, identity: dict[str, Any]) -> None:
+        """Refuse to go on with a journal of another run.
+
+        Parameters
+        ----------
+        identity : dict
+            What decides the bytes of the output, as JSON-able values.
+
+        Raises
+        ------
+        JournalError
+            Naming every entry that differs.
+        """
+        mine = json.loads(json.dumps(identity))
+        theirs = self.header.get("identity", {})
+        differing = list(_differences(theirs, mine))
+        if differing:
+            raise JournalError(
+                f"the unfinished output at {self.path.parent} belongs to another run: {'; '.join(differing)}. "
+                "Run it again as it was begun, or start again with overwrite=True or resume=False (--overwrite or "
+                "--no-resume)"
+            )
+
+
+def _differences(theirs: Any, mine: Any, name: str = "") -> Iterator[str]:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        for key in sorted(theirs.keys() | mine.keys()):
+            yield from _differences(theirs.get(key), mine.get(key), f"{name}.{key}" if name else key)
+    elif theirs != mine:
+        yield f"{name} was {_short(theirs)}, is {_short(mine)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@contextmanager
+def exclusive(path: Path, what: Path) -> Iterator[None]:
+    """Hold the lock of an output for as long as the context lasts; a killed process lets go of it.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file; its folder exists.
+    what : Path
+        The output, named in the error.
+
+    Raises
+    ------
+    OutputLockedError
+        If another process holds the lock.
+    """
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise OutputLockedError(
+                f"{what} is being written by {holder}; wait for it, stop it, or choose another out= or name="
+            ) from error
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

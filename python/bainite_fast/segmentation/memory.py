@@ -1,0 +1,80 @@
+"""The memory budget: how much there is, how much the process holds now, and how much it has held."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+
+from ..errors import InputError
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS[_letter] = _UNITS[f"{_letter}ib"] = 1024**_power
+    _UNITS[f"{_letter}b"] = 1000**_power
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def parse_memory(value: int | float | str) -> int:
+    """Return a number of bytes from a number or from text such as ``"4GiB"``, ``"512 MB"`` or ``"4G"``.
+
+    Parameters
+    ----------
+    value : int, float or str
+        Bytes, or text with a unit: KiB, MiB, GiB, TiB (powers of 1024; K, M, G, T alike) or kB, MB, GB, TB.
+
+    Returns
+    -------
+    int
+        Bytes, at least 1.
+
+    Raises
+    ------
+    InputError
+        If the text is not a positive amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", str(value).lower())
+    if match is None or match[2] not in _UNITS or float(match[1]) * _UNITS[match[2]] < 1:
+        raise InputError(f"memory={value!r} is not an amount of memory; write it as 4GiB, 800MB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def format_bytes(count: float) -> str:
+    """Return a byte count as text with a binary unit, such as ``"3.2 GiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def total_memory() -> int:
+    """Return the memory this process may use, in bytes: the machine's, or its container's limit if that is less."""
+    total = int(psutil.virtual_memory().total)
+    for name in _CGROUP_LIMITS:
+        path = Path(name)
+        if path.is_file():
+            text = path.read_text().strip()
+            if text.isdigit():
+                total = min(total, int(text))
+    return total
+
+
+def default_budget() -> int:
+    """Return the budget when the caller names none: half of the memory, or 80 % of what is free if that is less."""
+    return int(min(total_memory() * 0.5, resident() + psutil.virtual_memory().available * 0.8))
+
+
+def resident() -> int:
+    """Return the resident memory of this process now, in bytes."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident() -> int:
+    """Return the highest resident memory this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,306 @@
+"""One run from opened input to finished output: prepare, plan, journal, stream, finish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from .. import io, kernels
+from .._version import __version__
+from ..errors import BainiteWarning, InputError
+from ..geometry import scaled_shape
+from ..models import Contract, LoadedModel, runtime
+from ..models import load as load_model
+from . import memory as mem
+from .engine import BlockResult, Job, Network, forget
+from .journal import Journal, exclusive
+from .plan import Plan
+from .planner import Budget, Demand, Fixed, make_plan
+from .request import Request, scale_factor
+from .result import ProgressEvent, Segmentation
+from .stream import ClusterExecutor, Executor, stream
+
+_JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to read and which model to run, as the caller named them."""
+
+    source: Any
+    model: Any
+    normalize: tuple[Any, Any] | None
+    plane: Any
+    channel: int | str | None
+    level: int
+    crop_bar: Any
+    storage_options: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Checked input: an open mosaic, a loaded and compiled model, and how they fit each other."""
+
+    request: Request
+    mosaic: io.Mosaic
+    network: Network
+    grid: tuple[int, int]
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises."""
+        return self.network.loaded.contract
+
+    def plan(self, fixed: Fixed | None, executor: Executor | None = None) -> Plan:
+        """Return the plan for this machine, or for the workers of a cluster."""
+        contract, mosaic, compiled = self.contract, self.mosaic, self.network.runtime
+        demand = Demand(
+            shape=mosaic.shape,
+            grid=self.grid,
+            pixel_bytes=mosaic.dtype.itemsize * mosaic.channels,
+            image_channels=mosaic.channels,
+            channels=contract.in_channels,
+            stride=contract.stride,
+            halo=contract.halo,
+            edge=self.request.edge,
+            confidence=self.request.confidence,
+            device=self.request.device,
+            precision=compiled.precision,
+            layout=compiled.layout,
+        )
+        cores = kernels.get_num_threads()
+        if isinstance(executor, ClusterExecutor):
+            cores = executor.threads_per_worker
+        budget = Budget(self.request.memory, mem.resident(), cores, compiled.activation_bytes)
+        return make_plan(demand, budget, fixed or Fixed(tile=self.request.tile))
+
+    def identity(self, plan: Plan, target: io.LabelTarget) -> dict[str, Any]:
+        """Return all that decides the bytes of the output, as JSON-able values."""
+        contract = self.contract
+        return {
+            "bainite_fast": __version__,
+            "model": {
+                "name": contract.name,
+                "sha256": contract.sha256,
+                "classes": list(contract.classes),
+                "mean": list(contract.mean),
+                "std": list(contract.std),
+                "um_per_px": contract.um_per_px,
+                "synthetic_only": contract.synthetic_only,
+            },
+            "input": self.mosaic.fingerprint(),
+            "plan": plan.identity(),
+            "runtime": self.network.runtime.fingerprint(),
+            "output": {
+                "ome_version": target.ome_version,
+                "confidence": self.request.confidence,
+                "with_image": self.request.with_image,
+            },
+        }
+
+    def layout(self, plan: Plan, target: io.LabelTarget) -> io.LabelLayout:
+        """Return how the labels lie on disk."""
+        contract = self.contract
+        return io.LabelLayout(
+            shape=plan.shape,
+            block=plan.block,
+            chunk=plan.chunk,
+            levels=target.levels(plan.shape, plan.block),
+            ome_version=target.ome_version,
+            um_per_px=self.um_per_px,
+            classes=tuple(zip(contract.classes, contract.colors, strict=True)),
+            confidence=self.request.confidence,
+        )
+
+    @property
+    def um_per_px(self) -> float | None:
+        """Scale of the mosaic: what the caller says, otherwise what the file says."""
+        scale = self.request.scale
+        return self.mosaic.um_per_px if isinstance(scale, str) else float(scale)
+
+    def job(self, plan: Plan, store: io.LabelStore) -> Job:
+        """Return what the workers need."""
+        return Job(uuid.uuid4().hex, plan, self.mosaic, self.network, store, self.request.confidence)
+
+
+@contextmanager
+def prepare(choice: Choice, request: Request) -> Iterator[Prepared]:
+    """Open the mosaic, load and compile the model, check that they fit; close the mosaic at the end."""
+    mosaic = io.open_mosaic(
+        choice.source,
+        plane=choice.plane,
+        channel=choice.channel,
+        level=choice.level,
+        crop_bar=choice.crop_bar,
+        storage_options=choice.storage_options,
+    )
+    borrowed = mosaic is choice.source
+    try:
+        loaded = load_model(choice.model, normalize=choice.normalize)
+        _check_channels(mosaic, loaded)
+        factor = scale_factor(request.scale, mosaic.um_per_px, loaded.contract.um_per_px)
+        _warn(mosaic, loaded, request)
+        grid = mosaic.shape if factor == 1.0 else scaled_shape(mosaic.shape, factor)
+        precision = runtime.choose_precision(loaded, request.precision)
+        yield Prepared(request, mosaic, Network(loaded, precision), grid)
+    finally:
+        if not borrowed:
+            mosaic.close()
+
+
+def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:
+    has, wants = mosaic.channels, loaded.contract.in_channels
+    if has == wants or (has == 1 and wants == 3) or (mosaic.rgb and wants == 1):
+        return
+    raise InputError(
+        f"{mosaic.name} has {has} channels and the model {loaded.contract.name!r} takes {wants}; "
+        f"choose one with channel=0…{has - 1}, or use a model for {has} channels"
+    )
+
+
+def _warn(mosaic: io.Mosaic, loaded: LoadedModel, request: Request) -> None:
+    contract = loaded.contract
+    if contract.synthetic_only and not mosaic.synthetic:
+        warnings.warn(
+            f"the model {contract.name!r} was trained on synthetic images and has seen no real steel: "
+            "do not trust its labels on micrographs",
+            BainiteWarning,
+            stacklevel=5,
+        )
+    if request.scale == "auto" and mosaic.um_per_px is None and contract.um_per_px is not None:
+        warnings.warn(
+            f"{mosaic.name} does not say its µm/px, so it is segmented as it is; the model expects "
+            f"{contract.um_per_px:.4g} µm/px (give scale=<µm/px of the mosaic>, or scale='as-is')",
+            BainiteWarning,
+            stacklevel=5,
+        )
+
+
+def resolve_target(prepared: Prepared, out: Any, name: str, ome_version: str | None) -> io.LabelTarget:
+    """Decide where the labels go; nothing is written."""
+    return io.LabelTarget.resolve(
+        prepared.mosaic, out=out, name=name, ome_version=ome_version, overwrite=prepared.request.overwrite
+    )
+
+
+def execute(
+    prepared: Prepared,
+    target: io.LabelTarget,
+    executor: Executor,
+    report: Callable[[ProgressEvent], None],
+) -> Segmentation:
+    """Run, or go on with, a segmentation and finish its output."""
+    path = target.partial_dir / _JOURNAL
+    plan = prepared.plan(_decided(prepared, path), executor)
+    target.make_partial()
+    with exclusive(target.partial_dir / "lock", target.path):
+        store, journal = _begin(prepared, target, plan)
+        tally = _Tally(plan, journal, report)
+        job = prepared.job(plan, store)
+        try:
+            stream(executor, job, iter([b for b in plan.blocks() if b not in journal.done]), tally)
+        finally:
+            forget(job.key)
+        counts = tally.counts(prepared.contract.classes)
+        provenance = _provenance(prepared, target, plan, journal, counts)
+        store.finish(provenance)
+    labels, confidence = target.open_result()
+    return Segmentation(
+        path=target.path,
+        labels=labels,
+        confidence=confidence,
+        counts=counts,
+        um_per_px=prepared.um_per_px,
+        plan=plan,
+        seconds=tally.seconds,
+        pixels_per_second=tally.rate,
+        stages=tally.stages,
+        provenance=provenance,
+    )
+
+
+def _decided(prepared: Prepared, path: os.PathLike[str]) -> Fixed | None:
+    """Return what the journal of an unfinished run has decided; the plan is held when resuming."""
+    if not (prepared.request.resume and os.path.exists(path)):  # noqa: PTH110 - PathLike
+        return None
+    plan = Journal.load(path).header["identity"]["plan"]  # type: ignore[arg-type]
+    tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
+    return Fixed(tile=tile, block=plan["block"], batch=plan["batch"] if tile == plan["tile"] else None)
+
+
+def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.LabelStore, Journal]:
+    """Start the output, or take up the unfinished one after checking that it is of this very run."""
+    path = target.partial_dir / _JOURNAL
+    identity = prepared.identity(plan, target)
+    if prepared.request.resume and path.exists():
+        journal = Journal.load(path)
+        journal.check(identity)
+        store = io.LabelStore.open_partial(target)
+        for block, record in list(journal.done.items()):
+            if not store.verify_block(record.shards):
+                del journal.done[block]  # its shard is missing or cut short, as after a loss of power: do it again
+        return store, journal
+    store = io.LabelStore.create(target, prepared.layout(plan, target), with_image=prepared.request.with_image)
+    return store, Journal.create(path, {"identity": identity})
+
+
+class _Tally:
+    """Takes each result: into the journal first, then into the sums and to whoever watches."""
+
+    def __init__(self, plan: Plan, journal: Journal, report: Callable[[ProgressEvent], None]) -> None:
+        self.journal, self.report = journal, report
+        self.total = plan.shape[0] * plan.shape[1]
+        self.resumed = self.done = sum(plan.region(by, bx).pixels for by, bx in journal.done)
+        self.stages: dict[str, float] = {}
+        self.started = time.perf_counter()
+        self.seconds = 0.0
+
+    def __call__(self, result: BlockResult) -> None:
+        self.journal.append(result.record)
+        self.done += result.pixels
+        for stage, seconds in result.seconds.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+        self.seconds = time.perf_counter() - self.started
+        self.report(ProgressEvent(self.done, self.total, self.resumed, self.seconds))
+
+    @property
+    def rate(self) -> float:
+        """Pixels per second of this run."""
+        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
+
+    def counts(self, classes: tuple[str, ...]) -> dict[str, int]:
+        """Return the pixels of each class."""
+        records = self.journal.done.values()
+        return {name: sum(record.counts[k] for record in records) for k, name in enumerate(classes)}
+
+
+def _provenance(
+    prepared: Prepared, target: io.LabelTarget, plan: Plan, journal: Journal, counts: dict[str, int]
+) -> dict[str, Any]:
+    """Return what made the labels. No times and no worker counts: a resumed run must give the same bytes."""
+    digest = hashlib.sha256()
+    for block in plan.blocks():
+        digest.update(bytes.fromhex(journal.done[block].digest))
+    identity = prepared.identity(plan, target)
+    identity["input"] = {
+        **identity["input"],
+        "um_per_px": prepared.um_per_px,
+        "um_per_px_from": prepared.mosaic.unit_source if isinstance(prepared.request.scale, str) else "caller",
+        "sha256_of_block_sha256": digest.hexdigest(),
+    }
+    total = sum(counts.values())
+    return {
+        **identity,
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr", "zarrs", "dask")},
+        "counts": counts,
+        "fractions": {name: count / total for name, count in counts.items()},
+        "trained_on": "synthetic images only" if prepared.contract.synthetic_only else "see the model's card",
+    }

@@ -1,0 +1,127 @@
+"""Streams blocks through threads of this process or through a dask cluster, a bounded number in flight.
+
+One task per block, as futures: 100,000 of them cost neither a graph nor memory. An executor yields results as they
+come; after an error, or Ctrl-C, it starts nothing more and joins what runs before it lets go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
+
+from .. import kernels
+from ..models import runtime
+from .engine import BlockResult, Job, run_block
+
+Block = tuple[int, int]
+
+
+class Executor(Protocol):
+    """Runs the blocks of a job, in any order."""
+
+    def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
+        """Yield the result of every block as it finishes; raise the first error after joining the rest."""
+
+
+class ThreadExecutor:
+    """Threads of this process; the job's plan says how many blocks are in flight."""
+
+    def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
+        """Yield results in the order in which blocks finish."""
+        with ThreadPoolExecutor(job.plan.in_flight, thread_name_prefix="bainite") as pool:
+            running: set[Future[BlockResult]] = set()
+
+            def start() -> None:
+                block = next(blocks, None)
+                if block is not None:
+                    running.add(pool.submit(run_block, job, *block))
+
+            for _ in range(job.plan.in_flight):
+                start()
+            failure: BaseException | None = None
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                running -= done
+                for future in done:
+                    if failure is None and future.exception() is None:
+                        start()
+                    failure = failure or future.exception()
+                for future in done:
+                    if future.exception() is None:
+                        yield future.result()
+            if failure is not None:
+                raise failure
+
+
+class ClusterExecutor:
+    """Workers of a `dask.distributed` cluster, which must see the output's folder.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected client. A worker that is lost costs its blocks in flight, which dask starts again elsewhere.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    @property
+    def threads(self) -> int:
+        """Threads over all workers."""
+        return sum(int(n) for n in self.client.nthreads().values())
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Most threads on one worker."""
+        return max((int(n) for n in self.client.nthreads().values()), default=1)
+
+    def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
+        """Yield results in the order in which blocks finish, wherever they run."""
+        from distributed import as_completed
+
+        shared = self.client.scatter(job, broadcast=True, hash=False)
+        in_flight = max(self.threads, 1) + len(self.client.nthreads())
+
+        def submit(block: Block) -> Any:
+            return self.client.submit(run_block_on_worker, shared, *block, pure=False, retries=0)
+
+        first = [submit(block) for block in _take(blocks, in_flight)]
+        queue = as_completed(first)
+        failure: BaseException | None = None
+        for future in queue:
+            error = future.exception()
+            if error is not None:
+                failure = failure or error
+                continue
+            if failure is None:
+                for block in _take(blocks, 1):
+                    queue.add(submit(block))
+            result: BlockResult = future.result()
+            future.release()
+            yield result
+        if failure is not None:
+            raise failure
+
+
+def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
+    """Do one block on a cluster's worker, whose process belongs to us: its allocator and threads are set for speed."""
+    kernels.tune_allocator()
+    with runtime.serial_threads():
+        return run_block(job, by, bx)
+
+
+def _take(blocks: Iterator[Block], count: int) -> Iterator[Block]:
+    for _ in range(count):
+        block = next(blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+def stream(executor: Executor, job: Job, blocks: Iterator[Block], on_result: Callable[[BlockResult], None]) -> None:
+    """Run blocks and hand each result to `on_result`, in this thread, as it comes."""
+    with contextlib.closing(executor.results(job, blocks)) as results:  # type: ignore[type-var]
+        for result in results:
+            on_result(result)
