@@ -8,7 +8,7 @@ import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import zarr
 from zarr.abc.store import Store
@@ -32,7 +32,9 @@ def start_zarr_threads() -> None:
     zarr.create_array(store=zarr.storage.MemoryStore(), shape=(1,), dtype="uint8")[:] = 0
 
 
-def open_array(store: Store, path: str = "", *, mode: str = "r", threads: int | None = None) -> tuple[Any, str]:
+def open_array(
+    store: Store, path: str = "", *, mode: Literal["r", "r+"] = "r", threads: int | None = None
+) -> tuple[Any, str]:
     """Open an array with the fastest codec pipeline that reads it right.
 
     The pipeline of the package `zarrs` (3 to 10 times faster) takes local stores. It has no big-endian or
@@ -58,13 +60,13 @@ def open_array(store: Store, path: str = "", *, mode: str = "r", threads: int | 
     start_zarr_threads()
     with _open_lock:
         with zarr.config.set(ZARR_PYTHON):
-            plain = zarr.open_array(store=store, path=path, mode=mode)  # type: ignore[arg-type]
+            plain = zarr.open_array(store=store, path=path, mode=mode)
         if not isinstance(store, LocalStore) or not _zarrs_reads(plain.metadata):
             return plain, "zarr-python"
         settings = {**ZARRS, **({} if threads is None else {"threading.max_workers": threads})}
         try:
             with zarr.config.set(settings):
-                return zarr.open_array(store=store, path=path, mode=mode), "zarrs"  # type: ignore[arg-type]
+                return zarr.open_array(store=store, path=path, mode=mode), "zarrs"
         except UnsupportedMetadataError:
             return plain, "zarr-python"
 
@@ -87,7 +89,8 @@ def open_store(location: str | Path, *, storage_options: Mapping[str, Any] | Non
         If a zip file holds no Zarr.
     """
     if is_url(location):
-        return FsspecStore.from_url(str(location).rstrip("/"), storage_options=storage_options, read_only=True), ""
+        options = None if storage_options is None else dict(storage_options)
+        return FsspecStore.from_url(str(location).rstrip("/"), storage_options=options, read_only=True), ""
     path = Path(location)
     if path.is_dir():
         return LocalStore(path, read_only=True), ""
@@ -121,7 +124,7 @@ def read_node(store: Store, path: str) -> zarr.Group | zarr.Array[Any] | None:
     start_zarr_threads()
     with _open_lock, zarr.config.set(ZARR_PYTHON):
         try:
-            return zarr.open(store=store, path=path, mode="r")  # type: ignore[return-value]
+            return zarr.open(store=store, path=path, mode="r")
         except FileNotFoundError:
             return None
 

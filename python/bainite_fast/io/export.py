@@ -30,8 +30,8 @@ def export_labels(
 ) -> list[Path]:
     """Write labels as a tiled, compressed BigTIFF OME-TIFF, and the area of every class as CSV beside it.
 
-    Memory holds a few bands of tiles, whatever the size. The pixel values are the label values. Class colours are in the
-    TIFF's palette, which Fiji shows; names, values and colours are in the CSV and in the OME-XML.
+    Memory holds a few bands of tiles, whatever the size. The pixel values are the label values. Class colours are in
+    the TIFF's palette, which Fiji shows; names, values and colours are in the CSV and in the OME-XML.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ class _ImageWriter:
             if one.halvings:
                 block = halve_mean(block)
             writer.write(full, block)
-        return (y.stop - y.start) * (x.stop - x.start)
+        return int((y.stop - y.start) * (x.stop - x.start))
 
     def _coarse(self, job: tuple[int, int, int]) -> None:
         level, by, bx = job
@@ -234,10 +234,10 @@ def halve_mean(block: NDArray[Any]) -> NDArray[Any]:
         block = np.pad(block, pad, mode="edge")
     if block.dtype.kind == "f":
         rows = block[..., 0::2, :] * np.float32(0.5) + block[..., 1::2, :] * np.float32(0.5)
-        return (rows[..., 0::2] * np.float32(0.5) + rows[..., 1::2] * np.float32(0.5)).astype(block.dtype, copy=False)
+        return np.asarray(rows[..., 0::2] * np.float32(0.5) + rows[..., 1::2] * np.float32(0.5), dtype=block.dtype)
     wide = np.uint16 if block.dtype == np.uint8 else np.uint32
     rows = block[..., 0::2, :].astype(wide) + block[..., 1::2, :]
-    return ((rows[..., 0::2] + rows[..., 1::2] + wide(2)) >> 2).astype(block.dtype)
+    return np.asarray((rows[..., 0::2] + rows[..., 1::2] + wide(2)) >> 2, dtype=block.dtype)
 
 
 def bounded_map(work: Callable[[Any], Any], jobs: Iterable[Any], threads: int) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -115,10 +114,10 @@ def _v3_compressor(layout: ArrayLayout) -> Any:
     return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle" if _item(layout) == 1 else "shuffle")
 
 
-def _v2_compressor(layout: ArrayLayout) -> Any:
+def _v2_compressor(layout: ArrayLayout) -> dict[str, Any]:
     if not layout.smooth:
-        return numcodecs.Zstd(level=1)
-    return numcodecs.Blosc(cname="zstd", clevel=1, shuffle=0 if _item(layout) == 1 else 1)
+        return {"id": "zstd", "level": 1}
+    return {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 0 if _item(layout) == 1 else 1, "blocksize": 0}
 
 
 def _item(layout: ArrayLayout) -> int:

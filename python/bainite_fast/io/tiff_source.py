@@ -25,6 +25,7 @@ from .pixel_size import fei_bar_rows, tiff_pixel_size
 # the neighbours use the rest.
 STRIP_CACHE_BYTES = 256 * 2**20
 _MIN_IS_WHITE, _PALETTE, _COLOURS = 0, 3, (2, 6, 8)
+_JPEG = (6, 7)
 
 
 class TiffMosaic(Mosaic):
@@ -140,7 +141,7 @@ class TiffMosaic(Mosaic):
         if not self._invert:
             return pixels
         white = np.iinfo(self.dtype).max if self.dtype.kind == "u" else 1
-        return (self.dtype.type(white) - pixels).astype(self.dtype, copy=False)
+        return np.asarray(np.subtract(white, pixels, dtype=self.dtype))
 
     def _stored(self, series: Any, region: tuple[int, int, int, int]) -> NDArray[Any]:
         if self._contiguous:
@@ -153,7 +154,7 @@ class TiffMosaic(Mosaic):
         bands = []
         for start in range(y0 // rows * rows, y1, rows):
             stop = min(start + rows, self.shape[0])
-            band = self._strips.get(start, lambda a=start, b=stop: self._band(a, b))  # type: ignore[misc]
+            band = self._strips.get(start, lambda a=start, b=stop: self._band(a, b))
             cut = [slice(None)] * band.ndim
             cut[self._plan.y] = slice(max(y0, start) - start, min(y1, stop) - start)
             cut[self._plan.x] = slice(x0, x1)
@@ -167,8 +168,8 @@ class TiffMosaic(Mosaic):
         for part in grid_cells(region, self.chunk_shape or self.shape):
             try:
                 self._stored(series, part)
-            except Exception as cause:  # noqa: BLE001, PERF203  (as in _read_region)
-                region, error = part, cause  # type: ignore[assignment]
+            except Exception as cause:  # noqa: PERF203  (as in _read_region)
+                region, error = part, cause
                 break
         place = self._name_place(region)
         return MosaicError(
@@ -227,6 +228,7 @@ class TiffMosaic(Mosaic):
                 raise MosaicError(f"{self._path} cannot be read as TIFF ({error})", place=str(self._path)) from error
             if not 0 <= self._level < len(levels):
                 raise InputError(f"level {self._level} is not in {self._path}; use 0 to {len(levels) - 1}")
+            _guard_jpeg(levels[self._level])
             self._array = _zarr_array(self._tiff.series[0], self._level)
         return self._tiff.series[0].levels[self._level]
 
@@ -275,6 +277,42 @@ def _zarr_array(series: Any, level: int) -> Any:
     with _open_lock, zarr.config.set(ZARR_PYTHON), warnings.catch_warnings():
         store = series.aszarr(level=level)
         return zarr.open_array(store=store, mode="r")
+
+
+def _guard_jpeg(series: Any) -> None:
+    """Check the structure of every JPEG tile before it is decoded.
+
+    The decoder takes damaged data and returns gray without a word. What can be told from outside is told: a tile begins
+    and ends with its markers, and no foreign marker stands inside. Damage that keeps the structure goes unnoticed: JPEG
+    has no checksum.
+    """
+    page = series.keyframe
+    if int(page.compression) not in _JPEG:
+        return
+    decode = page.decode
+
+    def checked(data: bytes | None, *args: Any, **kwargs: Any) -> Any:
+        if data is not None:
+            check_jpeg(data)
+        return decode(data, *args, **kwargs)
+
+    page.__dict__["decode"] = checked  # where tifffile caches its decoder
+
+
+def check_jpeg(data: bytes) -> None:
+    """Raise ValueError if a JPEG stream is cut short or holds bytes that no JPEG can hold."""
+    stream = np.frombuffer(data, np.uint8)
+    scan = data.find(b"\xff\xda")
+    end = data.rfind(b"\xff\xd9")
+    if not data.startswith(b"\xff\xd8") or scan < 0:
+        raise ValueError("the JPEG data does not begin as such")
+    if end < 0:
+        raise ValueError("the JPEG data ends too early")
+    # In the coded pixels a byte 255 is followed by 0, or by a restart marker; tables may stand between scans.
+    after = stream[scan + 2 : end][np.flatnonzero(stream[scan + 1 : end - 1] == 255)]
+    foreign = (after != 0) & (after < 0xC4)
+    if bool(foreign.any()):
+        raise ValueError("the JPEG data holds a marker that cannot be there")
 
 
 def _axes(series: Any) -> tuple[tuple[str, ...], bool]:

@@ -71,8 +71,8 @@ class ZarrMosaic(Mosaic):
         for part in grid_cells(region, cell):
             try:
                 array[self._plan.selection(*part)]
-            except Exception as cause:  # noqa: BLE001, PERF203  (as above: any failure of a codec or a store)
-                region, error = part, cause  # type: ignore[assignment]
+            except Exception as cause:  # noqa: PERF203  (as above: any failure of a codec or a store)
+                region, error = part, cause
                 break
         place = self._name_place(region)
         return MosaicError(
