@@ -73,7 +73,7 @@ def test_an_unknown_model(ask: Ask, picture: Path) -> None:
     [
         (("--memory", "4Gx"), ("--memory", "4Gx", "4GiB")),
         (("--memory", "lots"), ("--memory", "4GiB")),
-        (("--tile", "big"), ("--tile", "big")),
+        (("--tile", "big"), ("--tile", "integer")),
         (("--edge", "wrap"), ("--edge", "wrap", "mirror")),
         (("--scale", "huge"), ("--scale", "huge", "as-is")),
         (("--precision", "float8"), ("--precision", "bfloat16")),
@@ -142,6 +142,7 @@ def test_a_full_disk_is_one_line(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_warning_is_one_line_without_its_source(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn(*args: Any, **kwargs: Any) -> None:
+        warnings.warn("a developer's concern", DeprecationWarning, stacklevel=1)
         warnings.warn("no µm/px,\n segmented as it is", BainiteWarning, stacklevel=1)
         raise KeyboardInterrupt
 
@@ -150,6 +151,7 @@ def test_a_warning_is_one_line_without_its_source(ask: Ask, monkeypatch: pytest.
         warnings.simplefilter("always")
         done = ask("segment", "mosaic.tif")
     assert "warning: no µm/px, segmented as it is" in done.stderr.splitlines()
+    assert "developer" not in done.stderr
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

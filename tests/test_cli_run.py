@@ -82,7 +82,7 @@ def test_a_dry_run_writes_nothing(ask: Ask, threshold: str, picture: np.ndarray[
     assert plan["estimated_seconds"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
     text = CliRunner().invoke(app, ["segment", "picture.png", "--model", threshold, "--dry-run"]).stdout
-    for word in ("tiles", "halo", "memory", "about"):
+    for word in ("tiles", "halo", "memory", "time"):
         assert word in text
 
 

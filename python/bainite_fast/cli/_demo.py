@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..segmentation import Segmentation
     from ..synthetic import SyntheticMosaic
+    from ._overlay import Color
 
 SEED = 20211
 """Of the mosaic drawn by default; the bundled model was trained on other seeds."""
@@ -50,17 +52,18 @@ def demo(
     from ..segmentation import segment
     from ..synthetic import SyntheticMosaic, write
 
-    out.mkdir(parents=True, exist_ok=True)
+    colors = default_model_colors()  # first of all: without a model in the box there is nothing to show
     mosaic_path, picture_path = out / "mosaic.ome.zarr", out / "overlay.png"
     if picture_path.exists() and not overwrite:
         raise OutputExistsError(f"{picture_path} exists; add --overwrite to replace it, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
     with progress("draw", quiet=quiet) as step:
         write(mosaic_path, shape, preset=preset, seed=seed, mask=True, overwrite=overwrite, progress=step)
     with progress("segment", quiet=quiet) as step:
         done = segment(mosaic_path, overwrite=overwrite, progress=lambda event: step(event.done, event.total))
     source = SyntheticMosaic(shape, preset=preset, seed=seed)
     score = measure(done, source)
-    draw(picture_path, done, source, score)
+    draw(picture_path, done, source, score, colors)
     result = {
         "mosaic": str(mosaic_path),
         "labels": str(done.path),
@@ -109,7 +112,7 @@ def measure(done: Segmentation, source: SyntheticMosaic) -> Score:
     )
 
 
-def draw(path: Path, done: Segmentation, source: SyntheticMosaic, score: Score) -> None:
+def draw(path: Path, done: Segmentation, source: SyntheticMosaic, score: Score, colors: Sequence[Color]) -> None:
     """Write the picture: a field from the middle of the mosaic, bare and with labels and errors."""
     import numpy as np
 
@@ -133,10 +136,10 @@ def draw(path: Path, done: Segmentation, source: SyntheticMosaic, score: Score) 
     scale = "scale unknown" if source.um_per_px is None else f"{1000 * source.um_per_px:.4g} nm/px"
     origin = f"synthetic mosaic, {height} × {width} px, {scale}; the middle {y1 - y0} × {x1 - x0} px"
     network = f"model {done.provenance['model']['name']}, which has seen no real steel"
-    write_png(path, compose(field, default_model_colors(), names, [heading, f"{origin} · {network}"]))
+    write_png(path, compose(field, colors, names, [heading, f"{origin} · {network}"]))
 
 
-def default_model_colors() -> list[tuple[int, int, int]]:
+def default_model_colors() -> list[Color]:
     """Return the colour of each class of the default model."""
     from ..models.catalog import CONFIG, DEFAULT_MODEL, bundled_path, parse_config
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._console import emit, emit_json, progress, table
+from ._console import emit, emit_json, file_size, progress, table
 from ._options import parse_crop_bar
 
 
@@ -21,19 +21,64 @@ def info(
     from ..io import describe
 
     found = describe(path)
-    emit_json(found) if as_json else emit(table([(key.replace("_", " "), text(value)) for key, value in found.items()]))
+    emit_json(found) if as_json else emit(summarize(found))
 
 
-def text(value: Any) -> str:
-    """Write a value of a description for a reader."""
-    if value is None:
-        return "unknown"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        nested = any(isinstance(item, (list, tuple, dict)) for item in value)
-        return ("; " if nested else " × " if all(isinstance(i, int) for i in value) else ", ").join(map(text, value))
-    return str(value)
+def summarize(found: dict[str, Any]) -> str:
+    """Return what matters of a description as lines for a reader; ``--json`` has all of it."""
+    rows = [
+        ("kind", found["kind"].removesuffix("Mosaic")),
+        ("place", found["location"]),
+        *_pixels(found),
+        *_storage(found),
+    ]
+    if found.get("classes"):
+        rows.append(("classes", ", ".join(f"{value} {name}" for name, value in found["classes"].items())))
+    for key in ("labels", "unfinished"):
+        names = [item["name"] if isinstance(item, dict) else str(item) for item in found.get(key) or []]
+        rows += [(key, ", ".join(names))] if names else []
+    made = found.get("provenance") or {}
+    if "model" in made:
+        model, plan = made["model"], made["plan"]
+        rows.append(("made by", f"model {model['name']} (sha256 {model['sha256'][:12]}…)"))
+        rows.append(("trained on", made["trained_on"]))
+        rows.append(("made with", f"bainite_fast {made['bainite_fast']}, {plan['device']}, {plan['precision']}"))
+        rows += [(name, f"{100 * share:.2f} %") for name, share in made["fractions"].items()]
+    rows += [(key, str(found[key])) for key in ("choose", "advice") if found.get(key)]
+    return table(rows)
+
+
+def _pixels(found: dict[str, Any]) -> list[tuple[str, str]]:
+    if "shape" not in found:
+        return []
+    channels = found.get("channels", 1)
+    kind = "RGB" if found.get("rgb") else "gray" if channels == 1 else f"{channels} channels"
+    kind = "labels" if found["kind"] == "labels" else kind
+    scale = "unknown" if found["um_per_px"] is None else f"{found['um_per_px']:.5g} µm/px, from {found['unit_source']}"
+    return [
+        ("size", f"{_by(found['shape'])} px, {found['gigapixels'] * 1000:.4g} Mpx"),
+        ("pixels", f"{found['dtype']}, {kind}"),
+        ("scale", scale),
+    ]
+
+
+def _storage(found: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if found.get("chunks"):
+        inside = f" in shards of {_by(found['shards'])} px" if found.get("shards") else ""
+        rows.append(("chunks", f"{_by(found['chunks'])} px{inside}"))
+    elif found.get("chunk_shape"):
+        packed = f", {found['compression']}" if found.get("compression", "none") != "none" else ""
+        rows.append(("tiles", f"{_by(found['chunk_shape'])} px{packed}"))
+    if len(found.get("level_shapes") or ()) > 1:
+        rows.append(("pyramid", ", ".join(_by(shape) for shape in found["level_shapes"])))
+    if "bytes_on_disk" in found:
+        rows.append(("on disk", file_size(found["bytes_on_disk"])))
+    return rows
+
+
+def _by(shape: list[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def convert(
@@ -55,6 +100,10 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Size of a px in µm, where the file does not say it.", show_default=False),
+    ] = None,
     ome_version: Annotated[Literal["0.4", "0.5"], typer.Option(help="OME-Zarr version to write.")] = "0.5",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -64,17 +113,21 @@ def convert(
     from .. import io
 
     choice: dict[str, Any] = {"plane": plane, "channel": channel, "level": level, "crop_bar": crop_bar}
+    writing: dict[str, Any] = {"um_per_px": um_per_px, "ome_version": ome_version, "overwrite": overwrite}
     with progress("convert", quiet=quiet) as step:
-        path = io.convert(source, out, **choice, ome_version=ome_version, overwrite=overwrite, progress=step)
+        path = io.convert(source, out, **choice, **writing, progress=step)
     emit_json({"path": str(path)}) if as_json else emit(str(path))
 
 
 def export(
     labels: Annotated[
         Path,
-        typer.Argument(metavar="LABELS", help="Label image: …/labels/NAME in an OME-Zarr.", show_default=False),
+        typer.Argument(metavar="LABELS", help="…/labels/NAME, or the OME-Zarr that holds it.", show_default=False),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="OME-TIFF to write, name.ome.tif.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which labels, where there are several.", show_default=False)
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
@@ -83,5 +136,5 @@ def export(
     from .. import io
 
     with progress("export", quiet=quiet) as step:
-        written = io.export_labels(labels, out, overwrite=overwrite, progress=step)
+        written = io.export_labels(labels, out, name=name, overwrite=overwrite, progress=step)
     emit_json({"paths": [str(path) for path in written]}) if as_json else emit("\n".join(map(str, written)))

@@ -173,7 +173,8 @@ def show_plan(source: str, model: str | None, planning: dict[str, Any], as_json:
     if as_json:
         emit_json({**planned.to_dict(), "estimated_seconds": seconds})
     else:
-        emit(f"{planned}\n{'time':<11}about {duration(seconds)} on this machine")
+        time = "less than 1 s" if seconds < 1 else f"about {duration(seconds)}"
+        emit(f"{planned}\n{'time':<11}{time} on this machine")
 
 
 def tune_allocator() -> None:

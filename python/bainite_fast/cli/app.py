@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from .._version import __version__
-from ..errors import BainiteError
+from ..errors import BainiteError, BainiteWarning
 from . import _demo, _doctor, _files, _models, _segment, _synth
 from ._console import say
 
@@ -34,7 +34,7 @@ class Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn what went wrong into a line on stderr and an exit status."""
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning if ctx.obj["debug"] else _show_own_warning
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
@@ -45,9 +45,9 @@ class Program(TyperGroup):
             except (BainiteError, OSError, MemoryError, ImportError) as error:
                 if ctx.obj["debug"]:
                     traceback.print_exception(error, file=sys.stderr)
-                say(f"error: {_one_line(error)}")
                 if isinstance(error, ImportError) and not isinstance(error, BainiteError):
-                    say("       this installation is incomplete: `bainite-fast doctor` says what is broken")
+                    say("this installation is incomplete: `bainite-fast doctor` says what is broken")
+                say(f"error: {_one_line(error)}")
                 raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -65,6 +65,19 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     say(f"warning: {' '.join(str(message).split())}")
+
+
+def _show_own_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    # Other packages' warnings are for developers, who have --debug.
+    if issubclass(category, BainiteWarning):
+        _show_warning(message, category, filename, lineno)
 
 
 def _print_version(value: bool) -> None:
