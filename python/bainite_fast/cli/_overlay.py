@@ -22,7 +22,7 @@ FAINT: Color = (110, 114, 122)
 OVER: Color = (226, 38, 38)
 UNDER: Color = (38, 92, 226)
 TINT = 0.38
-ERROR_TINT = 0.72
+ERROR_TINT = 0.6
 MARGIN = 28
 GAP = 20
 
