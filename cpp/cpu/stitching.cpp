@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "bainite/parallel.hpp"
+#include "stream.hpp"
 
 namespace bainite {
 namespace {
@@ -119,25 +121,31 @@ template std::int64_t scatter(View4D<const float16>, const Crop*, View2D<std::ui
 void stitch_copy(const std::uint8_t* tiles, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t halo,
                  View3D<std::uint8_t> image, int threads) {
   const std::int64_t bytes = image.channels;
-  const std::int64_t image_bytes = image.rows * image.cols * bytes;
+  const std::int64_t row_bytes = image.cols * bytes;
+  const std::int64_t image_bytes = image.rows * row_bytes;
   if (image_bytes == 0) return;
+  const bool streaming = cpu::worth_streaming(image_bytes);
   const std::int64_t columns = (image.cols + tile_cols - 1) / tile_cols;
   const std::int64_t full_rows = tile_rows + 2 * halo;
   const std::int64_t full_cols = tile_cols + 2 * halo;
   const auto body = [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::uint8_t> scratch(static_cast<std::size_t>(streaming ? row_bytes : 0));
     for (std::int64_t y = begin; y < end; ++y) {
+      std::uint8_t* to = streaming ? scratch.data() : image.row(y);
       const std::int64_t first_tile = y / tile_rows * columns;
       const std::int64_t tile_y = y % tile_rows + halo;
       for (std::int64_t j = 0; j < columns; ++j) {
         const std::int64_t x = j * tile_cols;
         const std::int64_t width = std::min(tile_cols, image.cols - x);
         const std::uint8_t* from = tiles + (((first_tile + j) * full_rows + tile_y) * full_cols + halo) * bytes;
-        std::memcpy(image.row(y) + x * bytes, from, static_cast<std::size_t>(width * bytes));
+        std::memcpy(to + x * bytes, from, static_cast<std::size_t>(width * bytes));
       }
+      if (streaming) cpu::stream_copy(image.row(y), to, row_bytes);
     }
+    if (streaming) cpu::stream_fence();
   };
-  parallel_for(image.rows, std::max<std::int64_t>(1, kChunkBytes / (image.cols * bytes)),
-               image_bytes < kSerialBytes ? 1 : threads, body);
+  parallel_for(image.rows, std::max<std::int64_t>(1, kChunkBytes / row_bytes), image_bytes < kSerialBytes ? 1 : threads,
+               body);
 }
 
 }  // namespace bainite

@@ -1,103 +1,18 @@
 #include "bainite/tiling.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
-#include "bainite/parallel.hpp"
+#include "stream.hpp"
+#include "strips.hpp"
 
 namespace bainite {
+using cpu::Columns;
+using cpu::Group;
+
 namespace {
 
-constexpr std::int64_t kChunkBytes = 1 << 18;   // work of one chunk: large against a thread's start, small against L2
-constexpr std::int64_t kSerialBytes = 1 << 20;  // below this a helper thread costs more than it brings
-
-int useful_threads(std::int64_t bytes, int threads) { return bytes < kSerialBytes ? 1 : threads; }
-
-// Columns of one tile: `index[x]` is the region column of tile column x (-1: constant), and the columns [first, last)
-// are one contiguous run inside the image.
-struct Columns {
-  std::vector<std::int64_t> index;
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-
-  void place(const TileGrid& grid, std::int64_t corner, std::int64_t width) {
-    index.resize(static_cast<std::size_t>(width));
-    first = std::clamp<std::int64_t>(-corner, 0, width);
-    last = std::clamp<std::int64_t>(grid.image_cols - corner, first, width);
-    for (std::int64_t x = 0; x < width; ++x) {
-      const bool inside = x >= first && x < last;
-      const std::int64_t column = inside ? corner + x : mirror_index(corner + x, grid.image_cols, grid.pad);
-      index[static_cast<std::size_t>(x)] = column < 0 ? -1 : column - grid.origin_x;
-    }
-  }
-  std::int64_t operator[](std::int64_t x) const { return index[static_cast<std::size_t>(x)]; }
-};
-
-template <std::size_t kBytes>
-void copy_fixed(std::uint8_t* to, const std::uint8_t* row, const std::uint8_t* fill, const Columns& columns,
-                std::int64_t begin, std::int64_t end) {
-  for (std::int64_t x = begin; x < end; ++x) {
-    const std::int64_t column = columns[x];
-    std::memcpy(to + static_cast<std::size_t>(x) * kBytes,
-                column < 0 ? fill : row + static_cast<std::size_t>(column) * kBytes, kBytes);
-  }
-}
-
-// Padding columns [begin, end) of one row, item by item.
-void copy_items(std::uint8_t* to, const std::uint8_t* row, const std::uint8_t* fill, const Columns& columns,
-                std::int64_t begin, std::int64_t end, std::int64_t bytes) {
-  switch (bytes) {
-    case 1:
-      return copy_fixed<1>(to, row, fill, columns, begin, end);
-    case 2:
-      return copy_fixed<2>(to, row, fill, columns, begin, end);
-    case 3:
-      return copy_fixed<3>(to, row, fill, columns, begin, end);
-    case 4:
-      return copy_fixed<4>(to, row, fill, columns, begin, end);
-    case 8:
-      return copy_fixed<8>(to, row, fill, columns, begin, end);
-    default:
-      for (std::int64_t x = begin; x < end; ++x) {
-        const std::int64_t column = columns[x];
-        std::memcpy(to + x * bytes, column < 0 ? fill : row + column * bytes, static_cast<std::size_t>(bytes));
-      }
-  }
-}
-
-// One padded row of a tile: a memcpy for the run inside the image, items for the rest. row == nullptr: all constant.
-void copy_row(std::uint8_t* to, const std::uint8_t* row, const std::uint8_t* fill, const Columns& columns,
-              std::int64_t width, std::int64_t bytes) {
-  if (row == nullptr) {
-    for (std::int64_t x = 0; x < width; ++x) std::memcpy(to + x * bytes, fill, static_cast<std::size_t>(bytes));
-    return;
-  }
-  copy_items(to, row, fill, columns, 0, columns.first, bytes);
-  if (columns.last > columns.first) {
-    std::memcpy(to + columns.first * bytes, row + columns[columns.first] * bytes,
-                static_cast<std::size_t>((columns.last - columns.first) * bytes));
-  }
-  copy_items(to, row, fill, columns, columns.last, width, bytes);
-}
-
-// Calls visit(tile, row of the tile, region row or -1, columns) for the rows [begin, end) of all tiles in turn.
-template <class Visit>
-void for_each_row(const TileGrid& grid, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t begin,
-                  std::int64_t end, const Visit& visit) {
-  Columns columns;
-  std::int64_t placed = -1;
-  for (std::int64_t item = begin; item < end; ++item) {
-    const std::int64_t tile = item / tile_rows;
-    const std::int64_t y = item - tile * tile_rows;
-    if (tile != placed) columns.place(grid, grid.corners[2 * tile + 1], tile_cols);
-    placed = tile;
-    const std::int64_t row = mirror_index(grid.corners[2 * tile] + y, grid.image_rows, grid.pad);
-    visit(tile, y, row < 0 ? -1 : row - grid.origin_y, columns);
-  }
-}
-
-// --- one row of pixels to network input ---------------------------------------------------------------------------
+// --- One row of pixels to network input ---
 
 // Channel c of [width, channels] pixels to contiguous output.
 template <class In, class Out>
@@ -159,20 +74,31 @@ BAINITE_CLONES void normalise_repeated(const In* in, Out* out, std::int64_t chan
   }
 }
 
+// One row of one tile. `row` stands for out's channel 0 of that row: the tile itself, or scratch of the same strides.
 template <class In, class Out>
-void write_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, std::int64_t tile, std::int64_t y,
+void write_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, Out* row, std::int64_t stride_c,
                const float* gain, const float* offset) {
-  if (in_channels == 3 && out.channels == 1) {
-    return normalise_luma(in, out.at(tile, 0, y, 0), out.cols, gain[0], offset[0]);
-  }
+  if (in_channels == 3 && out.channels == 1) return normalise_luma(in, row, out.cols, gain[0], offset[0]);
   if (out.stride_x != 1 && out.cols > 1) {  // channels last
-    Out* row = out.at(tile, 0, y, 0);
     if (in_channels == out.channels) return normalise_pixels(in, in_channels, row, out.cols, gain, offset);
     return normalise_repeated(in, row, out.channels, out.cols, gain, offset);
   }
   for (std::int64_t c = 0; c < out.channels; ++c) {
     const In* plane = in + (in_channels == 1 ? 0 : c);
-    normalise_plane(plane, in_channels, out.at(tile, c, y, 0), out.cols, gain[c], offset[c]);
+    normalise_plane(plane, in_channels, row + c * stride_c, out.cols, gain[c], offset[c]);
+  }
+}
+
+// The same past the caches: the row is made in scratch, [C' * tw], and streamed to its place.
+template <class In, class Out>
+void stream_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, Out* row, std::vector<Out>& scratch,
+                const float* gain, const float* offset) {
+  write_row(in, in_channels, out, scratch.data(), out.cols, gain, offset);
+  const bool planar = out.stride_x == 1 || out.cols <= 1;
+  const std::int64_t runs = planar ? out.channels : 1;
+  const std::int64_t run = out.cols * out.channels / runs;
+  for (std::int64_t c = 0; c < runs; ++c) {
+    cpu::stream_copy(row + c * out.stride_c, scratch.data() + c * run, run * static_cast<std::int64_t>(sizeof(Out)));
   }
 }
 
@@ -218,47 +144,69 @@ std::int64_t first_uncovered(const TileGrid& grid, std::int64_t region_rows, std
 template <class In, class Out>
 void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, const float* gain, const float* offset,
             float fill, int threads) {
+  using namespace cpu;
   const std::int64_t channels = region.channels;
   const std::int64_t item_bytes = channels * static_cast<std::int64_t>(sizeof(In));
-  const std::int64_t row_bytes = out.cols * (item_bytes + out.channels * static_cast<std::int64_t>(sizeof(Out)));
-  if (row_bytes == 0 || out.rows == 0) return;
+  const std::int64_t row_out = out.cols * out.channels * static_cast<std::int64_t>(sizeof(Out));
+  const bool streaming = worth_streaming(grid.n * out.rows * row_out);
   // A raw value in the region's own type: what numpy.pad(constant_values=fill) would put there.
   const std::vector<In> fill_item(static_cast<std::size_t>(channels), static_cast<In>(fill));
   const auto* fill_bytes = reinterpret_cast<const std::uint8_t*>(fill_item.data());
-  const std::int64_t items = grid.n * out.rows;
-  const auto body = [&](std::int64_t begin, std::int64_t end) {
+  const auto make_fill = [&] {
     std::vector<In> padded(static_cast<std::size_t>(out.cols * channels));
-    auto* padded_bytes = reinterpret_cast<std::uint8_t*>(padded.data());
-    for_each_row(grid, out.rows, out.cols, begin, end,
-                 [&](std::int64_t tile, std::int64_t y, std::int64_t row, const Columns& columns) {
-                   const In* in = row < 0 ? nullptr : region.row(row);
-                   if (in != nullptr && columns.first == 0 && columns.last == out.cols) {
-                     return write_row(in + columns[0] * channels, channels, out, tile, y, gain, offset);
-                   }
-                   const auto* bytes = reinterpret_cast<const std::uint8_t*>(in);
-                   copy_row(padded_bytes, bytes, fill_bytes, columns, out.cols, item_bytes);
-                   write_row(padded.data(), channels, out, tile, y, gain, offset);
-                 });
+    std::vector<Out> scratch(static_cast<std::size_t>(streaming ? out.cols * out.channels : 0));
+    return [&, padded, scratch](const Group& group, const Columns& columns) mutable {
+      for (std::int64_t y = group.begin; y < group.end; ++y) {
+        const std::int64_t row = source_row(grid, group.tile, y);
+        const In* in = row < 0 ? nullptr : region.row(row);
+        if (in != nullptr && columns.whole()) {
+          in += columns.source * channels;
+        } else {
+          copy_row(reinterpret_cast<std::uint8_t*>(padded.data()), reinterpret_cast<const std::uint8_t*>(in),
+                   fill_bytes, columns, item_bytes);
+          in = padded.data();
+        }
+        Out* to = out.at(group.tile, 0, y, 0);
+        if (streaming) {
+          stream_row(in, channels, out, to, scratch, gain, offset);
+        } else {
+          write_row(in, channels, out, to, out.stride_c, gain, offset);
+        }
+      }
+    };
   };
-  parallel_for(items, std::max<std::int64_t>(1, kChunkBytes / row_bytes), useful_threads(items * row_bytes, threads),
-               body);
+  for_each_group(grid, out.rows, out.cols, row_out, threads, make_fill);
 }
 
 void tile_copy(View3D<const std::uint8_t> image, std::uint8_t* tiles, std::int64_t tile_rows, std::int64_t tile_cols,
                const TileGrid& grid, const std::uint8_t* fill, int threads) {
+  using namespace cpu;
   const std::int64_t item_bytes = image.channels;
   const std::int64_t row_bytes = tile_cols * item_bytes;
-  if (row_bytes == 0 || tile_rows == 0) return;
-  const std::int64_t items = grid.n * tile_rows;
-  const auto body = [&](std::int64_t begin, std::int64_t end) {
-    for_each_row(grid, tile_rows, tile_cols, begin, end,
-                 [&](std::int64_t tile, std::int64_t y, std::int64_t row, const Columns& columns) {
-                   copy_row(tiles + (tile * tile_rows + y) * row_bytes, row < 0 ? nullptr : image.row(row), fill,
-                            columns, tile_cols, item_bytes);
-                 });
+  const bool streaming = worth_streaming(grid.n * tile_rows * row_bytes);
+  // Whole cache lines can be streamed row by row; rows of other lengths, and padded ones, are put together first.
+  const bool lines = streaming && row_bytes % 64 == 0 && reinterpret_cast<std::uintptr_t>(tiles) % 64 == 0;
+  const auto make_fill = [&] {
+    std::vector<std::uint8_t> scratch(static_cast<std::size_t>(streaming ? std::max(kGroupBytes, row_bytes) : 0));
+    return [&, scratch](const Group& group, const Columns& columns) mutable {
+      std::uint8_t* to = tiles + (group.tile * tile_rows + group.begin) * row_bytes;
+      const bool direct = lines && columns.whole();
+      for (std::int64_t y = group.begin; y < group.end; ++y) {
+        const std::int64_t row = source_row(grid, group.tile, y);
+        const std::uint8_t* in = row < 0 ? nullptr : image.row(row);
+        const std::int64_t at = (y - group.begin) * row_bytes;
+        if (direct && in != nullptr) {
+          stream_copy(to + at, in + columns.source * item_bytes, row_bytes);
+        } else if (direct) {
+          copy_row(to + at, in, fill, columns, item_bytes);
+        } else {
+          copy_row((streaming ? scratch.data() : to) + at, in, fill, columns, item_bytes);
+        }
+      }
+      if (streaming && !direct) stream_copy(to, scratch.data(), (group.end - group.begin) * row_bytes);
+    };
   };
-  parallel_for(items, std::max<std::int64_t>(1, kChunkBytes / row_bytes), useful_threads(items * row_bytes, threads),
-               body);
+  for_each_group(grid, tile_rows, tile_cols, row_bytes, threads, make_fill);
 }
 
 #define BAINITE_GATHER(In)                                                                                           \
