@@ -19,6 +19,7 @@ from .contract import Contract, LoadedModel, default_classes, default_colors, pe
 from .package import load_package
 from .receptive_field import deduce_in_channels, probe, refuse_optimized
 from .runtime import is_torchscript, read_torchscript, torchscript_bytes
+from .threads import serial_threads
 
 Normalize = tuple[float | Sequence[float], float | Sequence[float]]
 
@@ -128,7 +129,8 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
     refuse_optimized(inner)
     name = str(getattr(inner, "original_name", type(inner).__name__))
     try:
-        own = copy.deepcopy(inner)
+        with torch.no_grad():
+            own = copy.deepcopy(inner)
     except (RuntimeError, TypeError, NotImplementedError, AttributeError) as error:
         raise ModelError(
             f"the module {name} cannot be copied ({error}); save it as TorchScript and pass that"
@@ -142,8 +144,9 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
     module = module.to("cpu").float()
     if getattr(module, "training", False):
         module.eval()
-    channels = deduce_in_channels(module)
-    reach = probe(module, channels)
+    with serial_threads():
+        channels = deduce_in_channels(module)
+        reach = probe(module, channels)
     mean, std = normalize if normalize is not None else (0.0, 1.0)
     classes = default_classes(reach.out_channels)
     contract = Contract(

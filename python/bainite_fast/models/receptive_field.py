@@ -19,8 +19,7 @@ from torch import nn
 from ..errors import ModelError
 from .threads import serial_threads
 
-_GRANULES = (32, 64, 96, 128, 160, 192, 224, 288, 352)
-_PERIODS = (32, 64, 96, 128, 160, 224, 288, 352)
+_GRANULES = (32, 64, 96, 128, 160, 60, 224, 240, 288, 336, 352)  # px; their divisors are the strides looked for
 _LENGTHS = (256, 1024, 4096)  # px; a reach above half the last one counts as unbounded
 _CORE = 16  # px, at least, in the last comparison
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}  # of the largest logit
@@ -100,7 +99,8 @@ def _measure(module: nn.Module, in_channels: int) -> Reach:
     _check_sane(axes[0])
     stride = _stride(axes[0], 1)
     stride = _stride(axes[1], stride)
-    if not all(_accepts(axis.forward, (1, in_channels, n * stride, axis.width)) for axis in axes for n in (3, 5)):
+    odd = granule // stride | 1
+    if not all(_accepts(a.forward, (1, in_channels, n * stride, a.width)) for a in axes for n in (odd, odd + 2)):
         stride = math.lcm(stride, granule)
     radius = max(max(_fronts(axis, stride)) for axis in axes)
     halo = -(-radius // stride) * stride
@@ -151,7 +151,8 @@ def deduce_in_channels(module: nn.Module) -> int:
 def _prepare(module: nn.Module, channels: int) -> tuple[Forward, Forward, torch.dtype]:
     forward = _forward(module, torch.float32)
     try:
-        double = copy.deepcopy(module).double()
+        with torch.no_grad():
+            double = copy.deepcopy(module).double()
         double.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
         exact = _forward(double, torch.float64)
         _granule(exact, channels)
@@ -239,7 +240,8 @@ def _check_sane(axis: _Axis) -> None:
         raise ModelError("the network returns NaN or infinity for standard normal noise; are its weights finite?")
     if not torch.equal(once, twice):
         raise ModelError("the network gives two answers to one input (dropout or noise that eval() leaves on?)")
-    if not axis.forward(torch.full_like(x, math.nan)).isnan().all():
+    inside = slice(axis.granule // 4, -axis.granule // 4)  # the border may be a constant
+    if not axis.forward(torch.full_like(x, math.nan))[:, :, inside].isnan().any(dim=3).all():
         raise ModelError(
             "the network turns NaN into numbers (torch.where, a comparison or nan_to_num?), so its reach cannot be "
             "measured; write the activation with torch.relu, clamp or leaky_relu"
@@ -272,8 +274,10 @@ def _fronts(axis: _Axis, stride: int) -> tuple[int, int]:
         last = int(down[-1]) if len(down) else edge - 1
         if first > 0 and last < length - 1:
             return max(0, edge - first), max(0, last - edge + 1)
+        if length >= _LENGTHS[1] and bool(_touched(axis, length, 0, 1)[-1]):
+            break  # from end to end: do not ask attention for the square of an even longer input
     raise ModelError(
-        f"every output of the network depends on inputs more than {_LENGTHS[-1] // 2} px away: instance, group or "
+        f"every output of the network depends on inputs more than {_LENGTHS[1] // 2} px away: instance, group or "
         "layer normalisation over the image, global pooling, squeeze-and-excitation or attention. Such a network "
         "gives another answer to every tile; use batch normalisation and local layers"
     )
@@ -282,7 +286,7 @@ def _fronts(axis: _Axis, stride: int) -> tuple[int, int]:
 def _stride(axis: _Axis, known: int) -> int:
     """Return the smallest multiple of `known` that is a shift the network commutes with, px."""
     margin = max(_fronts(axis, 1))
-    for period in (known, *_PERIODS):
+    for period in (known, *_GRANULES):
         if period % known or period == 1 or not _pattern_commutes(axis, period, margin):
             continue
         least = period
@@ -294,7 +298,7 @@ def _stride(axis: _Axis, known: int) -> int:
             if period % (least * factor) == 0 and _numbers_commute(axis, least * factor, margin):
                 return least * factor
     raise ModelError(
-        f"the network commutes with no shift up to {_PERIODS[-1]} px, so its answer depends on where a tile lies: "
+        f"the network commutes with no shift up to {_GRANULES[-1]} px, so its answer depends on where a tile lies: "
         "upsampling with align_corners=True, position encodings or resizing to a fixed size? Use align_corners=False "
         "with an integer scale factor, or transposed convolutions"
     )
@@ -302,7 +306,7 @@ def _stride(axis: _Axis, known: int) -> int:
 
 def _pattern_commutes(axis: _Axis, shift: int, margin: int) -> bool:
     """Say whether shifting a row of NaN by `shift` rows shifts what it touches by as many."""
-    length = _length(axis, 2 * (margin + _PERIODS[0]) + 2 * shift)
+    length = _length(axis, 2 * (margin + _GRANULES[0]) + 2 * shift)
     row = length // 2 - shift
     here = _touched(axis, length, row, row + 1)
     there = _touched(axis, length, row + shift, row + shift + 1)
@@ -311,7 +315,8 @@ def _pattern_commutes(axis: _Axis, shift: int, margin: int) -> bool:
 
 def _numbers_commute(axis: _Axis, shift: int, margin: int) -> bool:
     """Say whether shifting noise by `shift` rows shifts the output by as many."""
-    margin += shift  # the reach was measured at one phase of the grid; at another it is longer by less than a stride
+    # The reach was measured at one phase of the grid; at another it is longer by less than a stride.
+    margin += max(shift, _GRANULES[0])
     length = _length(axis, 2 * margin + shift + 32)
     x = _noise(axis, length + shift)
     still, moved = axis.exact(x[:, :, :length]), axis.exact(x[:, :, shift:])

@@ -165,6 +165,7 @@ class Runtime:
 
 
 _compiled: weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, str], Runtime]] = weakref.WeakKeyDictionary()
+_compiling = threading.Lock()
 
 
 def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: Layout | None = None) -> Runtime:
@@ -190,17 +191,19 @@ def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: La
     if precision not in PRECISIONS or layout not in LAYOUTS:
         raise ModelError(f"precision {precision!r} and layout {layout!r}: use one of {PRECISIONS} and of {LAYOUTS}")
     key = (precision, layout)
-    if key in _compiled.get(loaded, {}):
+    with _compiling:
+        if key not in _compiled.setdefault(loaded, {}):
+            _compiled[loaded][key] = _build(loaded, precision, layout)
         return _compiled[loaded][key]
+
+
+def _build(loaded: LoadedModel, precision: Precision, layout: Layout) -> Runtime:
     with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads():
         build = _compile_script if is_torchscript(loaded.module) else _compile_module
         network, mode, folded = build(loaded, precision, layout)
     weights = [*loaded.module.parameters(), *loaded.module.buffers()]
     size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
-    _compiled.setdefault(loaded, {})[key] = runtime = Runtime(
-        loaded.contract, precision, layout, mode, folded, size, network
-    )
-    return runtime
+    return Runtime(loaded.contract, precision, layout, mode, folded, size, network)
 
 
 def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:

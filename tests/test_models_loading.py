@@ -1,0 +1,197 @@
+"""Every kind of model comes in by one door, and whatever is no model is told apart."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from bainite_fast.errors import ModelError
+from bainite_fast.models import DEFAULT_MODEL, UNet, available, catalog, load, save_package
+
+
+def traced(module: nn.Module, channels: int = 1) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(module.eval(), torch.zeros(1, channels, 16, 16))
+
+
+def save(module: nn.Module, path: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module.save(str(path))
+    return path
+
+
+@pytest.fixture
+def unet() -> UNet:
+    torch.manual_seed(0)
+    return UNet(2, 3, base=2, depth=2)
+
+
+def test_a_module(unet: UNet) -> None:
+    unet.train()
+    loaded = load(unet, normalize=((0.5, 0.4), 0.25))
+    contract = loaded.contract
+    assert (contract.name, contract.in_channels, contract.out_channels, contract.stride) == ("UNet", 2, 3, 4)
+    assert contract.classes == ("class 0", "class 1", "class 2") and len(contract.colors) == 3
+    assert (contract.mean, contract.std) == ((0.5, 0.4), (0.25, 0.25))
+    assert unet.training and not loaded.module.training and loaded.module is not unet
+    assert loaded.test_input is None
+
+
+def test_one_logit_means_two_classes() -> None:
+    assert load(nn.Conv2d(1, 1, 1)).contract.classes == ("background", "foreground")
+
+
+def test_half_precision_and_wrapped_modules_become_float32(unet: UNet) -> None:
+    assert next(load(nn.DataParallel(unet).bfloat16()).module.parameters()).dtype == torch.float32
+
+
+def test_digest_follows_the_weights_and_the_structure(unet: UNet) -> None:
+    first = load(unet).contract.sha256
+    assert load(unet).contract.sha256 == first
+    with torch.no_grad():
+        unet.head.bias[0] += 1
+    assert load(unet).contract.sha256 != first
+    assert (
+        load(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())).contract.sha256 != load(nn.Conv2d(1, 2, 1)).contract.sha256
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".ts", ".zip", ""])
+def test_a_torchscript_file_by_its_content(suffix: str, unet: UNet, tmp_path: Path) -> None:
+    path = save(traced(unet, 2), tmp_path / f"network{suffix}")
+    loaded, again = load(path, normalize=(0.5, 0.2)), load(str(path))
+    assert (loaded.contract.in_channels, loaded.contract.halo, loaded.contract.name) == (2, 24, "network")
+    assert loaded.contract.sha256 == again.contract.sha256
+    x = torch.randn(1, 2, 24, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.module(x), unet.eval()(x))
+
+
+def test_a_torchscript_module_in_memory(unet: UNet) -> None:
+    module = traced(unet, 2)
+    assert load(module).contract.sha256 == load(module).contract.sha256
+    assert load(module).contract.name == "UNet"
+
+
+def test_a_frozen_file_without_parameters(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(traced(nn.Conv2d(3, 2, 5, padding=2), 3))
+    assert load(save(frozen, tmp_path / "f.pt")).contract.in_channels == 3
+
+
+class Evil:
+    """A pickle that would run code when loaded."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return (exec, ("raise SystemExit('executed')",))
+
+
+def write_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Evil()))
+
+
+def write_checkpoint(path: Path) -> None:
+    torch.save({"state": Evil()}, path)
+
+
+def write_old_checkpoint(path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [write_pickle, write_checkpoint, write_old_checkpoint])
+@pytest.mark.parametrize("name", ["model.pt", "model.zip", "model.ts"])
+def test_a_pickle_posing_as_a_model_is_not_run(write: Callable[[Path], None], name: str, tmp_path: Path) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ModelError, match=r"pickle: loading it would execute .*save_package"):
+        load(tmp_path / name)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2)}, weights)
+    with pytest.raises(ModelError, match="weights alone"):
+        load(weights)
+    text = tmp_path / "model.pt"
+    text.write_text("hello")
+    with pytest.raises(ModelError, match=r"is not a model \(5 bytes"):
+        load(text)
+    text.write_bytes(b"")
+    with pytest.raises(ModelError, match=r"is not a model \(0 bytes"):
+        load(text)
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(ModelError, match="neither a model package"):
+        load(tmp_path / "x.npz")
+    with pytest.raises(ModelError, match="lacks config.json"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="got a int"):
+        load(3)  # type: ignore[arg-type]
+
+
+def test_a_torn_torchscript_file(unet: UNet, tmp_path: Path) -> None:
+    path = save(traced(unet, 2), tmp_path / "n.pt")
+    torn = tmp_path / "torn.pt"
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(torn, "w") as broken:
+        for name in whole.namelist():
+            broken.writestr(name, b"nonsense(" if name.endswith(".py") else whole.read(name))
+    with pytest.raises(ModelError, match="cannot read this TorchScript file"):
+        load(torn)
+
+
+def test_torchscript_that_returns_another_shape(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="as large as its input"):
+        load(save(traced(nn.MaxPool2d(2)), tmp_path / "half.pt"))
+    with pytest.raises(ModelError, match="gives another answer to every tile"):
+        load(save(traced(nn.Sequential(nn.Conv2d(1, 2, 1), nn.GroupNorm(1, 2))), tmp_path / "norm.pt"))
+
+
+def test_names(tmp_path: Path, unet: UNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "none")
+    assert available() == {}
+    with pytest.raises(ModelError, match=f"no model '{DEFAULT_MODEL}'.*the box is empty"):
+        load()
+    monkeypatch.setattr(catalog, "BUNDLED", tmp_path)
+    for name in ("another", DEFAULT_MODEL):
+        save_package(unet, tmp_path / name, classes=["a", "b", "c"], test_input=np.zeros((8, 8, 2), np.uint8))
+    listed = available()
+    assert list(listed) == [DEFAULT_MODEL, "another"]
+    assert listed["another"]["classes"] == ["a", "b", "c"]
+    assert (listed["another"]["stride"], listed["another"]["halo"], listed["another"]["default"]) == (4, 24, False)
+    assert listed["another"]["parameters"] == sum(p.numel() for p in unet.parameters())
+    assert load().contract.name == DEFAULT_MODEL and load("another").contract.name == "another"
+    with pytest.raises(
+        ModelError, match=f"no model 'anather': no such file or folder, and in the box: {DEFAULT_MODEL}, another"
+    ):
+        load("anather")
+    with pytest.raises(ModelError, match="declares its own normalisation"):
+        load("another", normalize=(0.5, 0.5))
+
+
+@pytest.mark.parametrize("wrong", [(0.5, 0.0), (float("nan"), 1.0), ((0.1, 0.2), 1.0)])
+def test_wrong_normalisation(wrong: tuple[float, float]) -> None:
+    with pytest.raises(ModelError, match="mean|std"):
+        load(nn.Conv2d(1, 2, 1), normalize=wrong)
+
+
+def test_listing_models_imports_no_torch() -> None:
+    code = "import sys; from bainite_fast import models; models.available(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_bundled_models_are_whole_and_small() -> None:
+    for name, model in available().items():
+        assert model["bytes"] <= 2 * 2**20
+        assert load(name).contract.name == name

@@ -1,0 +1,240 @@
+"""The compiled network gives the logits of the plain one, in any size, from any thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from bainite_fast.errors import DeviceError, ModelError
+from bainite_fast.models import LoadedModel, UNet, compile, load, measure_layout, runtime, save_package, serial_threads
+from bainite_fast.models.fold import fold_batch_norm
+
+
+def trained(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give the batch norms statistics, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.5, generator=generator)
+            norm.running_var.uniform_(0.3, 3, generator=generator)
+            if norm.weight is not None:
+                norm.weight.data.uniform_(0.5, 1.5, generator=generator)
+                norm.bias.data.normal_(0, 0.3, generator=generator)
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    torch.manual_seed(1)
+    return load(trained(UNet(base=4, depth=3)))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with serial_threads():
+        yield
+
+
+class Odd(nn.Module):
+    """Batch norms of every kind: after a convolution, a shared one, a pooled one, a transposed one, two in a row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.a_norm = nn.Conv2d(1, 4, 3, padding=1, groups=1), nn.BatchNorm2d(4)
+        self.b, self.b_norm = nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4, affine=False)
+        self.shared, self.shared_norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.pool_norm = nn.BatchNorm2d(4)
+        self.up, self.up_norm = nn.ConvTranspose2d(4, 6, 2, stride=2), nn.BatchNorm2d(6)
+        self.split_up, self.split_norm = nn.ConvTranspose2d(6, 6, 1, groups=2), nn.BatchNorm2d(6)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.b_norm(self.b(functional.relu(self.a_norm(self.a(x)))))
+        x = self.shared_norm(self.shared(x)) + self.shared(x)
+        x = self.pool_norm(functional.max_pool2d(x, 2))
+        return self.head(self.split_norm(self.split_up(self.up_norm(self.up(x)))))
+
+
+class Branch(nn.Module):
+    """Control flow on the size, as in many U-Nets: not to be traced symbolically."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.interpolate(functional.max_pool2d(self.norm(self.conv(x)), 2), scale_factor=2)
+        if y.shape != x.shape and y.shape[2] != x.shape[2]:
+            y = functional.pad(y, (0, 0, 0, x.shape[2] - y.shape[2]))
+        return self.head(y)
+
+
+class Loops(nn.Module):
+    """Repeats by a value: a trace of it is wrong at other sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x) * float(x.shape[2] > 0) + (1.0 if x.shape[2] > 10**6 else 0.0)
+
+
+def test_folding_is_exact_and_leaves_the_rest_alone() -> None:
+    torch.manual_seed(0)
+    module = trained(Odd())
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    folded, count = fold_batch_norm(module)
+    assert count == 3  # a, b and up
+    x = torch.randn(2, 1, 12, 20)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(x), module(x), atol=1e-6, rtol=1e-6)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+    assert fold_batch_norm(trained(UNet(base=2)))[1] == 18
+    assert fold_batch_norm(trained(Branch()))[1] == 0
+
+
+@settings(max_examples=15)
+@given(n=st.integers(1, 3), rows=st.integers(1, 9), columns=st.integers(1, 9), layout=st.sampled_from(runtime.LAYOUTS))
+def test_compiled_equals_plain_at_any_size(loaded: LoadedModel, n: int, rows: int, columns: int, layout: str) -> None:
+    compiled = compile(loaded, layout=layout)
+    batch = compiled.new_batch(n, 8 * rows, 8 * columns).normal_()
+    assert batch.is_contiguous(memory_format=compiled.memory_format)
+    with torch.inference_mode():
+        expected = loaded.module(batch)
+    assert (compiled.run(batch) - expected).abs().max() <= 1e-4
+    assert (compiled.mode, compiled.folded, compiled.dtype) == ("traced", 14, "float32")
+
+
+@pytest.mark.parametrize("module", [Odd(), Branch(), Loops(), nn.Conv2d(3, 1, 1)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("script", [False, True])
+def test_foreign_modules(module: nn.Module, script: bool, tmp_path: Path) -> None:
+    module = trained(module)
+    model: nn.Module | Path = module
+    channels = 3 if isinstance(module, nn.Conv2d) else 1
+    if script:
+        model = tmp_path / "m.pt"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.trace(module, torch.zeros(1, channels, 16, 16)).save(str(model))
+    compiled = compile(load(model))
+    batch = compiled.new_batch(2, 36, 52).normal_()
+    with torch.inference_mode():
+        assert (compiled.run(batch) - module(batch)).abs().max() <= 1e-4
+    assert compiled.mode == ("frozen" if script else "traced")
+
+
+def test_bfloat16(loaded: LoadedModel) -> None:
+    plain, low = compile(loaded), compile(loaded, precision="bfloat16")
+    batch = plain.new_batch(1, 64, 48).normal_()
+    logits = low.run(batch.to(low.torch_dtype))
+    assert (low.torch_dtype, low.dtype, logits.dtype) == (torch.bfloat16, "bfloat16", torch.bfloat16)
+    assert (logits.float() - plain.run(batch)).abs().max() <= 0.05 * plain.run(batch).abs().max()
+    assert low.weight_bytes * 2 == plain.weight_bytes
+
+
+def test_frozen_float32_file_refuses_bfloat16(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(torch.jit.trace(nn.Conv2d(1, 2, 3, padding=1).eval(), torch.zeros(1, 1, 8, 8)))
+        frozen.save(str(tmp_path / "f.pt"))
+    model = load(tmp_path / "f.pt")
+    assert compile(model).mode == "frozen"
+    with pytest.raises(DeviceError, match="does not run in bfloat16"):
+        compile(model, precision="bfloat16")
+
+
+def packed(folder: Path, bias: float) -> LoadedModel:
+    torch.manual_seed(4)
+    net = UNet(base=2, depth=1)
+    with torch.no_grad():
+        net.head.weight *= 0 if bias else 1
+        net.head.bias.copy_(torch.tensor([0.0, bias]))
+    image = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    return load(save_package(net, folder, classes=["a", "b"], test_input=image))
+
+
+def test_precision_follows_the_labels(tmp_path: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    sure, unsure = packed(tmp_path / "sure", 1.0), packed(tmp_path / "unsure", 0.0)
+    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: True)
+    assert runtime.choose_precision(sure) == "bfloat16"
+    monkeypatch.setattr(runtime, "FLIP_LIMIT", -1.0)
+    assert runtime.choose_precision(unsure) == "float32"
+    assert runtime.choose_precision(loaded) == "float32"  # no test input
+    assert runtime.choose_precision(unsure, "bfloat16") == "bfloat16"
+    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: False)
+    assert runtime.choose_precision(sure) == "float32"
+    with pytest.raises(ModelError, match="use 'auto', 'float32' or 'bfloat16'"):
+        runtime.choose_precision(sure, "float8")
+
+
+def test_labels() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]])[None, :, None]
+    assert runtime.labels(logits).tolist() == [[[0, 1, 2]]]
+    assert runtime.labels(torch.tensor([[[[-1.0, 0.0, 0.1]]]])).tolist() == [[[0, 0, 1]]]
+
+
+def test_many_threads_give_the_same_bits(loaded: LoadedModel) -> None:
+    compiled = compile(loaded)
+    batches = [compiled.new_batch(1, 32, 8 * (3 + i % 4)).normal_() for i in range(12)]
+    with serial_threads(), ThreadPoolExecutor(4) as pool:
+        alone = [compiled.run(x).clone() for x in batches]
+        together = list(pool.map(compiled.run, batches))
+        assert set(pool.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_serial_threads_are_restored() -> None:
+    code = (
+        "import torch; from bainite_fast.models import serial_threads; torch.set_num_threads(2)\n"
+        "with serial_threads(), serial_threads(): assert torch.get_num_threads() == 1\n"
+        "assert torch.get_num_threads() == 2"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_runtime_for_one_model(loaded: LoadedModel) -> None:
+    assert compile(loaded) is compile(loaded, layout="channels_last")
+    assert compile(loaded) is not compile(loaded, layout="contiguous")
+
+
+def test_wrong_batches(loaded: LoadedModel) -> None:
+    compiled = compile(loaded)
+    with pytest.raises(ModelError, match="make them with new_batch"):
+        compiled.run(torch.zeros(1, 2, 16, 16))
+    with pytest.raises(ModelError, match="make them with new_batch"):
+        compiled.run(torch.zeros(1, 1, 16, 16, dtype=torch.float64))
+    with pytest.raises(ModelError, match="stride of 8 px"):
+        compiled.run(torch.zeros(1, 1, 16, 12))
+    with pytest.raises(ModelError, match="use one of"):
+        compile(loaded, precision="float8")  # type: ignore[arg-type]
+
+
+def test_fingerprint_and_layouts(loaded: LoadedModel) -> None:
+    mark = compile(loaded).fingerprint()
+    assert mark["layout"] == "channels_last" and mark["torch"] == torch.__version__ and mark["intra_op_threads"] == 1
+    assert mark != compile(loaded, precision="bfloat16").fingerprint()
+    speeds = measure_layout(loaded, shape=(32, 32), rounds=1)
+    assert set(speeds) == set(runtime.LAYOUTS) and list(speeds.values()) == sorted(speeds.values(), reverse=True)
+
+
+def test_predicted_memory_is_what_the_layers_hold(loaded: LoadedModel) -> None:
+    compiled = compile(loaded)
+    size = compiled.activation_bytes(1, 512, 512)
+    # Where the last skip (4 channels) and the upsampled (4) are joined (8), 16 float32 values a pixel are alive.
+    assert size == pytest.approx((16 + 1) * 4 * 512**2, rel=0.25)
+    assert compiled.activation_bytes(2, 512, 512) == pytest.approx(2 * size, rel=0.1)
+    low = compile(loaded, precision="bfloat16")
+    assert low.activation_bytes(1, 512, 512) == pytest.approx(size / 2, rel=0.3)
