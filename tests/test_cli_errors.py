@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +131,29 @@ def test_ctrl_c_says_how_to_go_on(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> 
 
     replace_segment(monkeypatch, interrupt)
     fails(ask("segment", "mosaic.tif"), 130, "interrupted", "same command continues")
+
+
+def test_one_sigint_stops_in_order_and_the_old_handler_returns(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def run(*args: Any, **kwargs: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    replace_segment(monkeypatch, run)
+    fails(ask("segment", "mosaic.tif"), 130, "stopping after the blocks in flight", "same command continues")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_sigint_leaves_at_once() -> None:
+    program = (
+        "import signal\nfrom bainite_fast.cli._interrupt import graceful_interrupt\n"
+        "with graceful_interrupt():\n"
+        "    try:\n        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n        signal.raise_signal(signal.SIGINT)\n"
+        "print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
 
 
 def test_a_full_disk_is_one_line(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

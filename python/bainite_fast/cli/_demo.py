@@ -52,10 +52,10 @@ def demo(
     from ..segmentation import segment
     from ..synthetic import SyntheticMosaic, write
 
-    colors = default_model_colors()  # first of all: without a model in the box there is nothing to show
     mosaic_path, picture_path = out / "mosaic.ome.zarr", out / "overlay.png"
     if picture_path.exists() and not overwrite:
         raise OutputExistsError(f"{picture_path} exists; add --overwrite to replace it, or give another --out")
+    colors = default_model_colors()  # before anything is drawn: without a model in the box there is nothing to show
     out.mkdir(parents=True, exist_ok=True)
     with progress("draw", quiet=quiet) as step:
         write(mosaic_path, shape, preset=preset, seed=seed, mask=True, overwrite=overwrite, progress=step)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ._console import duration, emit, emit_json, progress, say
+from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import parse_bytes, parse_crop_bar, parse_normalize, parse_scale
 
 if TYPE_CHECKING:
@@ -153,11 +154,11 @@ def segment(
         show_plan(source, model, planning, as_json)
         return
     try:
-        with progress("segment", quiet=quiet) as step:
+        with graceful_interrupt(), progress("segment", quiet=quiet) as step:
             done = run(source, model, **planning, **writing, progress=lambda event: step(event.done, event.total))
     except KeyboardInterrupt:
         say(RESUME_HINT)
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     emit_json(as_dict(done)) if as_json else emit(str(done))
 
 

@@ -14,9 +14,9 @@ from .._version import __version__
 from ..errors import BainiteError, BainiteWarning
 from . import _demo, _doctor, _files, _models, _segment, _synth
 from ._console import say
+from ._interrupt import EXIT_INTERRUPTED
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 class Program(TyperGroup):
