@@ -160,9 +160,9 @@ def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:
     has, wants = mosaic.channels, loaded.contract.in_channels
     if has == wants or (has == 1 and wants == 3) or (mosaic.rgb and wants == 1):
         return
+    cure = f"choose one with channel=0…{has - 1}" if has > 1 and wants == 1 else f"use a model for {has}"
     raise InputError(
-        f"{mosaic.name} has {has} channels and the model {loaded.contract.name!r} takes {wants}; "
-        f"choose one with channel=0…{has - 1}, or use a model for {has} channels"
+        f"{mosaic.name} has {has} channel{'s' * (has > 1)} and the model {loaded.contract.name!r} takes {wants}; {cure}"
     )
 
 

@@ -1,0 +1,167 @@
+"""Bad input: a clear error, and nothing written."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import bainite_fast
+from bainite_fast.errors import (
+    BainiteError,
+    BainiteWarning,
+    BudgetError,
+    DeviceError,
+    InputError,
+    ModelError,
+    MosaicError,
+    NonFiniteError,
+    OutputExistsError,
+    OutputLockedError,
+)
+from bainite_fast.segmentation.journal import exclusive
+from segment_helpers import save_small_package, small_unet
+
+GRAY = np.zeros((40, 50), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return small_unet(depth=1)
+
+
+def _segment(source, model, out, **options):
+    return bainite_fast.segment(source, model, out=out, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nothing/here.ome.zarr", "nothing/here.ome.zarr"),
+        (np.zeros((3, 40, 50), np.uint8), "plane|axes|shape"),
+        (np.zeros((0, 50), np.uint8), "size|shape|pixel"),
+        (np.zeros((40, 50), np.complex64), "complex"),
+        (np.full((4, 5), "x"), "dtype|str"),
+        (np.zeros((40, 50, 5), np.uint8), "plane"),
+        (np.zeros(7, np.uint8), "shape|2"),
+    ],
+)
+def test_bad_source(source, words, net, tmp_path):
+    with pytest.raises(BainiteError, match=words) as caught:
+        _segment(source, net, tmp_path / "out.ome.zarr")
+    assert isinstance(caught.value, ValueError | FileNotFoundError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_file_and_folder(net, tmp_path):
+    (tmp_path / "empty.tif").write_bytes(b"")
+    (tmp_path / "folder.ome.zarr").mkdir()
+    for source in ("empty.tif", "folder.ome.zarr"):
+        with pytest.raises(MosaicError, match=source):
+            _segment(tmp_path / source, net, tmp_path / "out.ome.zarr")
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_bad_models(tmp_path):
+    pickled = tmp_path / "model.pt"
+    pickled.write_bytes(pickle.dumps({"weights": [1, 2]}))
+    checkpoint = tmp_path / "checkpoint.pth"
+    torch.save(small_unet(depth=1).state_dict(), checkpoint)
+    halving = torch.jit.trace(torch.nn.Conv2d(1, 2, 3, stride=2), torch.zeros(1, 1, 16, 16))
+    halving.save(str(tmp_path / "halving.pt"))
+    unbounded = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.InstanceNorm2d(4), torch.nn.Conv2d(4, 2, 1)
+    )
+    rgb = small_unet(depth=1, in_channels=4)
+    for model, words in [
+        (pickled, "pickle"),
+        (checkpoint, "pickle|checkpoint"),
+        (tmp_path / "halving.pt", "as large as its input"),
+        (unbounded, "px away"),
+        (rgb, "channel"),
+        ("no-such-model", "no-such-model"),
+    ]:
+        with pytest.raises(BainiteError, match=words):
+            _segment(GRAY, model, tmp_path / "out.ome.zarr")
+        assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_damaged_package_fails_its_self_test(tmp_path):
+    package = tmp_path / "package"
+    save_small_package(small_unet(depth=1), package)
+    expected = np.load(package / "test_output.npy")
+    np.save(package / "test_output.npy", expected + 1)
+    with pytest.raises(ModelError, match="self-test|sha256|digest|hash"):
+        _segment(GRAY, package, tmp_path / "out.ome.zarr")
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_existing_output_is_kept_unless_told(net, tmp_path):
+    first = _segment(GRAY, net, tmp_path / "out.ome.zarr")
+    before = first.path.stat().st_mtime_ns
+    with pytest.raises(OutputExistsError, match="overwrite"):
+        _segment(GRAY, net, tmp_path / "out.ome.zarr")
+    assert first.path.stat().st_mtime_ns == before
+    second = _segment(GRAY + 200, net, tmp_path / "out.ome.zarr", overwrite=True)
+    assert second.path == first.path
+    third = _segment(GRAY, net, tmp_path / "out.ome.zarr", name="again")
+    assert third.path.parent == second.path.parent
+
+
+def test_second_writer_is_refused(net, tmp_path):
+    out = tmp_path / "out.ome.zarr"
+    _segment(GRAY, net, out, name="first")
+    partial = out / "labels" / "phases.partial"
+    partial.mkdir()
+    with exclusive(partial / "lock", partial), pytest.raises(OutputLockedError, match="written by process"):
+        _segment(GRAY, net, out)
+    assert sum(_segment(GRAY, net, out).counts.values()) == GRAY.size
+
+
+def test_too_small_a_budget(net, tmp_path):
+    with pytest.raises(BudgetError, match="too small"):
+        _segment(GRAY, net, tmp_path / "out.ome.zarr", memory="10MB")
+    with pytest.raises(InputError, match="4GiB"):
+        _segment(GRAY, net, tmp_path / "out.ome.zarr", memory="much")
+    with pytest.raises(InputError, match="multiple of the model's stride"):
+        _segment(GRAY, net, tmp_path / "out.ome.zarr", tile=33)
+    with pytest.raises(DeviceError, match="CUDA"):
+        _segment(GRAY, net, tmp_path / "out.ome.zarr", device="cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nonfinite_stops_the_run_at_its_place(net, tmp_path, value):
+    image = np.random.default_rng(0).random((1100, 700), np.float32)
+    image[1057, 23] = value
+    out = tmp_path / "out.ome.zarr"
+    with pytest.raises(NonFiniteError, match="row 1057, column 23"):
+        _segment(image, net, out)
+    assert not (out / "labels" / "phases").exists()
+    assert (out / "labels" / "phases.partial").is_dir()
+    assert bainite_fast.io.describe(out)["unfinished"]
+
+
+def test_another_run_is_refused_and_starting_again_works(net, tmp_path):
+    image = np.random.default_rng(0).random((1100, 700), np.float32)
+    broken = image.copy()
+    broken[1057, 23] = np.nan
+    out = tmp_path / "out.ome.zarr"
+    with pytest.raises(NonFiniteError):
+        _segment(broken, net, out, tile=64)
+    with pytest.raises(BainiteError, match="another run"):
+        _segment(image, small_unet(depth=1, seed=9), out, tile=64)
+    with pytest.raises(BainiteError, match=r"plan\.tile"):
+        _segment(broken, net, out, tile=128)
+    seg = _segment(image, net, out, resume=False)
+    assert sum(seg.counts.values()) == image.size
+
+
+def test_unscaled_mosaic_and_synthetic_model_warn_once(tmp_path):
+    package = tmp_path / "package"
+    save_small_package(small_unet(depth=1), package)
+    with pytest.warns(BainiteWarning, match="µm/px") as caught:
+        _segment(GRAY, package, tmp_path / "out.ome.zarr")
+    assert len([w for w in caught if issubclass(w.category, BainiteWarning)]) == 1

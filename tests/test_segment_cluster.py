@@ -1,0 +1,80 @@
+"""A dask cluster gives the same bytes as threads, whatever the number of workers, and survives the loss of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from segment_helpers import save_small_package, small_unet
+
+import bainite_fast
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, protocol="tcp://"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(3)
+    image = np.kron(rng.integers(0, 256, (500, 700), dtype=np.uint8), np.ones((4, 4), np.uint8))
+    path = tmp_path_factory.mktemp("cluster") / "mosaic.ome.zarr"
+    bainite_fast.io.convert(image, path)
+    return path
+
+
+def _run(mosaic, model, out, **options):
+    seg = bainite_fast.segment(
+        mosaic, model, out=out, precision="float32", tile=256, scale="as-is", progress=False, **options
+    )
+    files = (path for path in out.rglob("*") if path.is_file())
+    return seg, {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def test_cluster_gives_the_bytes_of_threads(client, mosaic, tmp_path):
+    net = small_unet(depth=2)
+    package = save_small_package(net, tmp_path / "package", um_per_px=None)
+    threads, content = _run(mosaic, package, tmp_path / "threads.ome.zarr")
+    cluster, content_of_cluster = _run(mosaic, package, tmp_path / "cluster.ome.zarr", client=client)
+    assert cluster.counts == threads.counts
+    assert content_of_cluster == content
+
+
+def test_killed_worker_costs_only_its_blocks(client, mosaic, tmp_path):
+    net = small_unet(depth=2)
+    _, content = _run(mosaic, net, tmp_path / "threads.ome.zarr")
+    killed = threading.Event()
+
+    def kill_one(event) -> None:
+        if not killed.is_set():
+            killed.set()
+            pid = next(iter(client.run(os.getpid).values()))
+            os.kill(pid, signal.SIGKILL)
+
+    seg = bainite_fast.segment(
+        mosaic,
+        net,
+        out=tmp_path / "cluster.ome.zarr",
+        precision="float32",
+        tile=256,
+        scale="as-is",
+        progress=kill_one,
+        client=client,
+    )
+    assert killed.is_set()
+    files = (path for path in (tmp_path / "cluster.ome.zarr").rglob("*") if path.is_file())
+    assert {str(p.relative_to(tmp_path / "cluster.ome.zarr")): p.read_bytes() for p in files} == content
+    assert sum(seg.counts.values()) == 2000 * 2800
