@@ -17,7 +17,7 @@ from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import FsspecStore, LocalStore, ZipStore
 from zarrs.pipeline import UnsupportedMetadataError
 
-from ..errors import MosaicError, MosaicNotFoundError
+from ..errors import MissingExtraError, MosaicError, MosaicNotFoundError
 
 ZARRS: dict[str, Any] = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "codec_pipeline.strict": True}
 ZARR_PYTHON: dict[str, Any] = {"codec_pipeline.path": "zarr.core.codec_pipeline.BatchedCodecPipeline"}
@@ -40,6 +40,9 @@ def open_array(
     The pipeline of the package `zarrs` (3 to 10 times faster) takes local stores. It has no big-endian or
     Fortran-ordered Zarr v2 arrays, no remote or zip stores, and not every codec: those go, by decision here and never
     by a fallback of its own, through zarr-python's pipeline.
+
+    Of sharded arrays, zarrs checks the checksum that a compressor carries (zstd, gzip) and not a separate crc32c codec,
+    unless it reads a whole shard: what this package writes has zstd's.
 
     Parameters
     ----------
@@ -89,14 +92,26 @@ def open_store(location: str | Path, *, storage_options: Mapping[str, Any] | Non
         If a zip file holds no Zarr.
     """
     if is_url(location):
-        options = None if storage_options is None else dict(storage_options)
-        return FsspecStore.from_url(str(location).rstrip("/"), storage_options=options, read_only=True), ""
+        return _remote_store(str(location), storage_options), ""
     path = Path(location)
     if path.is_dir():
         return LocalStore(path, read_only=True), ""
     if not path.exists():
         raise MosaicNotFoundError(f"{path} does not exist")
     return ZipStore(path, mode="r"), _root_in_zip(path)
+
+
+def _remote_store(url: str, storage_options: Mapping[str, Any] | None) -> FsspecStore:
+    try:
+        options = None if storage_options is None else dict(storage_options)
+        return FsspecStore.from_url(url.rstrip("/"), storage_options=options, read_only=True)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{url} cannot be reached without a further package ({error}); install it with: pip install "
+            '"bainite-fast[remote]"'
+        ) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise MosaicError(f"{url} cannot be opened ({error}); check the URL and storage_options", place=url) from error
 
 
 def is_url(location: object) -> bool:
@@ -119,14 +134,25 @@ def _root_in_zip(path: Path) -> str:
     return min(nodes, key=lambda name: name.count("/")).rpartition("/")[0]
 
 
-def read_node(store: Store, path: str) -> zarr.Group | zarr.Array[Any] | None:
-    """Return the group or array at a path, None where there is none."""
+def read_node(store: Store, path: str, location: str) -> zarr.Group | zarr.Array[Any] | None:
+    """Return the group or array at a path, None where there is none.
+
+    Raises
+    ------
+    MosaicError
+        If the metadata is damaged, or the place cannot be reached.
+    """
     start_zarr_threads()
     with _open_lock, zarr.config.set(ZARR_PYTHON):
         try:
             return zarr.open(store=store, path=path, mode="r")
         except FileNotFoundError:
             return None
+        # Broken metadata, missing rights, a host that does not answer: every store and parser has errors of its own.
+        except Exception as error:
+            raise MosaicError(
+                f"{location} cannot be opened as Zarr ({type(error).__name__}: {error})", place=location
+            ) from error
 
 
 def codec_pipeline() -> tuple[str, str | None]:

@@ -173,7 +173,7 @@ class _ImageWriter:
         chunk: tuple[int, ...] = (min(_CHUNK, one.block),) * 2
         if count > 1:
             shape, block, chunk = (count, *shape), (count, *block), (1, *chunk)
-        return ArrayLayout(str(level), shape, block, chunk, self._mosaic.dtype.name, version, smooth=True)
+        return ArrayLayout(str(level), shape, block, chunk, self._mosaic.dtype.name, version)
 
     def run(self, progress: Progress | None) -> None:
         """Write level 0 and what its blocks give of the pyramid, then the rest of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -193,6 +194,7 @@ class Mosaic(ABC):
         MosaicError
             If the stored data cannot be read; `place` names file, array and region.
         """
+        y0, y1, x0, x1 = operator.index(y0), operator.index(y1), operator.index(x0), operator.index(x1)
         height, width = self.shape
         if not (0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width):
             raise InputError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import MosaicError
 from .axes import Channel, Plane, plan_axes
+from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, output_dtype
 
 _DECODERS = {"PNG": imagecodecs.png_decode, "JPEG": imagecodecs.jpeg8_decode, "BMP": imagecodecs.bmp_decode}
@@ -72,6 +73,8 @@ class PictureMosaic(Mosaic):
                 kind = picture_format(data[:16])
                 try:
                     # A picture is refused with its file name, whatever the codec library calls the damage.
+                    if kind == "JPEG":
+                        check_jpeg(data)
                     pixels = np.asarray(_DECODERS[kind or "PNG"](data))
                 except (RuntimeError, ValueError, OSError, TypeError) as error:
                     place = str(self._path)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 import shutil
-import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import ZstdCodec
+from zarr.registry import get_numcodec
 from zarr.storage import LocalStore
 
 from ..errors import InputError, OutputError
-from ._zarr import ZARR_PYTHON, _open_lock, open_array, start_zarr_threads
+from ._zarr import ZARR_PYTHON, _open_lock, start_zarr_threads
+
+_ZSTD_LEVEL = 1
 
 
 class ShardRecord(NamedTuple):
@@ -52,8 +53,6 @@ class ArrayLayout:
         NumPy name.
     version : str
         "0.5" writes Zarr v3 with shards, "0.4" Zarr v2.
-    smooth : bool
-        Whether values vary smoothly (an image) or stand in patches (labels): decides the compressor.
     """
 
     path: str
@@ -62,7 +61,6 @@ class ArrayLayout:
     chunk: tuple[int, ...]
     dtype: str
     version: str
-    smooth: bool = False
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -85,13 +83,15 @@ def create_array(root: Path, layout: ArrayLayout) -> None:
     with _open_lock, zarr.config.set(ZARR_PYTHON):
         store = LocalStore(root)
         if layout.version == "0.5":
-            # The checksum after the compressor finds every flipped byte, whatever the compressor would make of it.
+            # zstd's own checksum finds every flipped byte. The crc32c codec would not do: zarrs does not look at it
+            # when it reads part of a shard. In v2 the frames carry it too, though the metadata have no word for it that
+            # zarrs knows.
             zarr.create_array(
                 store=store,
                 name=layout.path or None,
                 chunks=layout.chunk,
                 shards=layout.block,
-                compressors=[_v3_compressor(layout), Crc32cCodec()],
+                compressors=[ZstdCodec(level=_ZSTD_LEVEL, checksum=True)],
                 dimension_names=names,
                 zarr_format=3,
                 **common,
@@ -101,34 +101,19 @@ def create_array(root: Path, layout: ArrayLayout) -> None:
                 store=store,
                 name=layout.path or None,
                 chunks=layout.chunk,
-                compressors=_v2_compressor(layout),
+                compressors=get_numcodec({"id": "zstd", "level": _ZSTD_LEVEL}),  # type: ignore[typeddict-unknown-key]
                 chunk_key_encoding={"name": "v2", "separator": "/"},
                 zarr_format=2,
                 **common,
             )
 
 
-def _v3_compressor(layout: ArrayLayout) -> Any:
-    if not layout.smooth:
-        return ZstdCodec(level=1)
-    return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle" if _item(layout) == 1 else "shuffle")
-
-
-def _v2_compressor(layout: ArrayLayout) -> dict[str, Any]:
-    if not layout.smooth:
-        return {"id": "zstd", "level": 1}
-    return {"id": "blosc", "cname": "zstd", "clevel": 1, "shuffle": 0 if _item(layout) == 1 else 1, "blocksize": 0}
-
-
-def _item(layout: ArrayLayout) -> int:
-    return np.dtype(layout.dtype).itemsize
-
-
 class BlockWriter:
-    """Writes blocks of one array: encoded into a scratch array beside it, then moved into place.
+    """Writes blocks of one array: encoded in memory, written beside it, then moved into place.
 
-    A kill at any moment leaves a block's file as it was or as it is to be. Every thread of every process has a scratch
-    array of its own. Pickles, so that a worker process can write.
+    A kill at any moment leaves a file of the array as it was or as it is to be. Shards are put together here and not by
+    a codec pipeline: their bytes are then the same every time (pipelines with threads order the chunks as they finish),
+    and no event loop stands between a worker and its disk. Thread-safe; pickles, so that a worker process can write.
 
     Parameters
     ----------
@@ -137,19 +122,11 @@ class BlockWriter:
     layout : ArrayLayout
         The array, made by `create_array`.
     scratch : pathlib.Path
-        Folder for scratch arrays, on the same file system.
+        Folder for files that are being written, on the same file system.
     """
 
     def __init__(self, root: Path, layout: ArrayLayout, scratch: Path) -> None:
         self._root, self.layout, self._scratch = root, layout, scratch
-        self._local = threading.local()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_local": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._local = threading.local()
 
     def write(self, index: tuple[int, ...], block: NDArray[Any]) -> list[ShardRecord]:
         """Write one block and return its files.
@@ -175,66 +152,75 @@ class BlockWriter:
                 f"block {index} of {layout.path!r} is {block.dtype} of shape {block.shape}; "
                 f"{layout.dtype} of shape {extent} is needed"
             )
+        chunks = encode_chunks(block, layout.chunk)
         with explain_os_errors(self._root / layout.path, f"block {index}"):
-            folder, array = self._scratch_array()
-            if extent == layout.block:
-                array[...] = block
-            else:
-                # Shards are always encoded whole: what hangs over the border is background.
-                padded = np.zeros(layout.block, layout.dtype)
-                padded[tuple(slice(0, size) for size in extent)] = block
-                array[...] = padded
-            return list(self._move(folder, index))
+            if layout.version == "0.5":
+                grid = tuple(size // chunk for size, chunk in zip(layout.block, layout.chunk, strict=True))
+                return [self._put("/".join(["c", *map(str, index)]), pack_shard(chunks, grid))]
+            first = [i * size // chunk for i, size, chunk in zip(index, layout.block, layout.chunk, strict=True)]
+            return [
+                self._put("/".join(str(i + j) for i, j in zip(first, inner, strict=True)), data)
+                for inner, data in chunks
+            ]
 
-    def _scratch_array(self) -> tuple[Path, Any]:
-        if not hasattr(self._local, "array"):
-            name = f"{os.getpid()}-{threading.get_ident()}-{uuid.uuid4().hex}"
-            folder = self._scratch / name
-            folder.mkdir(parents=True, exist_ok=True)
-            one = ArrayLayout(
-                "",
-                self.layout.block,
-                self.layout.block,
-                self.layout.chunk,
-                self.layout.dtype,
-                self.layout.version,
-                self.layout.smooth,
-            )
-            create_array(folder, one)
-            # One thread: several order the inner chunks of a shard differently every time.
-            self._local.folder, self._local.array = folder, open_array(LocalStore(folder), mode="r+", threads=1)[0]
-        return self._local.folder, self._local.array
-
-    def _move(self, folder: Path, index: tuple[int, ...]) -> Iterator[ShardRecord]:
-        for source, place in self._files(index):
-            target = self._root / self.layout.path / place
-            made = folder / source
+    def _put(self, place: str, data: bytes | None) -> ShardRecord:
+        target = self._root / self.layout.path / place
+        name = f"{self.layout.path}/{place}"
+        if data is None:
+            # All background has no file. What an earlier attempt may have left there must go.
+            target.unlink(missing_ok=True)
+            return ShardRecord(name, None)
+        made = self._scratch / uuid.uuid4().hex
+        try:
             try:
-                size = made.stat().st_size
+                made.write_bytes(data)
             except FileNotFoundError:
-                # All background has no file. What an earlier attempt may have left there must go.
-                target.unlink(missing_ok=True)
-                yield ShardRecord(f"{self.layout.path}/{place}", None)
-                continue
+                made.parent.mkdir(parents=True, exist_ok=True)
+                made.write_bytes(data)
             try:
                 made.replace(target)
             except FileNotFoundError:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.replace(target)
-            yield ShardRecord(f"{self.layout.path}/{place}", size)
+        except OSError:
+            with contextlib.suppress(OSError):
+                made.unlink(missing_ok=True)
+            raise
+        return ShardRecord(name, len(data))
 
-    def _files(self, index: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-        """Yield (file in the scratch array, file in the array) of a block."""
-        layout = self.layout
-        if layout.version == "0.5":
-            yield "/".join(["c", *["0"] * len(index)]), "/".join(["c", *map(str, index)])
-            return
-        per_block = [block // chunk for block, chunk in zip(layout.block, layout.chunk, strict=True)]
-        chunks = [-(-size // chunk) for size, chunk in zip(layout.shape, layout.chunk, strict=True)]
-        for inner in np.ndindex(*per_block):
-            place = [i * n + j for i, n, j in zip(index, per_block, inner, strict=True)]
-            if all(i < n for i, n in zip(place, chunks, strict=True)):
-                yield "/".join(map(str, inner)), "/".join(map(str, place))
+
+def encode_chunks(block: NDArray[Any], chunk: tuple[int, ...]) -> list[tuple[tuple[int, ...], bytes | None]]:
+    """Return (position, compressed bytes) of the chunks that a block touches; None for a chunk of background alone."""
+    codec = get_numcodec({"id": "zstd", "level": _ZSTD_LEVEL, "checksum": True})  # type: ignore[typeddict-unknown-key]
+    little = block.dtype.newbyteorder("<")
+    encoded: list[tuple[tuple[int, ...], bytes | None]] = []
+    for index in np.ndindex(*[-(-size // edge) for size, edge in zip(block.shape, chunk, strict=True)]):
+        part = block[tuple(slice(i * edge, (i + 1) * edge) for i, edge in zip(index, chunk, strict=True))]
+        if not part.any():
+            encoded.append((index, None))
+            continue
+        if part.shape != chunk:  # chunks are always stored whole: what hangs over the border is background
+            whole = np.zeros(chunk, block.dtype)
+            whole[tuple(slice(0, size) for size in part.shape)] = part
+            part = whole
+        encoded.append((index, bytes(codec.encode(np.ascontiguousarray(part, dtype=little)))))
+    return encoded
+
+
+def pack_shard(chunks: Iterable[tuple[tuple[int, ...], bytes | None]], grid: tuple[int, ...]) -> bytes | None:
+    """Return a shard of the `sharding_indexed` codec (index at the end, with crc32c); None if all chunks are empty."""
+    index = np.full((*grid, 2), np.iinfo(np.uint64).max, "<u8")
+    parts: list[bytes] = []
+    offset = 0
+    for place, data in chunks:
+        if data is not None:
+            index[place] = offset, len(data)
+            parts.append(data)
+            offset += len(data)
+    if not parts:
+        return None
+    table = index.tobytes()
+    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
 
 
 def verify_records(root: Path, records: Iterable[tuple[str, int | None]]) -> bool:
@@ -258,12 +244,6 @@ def explain_os_errors(place: Path, what: str) -> Iterator[None]:
         if isinstance(error, OutputError):
             raise
         raise _output_error(place, what, error.errno, error.strerror or str(error)) from error
-    except RuntimeError as error:
-        # The zarrs pipeline reports system errors as text: "No space left on device (os error 28)".
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
-            raise
-        raise _output_error(place, what, int(found[1]), str(error)) from error
 
 
 def _output_error(place: Path, what: str, number: int | None, text: str) -> OutputError:

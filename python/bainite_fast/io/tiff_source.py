@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, MosaicError
 from ._zarr import ZARR_PYTHON, _open_lock, start_zarr_threads
 from .axes import AxisPlan, Channel, Plane, plan_axes
+from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, grid_cells, output_dtype
 from .pixel_size import fei_bar_rows, tiff_pixel_size
 
@@ -25,7 +26,7 @@ from .pixel_size import fei_bar_rows, tiff_pixel_size
 # the neighbours use the rest.
 STRIP_CACHE_BYTES = 256 * 2**20
 _MIN_IS_WHITE, _PALETTE, _COLOURS = 0, 3, (2, 6, 8)
-_JPEG = (6, 7)
+_JPEG = 7
 
 
 class TiffMosaic(Mosaic):
@@ -280,14 +281,9 @@ def _zarr_array(series: Any, level: int) -> Any:
 
 
 def _guard_jpeg(series: Any) -> None:
-    """Check the structure of every JPEG tile before it is decoded.
-
-    The decoder takes damaged data and returns gray without a word. What can be told from outside is told: a tile begins
-    and ends with its markers, and no foreign marker stands inside. Damage that keeps the structure goes unnoticed: JPEG
-    has no checksum.
-    """
+    """Let the structure of every JPEG tile be checked before it is decoded."""
     page = series.keyframe
-    if int(page.compression) not in _JPEG:
+    if int(page.compression) != _JPEG:
         return
     decode = page.decode
 
@@ -297,22 +293,6 @@ def _guard_jpeg(series: Any) -> None:
         return decode(data, *args, **kwargs)
 
     page.__dict__["decode"] = checked  # where tifffile caches its decoder
-
-
-def check_jpeg(data: bytes) -> None:
-    """Raise ValueError if a JPEG stream is cut short or holds bytes that no JPEG can hold."""
-    stream = np.frombuffer(data, np.uint8)
-    scan = data.find(b"\xff\xda")
-    end = data.rfind(b"\xff\xd9")
-    if not data.startswith(b"\xff\xd8") or scan < 0:
-        raise ValueError("the JPEG data does not begin as such")
-    if end < 0:
-        raise ValueError("the JPEG data ends too early")
-    # In the coded pixels a byte 255 is followed by 0, or by a restart marker; tables may stand between scans.
-    after = stream[scan + 2 : end][np.flatnonzero(stream[scan + 1 : end - 1] == 255)]
-    foreign = (after != 0) & (after < 0xC4)
-    if bool(foreign.any()):
-        raise ValueError("the JPEG data holds a marker that cannot be there")
 
 
 def _axes(series: Any) -> tuple[tuple[str, ...], bool]:

@@ -185,7 +185,7 @@ class _Found:
 
 
 def _find(store: Any, root: str, location: str, level: int) -> _Found:
-    node = read_node(store, root)
+    node = read_node(store, root, location)
     if node is None:
         raise MosaicNotFoundError(f"{location} holds no Zarr group or array")
     if isinstance(node, zarr.Array):
@@ -211,7 +211,7 @@ def _level(store: Any, root: str, location: str, ome: Mapping[str, Any], multisc
         )
     shapes = []
     for path in multiscale.paths:
-        array = read_node(store, _join(root, path))
+        array = read_node(store, _join(root, path), location)
         if not isinstance(array, zarr.Array) or array.ndim != len(multiscale.axes):
             raise MosaicError(
                 f"{location} names the level {path!r} of axes {multiscale.axes}, and there is no such array",
@@ -221,7 +221,7 @@ def _level(store: Any, root: str, location: str, ome: Mapping[str, Any], multisc
     group = None
     if isinstance(store, LocalStore):
         group = Path(store.root) / root
-    node = read_node(store, root)
+    node = read_node(store, root, location)
     ours = node.attrs.asdict().get("bainite_fast") if node is not None else None
     return _Found(
         _join(root, multiscale.paths[level]),
@@ -240,7 +240,7 @@ def _find_above(store: Any, root: str, location: str) -> _Found:
         return _Found(root)
     folder = (Path(store.root) / root).resolve()
     for parent in list(folder.parents)[:2]:
-        above = read_node(LocalStore(parent, read_only=True), "")
+        above = read_node(LocalStore(parent, read_only=True), "", str(parent))
         if not isinstance(above, zarr.Group):
             continue
         ome, version = ome_attributes(above.attrs.asdict())
