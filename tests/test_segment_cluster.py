@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from segment_helpers import save_small_package, small_unet
 
 import bainite_fast
+from segment_helpers import save_small_package, small_unet
 
 distributed = pytest.importorskip("distributed")
 

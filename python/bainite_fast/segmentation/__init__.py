@@ -5,9 +5,9 @@ The package is not called `segment` because `bainite_fast.segment` is the functi
 
 from .api import plan, segment
 from .memory import format_bytes, parse_memory
-from .plan import Plan
 from .progress import format_progress
 from .result import ProgressEvent, Segmentation
+from .run_plan import Plan
 
 __all__ = [
     "Plan",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..models import runtime
-from .plan import Plan
+from ..models import serial_threads
 from .progress import reporter
 from .request import check_request
 from .result import ProgressEvent, Segmentation
 from .run import Choice, execute, prepare, resolve_target
+from .run_plan import Plan
 from .stream import ClusterExecutor, ThreadExecutor
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def segment(
     with prepare(choice, request) as prepared:
         target = resolve_target(prepared, out, name, ome_version)
         executor = ThreadExecutor() if client is None else ClusterExecutor(client)
-        with runtime.serial_threads():
+        with serial_threads():
             return execute(prepared, target, executor, reporter(progress))
 
 

@@ -25,7 +25,7 @@ from ..io import LabelStore, Mosaic
 from ..models import runtime
 from . import memory
 from .journal import BlockRecord
-from .plan import Plan
+from .run_plan import Plan
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
@@ -243,7 +243,7 @@ class Engine:
         if image.dtype.kind == "f":
             _refuse_nonfinite(image, source, job.mosaic.name)
         inner = image[own.y - source.y : own.y1 - source.y, own.x - source.x : own.x1 - source.x]
-        digest = hashlib.sha256(np.ascontiguousarray(inner)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(inner).data).hexdigest()
         if not job.plan.scaled:
             return image, source, digest
         seen = job.plan.model_source(by, bx)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..errors import BudgetError, InputError
 from ..geometry import grid_of, round_up
 from .memory import format_bytes
-from .plan import Edge, Plan
+from .run_plan import Edge, Plan
 
 _CHUNK = 512
 _BLOCKS = (2048, 1024, 512)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import DeviceError, InputError
 from .memory import default_budget, parse_memory
-from .plan import Edge
+from .run_plan import Edge
 
 Precision = Literal["auto", "float32", "bfloat16"]
 _SCALE_TOLERANCE = 0.02

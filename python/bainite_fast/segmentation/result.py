@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .plan import Plan
+from .run_plan import Plan
 
 if TYPE_CHECKING:
     import zarr

@@ -22,10 +22,10 @@ from ..models import load as load_model
 from . import memory as mem
 from .engine import BlockResult, Job, Network, forget
 from .journal import Journal, exclusive
-from .plan import Plan
 from .planner import Budget, Demand, Fixed, make_plan
 from .request import Request, scale_factor
 from .result import ProgressEvent, Segmentation
+from .run_plan import Plan
 from .stream import ClusterExecutor, Executor, stream
 
 _JOURNAL = "journal.jsonl"

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from .. import kernels
-from ..models import runtime
+from ..models import serial_threads
 from .engine import BlockResult, Job, run_block
 
 Block = tuple[int, int]
@@ -88,7 +88,7 @@ class ClusterExecutor:
             return self.client.submit(run_block_on_worker, shared, *block, pure=False, retries=0)
 
         first = [submit(block) for block in _take(blocks, in_flight)]
-        queue = as_completed(first)
+        queue: Any = as_completed(first)  # type: ignore[no-untyped-call]  # distributed is untyped here
         failure: BaseException | None = None
         for future in queue:
             error = future.exception()
@@ -108,7 +108,7 @@ class ClusterExecutor:
 def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
     """Do one block on a cluster's worker, whose process belongs to us: its allocator and threads are set for speed."""
     kernels.tune_allocator()
-    with runtime.serial_threads():
+    with serial_threads():
         return run_block(job, by, bx)
 
 
