@@ -11,7 +11,7 @@ import typer
 
 from ..errors import OutputExistsError
 from ._console import duration, emit, emit_json, progress, table
-from ._options import parse_shape
+from ._options import Json, Quiet, parse_shape
 from ._segment import tune_allocator
 from ._synth import PresetName
 
@@ -40,8 +40,8 @@ def demo(
     preset: Annotated[PresetName, typer.Option(help="What is drawn; see `bainite-fast synth --help`.")] = "lom",
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives another mosaic.")] = SEED,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo left in DIR.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a synthetic mosaic, segment it with the bundled model, score it and leave a picture of the result.
 

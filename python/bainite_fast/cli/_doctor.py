@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from ..errors import BainiteError
 from ._console import emit, emit_json
+from ._options import Json
 
 DISTRIBUTION = "bainite-fast"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -48,7 +49,7 @@ Look = Callable[[], Iterator[Finding]]
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what this installation can do, and why not. Exit status 1 if something that it needs is broken."""
     findings = examine(LOOKS)

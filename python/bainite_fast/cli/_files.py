@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, file_size, progress, table
-from ._options import parse_crop_bar
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet
 
 
 def info(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="A mosaic, or a label image, in any format.", show_default=False)
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a file holds: shape, dtype, channels, pyramid, µm/px and where that came from."""
     from ..io import describe
@@ -84,30 +84,18 @@ def _by(shape: list[int]) -> str:
 def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="The mosaic to read.", show_default=False)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="OME-Zarr folder to write.", show_default=False)],
-    plane: Annotated[
-        int | None, typer.Option(metavar="N", help="Plane of a stack, counted from 0.", show_default=False)
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option(metavar="N", help="Channel of the file, counted from 0.", show_default=False)
-    ] = None,
-    level: Annotated[int, typer.Option(metavar="N", help="Pyramid level of the file; 0 is full resolution.")] = 0,
-    crop_bar: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_crop_bar,
-            metavar="auto|ROWS",
-            help="Cut off the annotation bar of an SEM picture: found, or that many px rows at the bottom.",
-            show_default=False,
-        ),
-    ] = None,
+    plane: Plane = None,
+    channel: Channel = None,
+    level: Level = 0,
+    crop_bar: CropBar = None,
     um_per_px: Annotated[
         float | None,
         typer.Option(metavar="UM", help="Size of a px in µm, where the file does not say it.", show_default=False),
     ] = None,
     ome_version: Annotated[Literal["0.4", "0.5"], typer.Option(help="OME-Zarr version to write.")] = "0.5",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn a mosaic of any format into OME-Zarr with a pyramid, streaming: memory does not depend on its size."""
     from .. import io
@@ -128,9 +116,9 @@ def export(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which labels, where there are several.", show_default=False)
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write labels as tiled OME-TIFF for Fiji, MIPAR or ZEN, and the area of each class as CSV beside it."""
     from .. import io

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ._console import emit, emit_json, table
+from ._options import Json
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the models in the box: classes, scale, size, and what they were trained on.
 

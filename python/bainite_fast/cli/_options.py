@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Annotated, Any
 
 import typer
 
@@ -95,3 +96,24 @@ def parse_crop_bar(text: str) -> str | int:
     raise typer.BadParameter(
         f"{text!r} is neither 'auto' nor a number of pixel rows; write --crop-bar auto or --crop-bar 44"
     )
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
+]
+Plane = Annotated[int | None, typer.Option(metavar="N", help="Plane of a stack, counted from 0.", show_default=False)]
+Channel = Annotated[
+    int | None, typer.Option(metavar="N", help="Channel of the file, counted from 0.", show_default=False)
+]
+Level = Annotated[int, typer.Option(metavar="N", help="Pyramid level of the file; 0 is full resolution.")]
+CropBar = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_crop_bar,
+        metavar="auto|ROWS",
+        help="Cut off the annotation bar of an SEM picture: found, or that many px rows at the bottom.",
+        show_default=False,
+    ),
+]

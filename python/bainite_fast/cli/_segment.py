@@ -9,7 +9,7 @@ import typer
 
 from ._console import duration, emit, emit_json, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
-from ._options import parse_bytes, parse_crop_bar, parse_normalize, parse_scale
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, parse_bytes, parse_normalize, parse_scale
 
 if TYPE_CHECKING:
     from ..segmentation import Segmentation
@@ -82,22 +82,10 @@ def segment(
             show_default="0,1",
         ),
     ] = None,
-    plane: Annotated[
-        int | None, typer.Option(metavar="N", help="Plane of a stack, counted from 0.", show_default=False)
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option(metavar="N", help="Channel of the file, counted from 0.", show_default=False)
-    ] = None,
-    level: Annotated[int, typer.Option(metavar="N", help="Pyramid level of the file; 0 is full resolution.")] = 0,
-    crop_bar: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_crop_bar,
-            metavar="auto|ROWS",
-            help="Cut off the annotation bar of an SEM picture: found, or that many px rows at the bottom.",
-            show_default=False,
-        ),
-    ] = None,
+    plane: Plane = None,
+    channel: Channel = None,
+    level: Level = 0,
+    crop_bar: CropBar = None,
     with_image: Annotated[
         bool, typer.Option("--with-image", help="Copy the image into the output, where it is a new OME-Zarr.")
     ] = False,
@@ -108,17 +96,15 @@ def segment(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Also write 255 × softmax of the winning class, as uint8.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
-    ] = False,
+    overwrite: Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted run from its journal, or start anew.")
     ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, its memory and its time; write nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment a mosaic and write the labels beside it as OME-Zarr.
 

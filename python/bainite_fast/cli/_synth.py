@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, progress, table
-from ._options import parse_shape
+from ._options import Json, Overwrite, Quiet, parse_shape
 
 PresetName = Literal["lom", "sem", "lom_contrast", "sem_contrast"]
 
@@ -26,9 +26,9 @@ def synth(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same mosaic.")] = 0,
     mask: Annotated[bool, typer.Option("--mask", help="Also write the true phases, as labels/truth.")] = False,
     seams: Annotated[bool, typer.Option("--seams", help="With stitching seams.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a mosaic of complex-phase steel, polygonal ferrite and lath bainite, with its true mask on request.
 
