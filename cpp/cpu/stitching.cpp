@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "bainite/parallel.hpp"
@@ -15,23 +16,38 @@ constexpr std::int64_t kRun = 512;             // pixels handled at once: all wo
 constexpr std::int64_t kChunkBytes = 1 << 18;  // see tiling.cpp
 constexpr std::int64_t kSerialBytes = 1 << 20;
 
-// One class of a run of pixels as contiguous float32.
-template <class In>
-BAINITE_INLINE void load(const In* in, std::int64_t stride, float* to, std::int64_t count) {
-  if (stride == 1) {
-    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[x]);
-  } else if (stride == 2) {
-    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[2 * x]);
-  } else if (stride == 3) {
-    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[3 * x]);
-  } else if (stride == 4) {
-    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[4 * x]);
-  } else {
-    for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[stride * x]);
-  }
+template <std::int64_t kStride, class In>
+BAINITE_INLINE void load_every(const In* in, float* to, std::int64_t count) {
+  for (std::int64_t x = 0; x < count; ++x) to[x] = to_float(in[kStride * x]);
 }
 
-BAINITE_INLINE std::uint32_t not_finite(float value) { return is_finite(value) ? 0u : 1u; }
+// One class of a run of pixels as contiguous float32: in place where it is that already, else in `buffer`. Strides
+// known to the compiler (planes, and 2 to 4 interleaved classes) become vector shuffles.
+template <class In>
+BAINITE_INLINE const float* load(const In* in, std::int64_t stride, float* buffer, std::int64_t count) {
+  if constexpr (std::is_same_v<In, float>) {
+    if (stride == 1) return in;
+  }
+  switch (stride) {
+    case 1:
+      load_every<1>(in, buffer, count);
+      break;
+    case 2:
+      load_every<2>(in, buffer, count);
+      break;
+    case 3:
+      load_every<3>(in, buffer, count);
+      break;
+    case 4:
+      load_every<4>(in, buffer, count);
+      break;
+    default:
+      for (std::int64_t x = 0; x < count; ++x) buffer[x] = to_float(in[stride * x]);
+  }
+  return buffer;
+}
+
+BAINITE_INLINE std::int32_t not_finite(float value) { return is_finite(value) ? 0 : 1; }
 
 // A run of pixels of K planes (class stride `stride_c`, pixel stride `stride_x`, elements) → labels, confidence.
 // Returns the number of pixels that hold a logit that is not finite.
@@ -39,26 +55,27 @@ template <class In>
 BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::int64_t stride_c, std::int64_t stride_x,
                                      std::uint8_t* labels, std::uint8_t* confidence, std::int64_t count) {
   float best[kRun];
-  float value[kRun];
+  float buffer[kRun];
   std::int32_t winner[kRun];
-  std::uint32_t bad[kRun];
-  load(in, stride_x, best, count);
-  for (std::int64_t x = 0; x < count; ++x) bad[x] = not_finite(best[x]);
-  if (classes == 1) {  // two classes with logits (0, l)
-    for (std::int64_t x = 0; x < count; ++x) winner[x] = best[x] > 0.0f ? 1 : 0;
-  } else {
-    for (std::int64_t x = 0; x < count; ++x) winner[x] = 0;
+  std::int32_t bad[kRun];
+  const float* plane = load(in, stride_x, buffer, count);
+  for (std::int64_t x = 0; x < count; ++x) {
+    best[x] = plane[x];
+    bad[x] = not_finite(plane[x]);
+    winner[x] = classes == 1 && plane[x] > 0.0f ? 1 : 0;  // one class: two with logits (0, l)
   }
   for (std::int64_t k = 1; k < classes; ++k) {
-    load(in + k * stride_c, stride_x, value, count);
+    plane = load(in + k * stride_c, stride_x, buffer, count);
     const auto label = static_cast<std::int32_t>(k);
     for (std::int64_t x = 0; x < count; ++x) {
-      bad[x] |= not_finite(value[x]);
-      winner[x] = value[x] > best[x] ? label : winner[x];
-      best[x] = value[x] > best[x] ? value[x] : best[x];
+      const float value = plane[x];
+      const float so_far = best[x];
+      bad[x] |= not_finite(value);
+      winner[x] = value > so_far ? label : winner[x];
+      best[x] = value > so_far ? value : so_far;
     }
   }
-  std::uint32_t bad_pixels = 0;
+  std::int32_t bad_pixels = 0;
   for (std::int64_t x = 0; x < count; ++x) {
     labels[x] = static_cast<std::uint8_t>(winner[x]);
     bad_pixels += bad[x];
@@ -73,13 +90,15 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
   } else {
     for (std::int64_t x = 0; x < count; ++x) sum[x] = 0.0f;
     for (std::int64_t k = 0; k < classes; ++k) {
-      load(in + k * stride_c, stride_x, value, count);
-      for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive(value[x] - best[x]);
+      plane = load(in + k * stride_c, stride_x, buffer, count);
+      for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive(plane[x] - best[x]);
     }
   }
   // A sum of a bad pixel may be NaN or 0: it is replaced before the division, not after the conversion to an integer.
-  for (std::int64_t x = 0; x < count; ++x) sum[x] = bad[x] != 0u ? 1.0e9f : sum[x];
-  for (std::int64_t x = 0; x < count; ++x) confidence[x] = confidence_byte(sum[x]);
+  for (std::int64_t x = 0; x < count; ++x) {
+    const float safe = bad[x] != 0 ? 1.0e9f : sum[x];
+    confidence[x] = confidence_byte(safe);
+  }
   return bad_pixels;
 }
 

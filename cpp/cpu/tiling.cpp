@@ -27,31 +27,34 @@ BAINITE_CLONES void normalise_plane(const In* in, std::int64_t channels, Out* ou
   }
 }
 
+// Gain and offset of every channel, repeated over a run of whole pixels: the loop over interleaved channels is a plain
+// one then.
+struct Scale {
+  std::vector<float> gain;
+  std::vector<float> offset;
+
+  Scale(const float* gains, const float* offsets, std::int64_t channels) {
+    const std::int64_t run = std::max<std::int64_t>(1, 192 / channels) * channels;
+    for (std::int64_t i = 0; i < run; ++i) {
+      gain.push_back(gains[i % channels]);
+      offset.push_back(offsets[i % channels]);
+    }
+  }
+};
+
+template <class In, class Out>
+BAINITE_CLONES void normalise_items(const In* in, Out* out, std::int64_t count, const float* gain,
+                                    const float* offset) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = normalise<Out>(to_float(in[i]), gain[i], offset[i]);
+}
+
 // [width, channels] pixels to the same order.
 template <class In, class Out>
-BAINITE_CLONES void normalise_pixels(const In* in, std::int64_t channels, Out* out, std::int64_t width,
-                                     const float* gain, const float* offset) {
-  // Gains repeated over a run of pixels turn the interleaved channels into one plain loop.
-  constexpr std::int64_t kRun = 192;
-  if (channels > kRun) {
-    for (std::int64_t x = 0; x < width; ++x, in += channels, out += channels) {
-      for (std::int64_t c = 0; c < channels; ++c) out[c] = normalise<Out>(to_float(in[c]), gain[c], offset[c]);
-    }
-    return;
-  }
-  float gains[kRun];
-  float offsets[kRun];
-  const std::int64_t run = kRun / channels * channels;
-  for (std::int64_t i = 0; i < run; ++i) {
-    gains[i] = gain[i % channels];
-    offsets[i] = offset[i % channels];
-  }
+void normalise_pixels(const In* in, std::int64_t channels, Out* out, std::int64_t width, const Scale& scale) {
   const std::int64_t total = width * channels;
+  const auto run = static_cast<std::int64_t>(scale.gain.size());
   for (std::int64_t start = 0; start < total; start += run) {
-    const std::int64_t count = std::min(run, total - start);
-    for (std::int64_t i = 0; i < count; ++i) {
-      out[start + i] = normalise<Out>(to_float(in[start + i]), gains[i], offsets[i]);
-    }
+    normalise_items(in + start, out + start, std::min(run, total - start), scale.gain.data(), scale.offset.data());
   }
 }
 
@@ -74,31 +77,43 @@ BAINITE_CLONES void normalise_repeated(const In* in, Out* out, std::int64_t chan
   }
 }
 
-// One row of one tile. `row` stands for out's channel 0 of that row: the tile itself, or scratch of the same strides.
+// Pixels [begin, end) of one row of all channels (channels last, or one channel) or of channel c (planes).
 template <class In, class Out>
-void write_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, Out* row, std::int64_t stride_c,
-               const float* gain, const float* offset) {
-  if (in_channels == 3 && out.channels == 1) return normalise_luma(in, row, out.cols, gain[0], offset[0]);
-  if (out.stride_x != 1 && out.cols > 1) {  // channels last
-    if (in_channels == out.channels) return normalise_pixels(in, in_channels, row, out.cols, gain, offset);
-    return normalise_repeated(in, row, out.channels, out.cols, gain, offset);
-  }
-  for (std::int64_t c = 0; c < out.channels; ++c) {
-    const In* plane = in + (in_channels == 1 ? 0 : c);
-    normalise_plane(plane, in_channels, row + c * stride_c, out.cols, gain[c], offset[c]);
-  }
+void write_run(const In* in, std::int64_t in_channels, const View4D<Out>& out, std::int64_t c, bool planar, Out* to,
+               std::int64_t begin, std::int64_t end, const Scale& scale) {
+  const std::int64_t width = end - begin;
+  in += begin * in_channels;
+  if (in_channels == 3 && out.channels == 1) return normalise_luma(in, to, width, scale.gain[0], scale.offset[0]);
+  if (planar)
+    return normalise_plane(in + (in_channels == 1 ? 0 : c), in_channels, to, width,
+                           scale.gain[static_cast<std::size_t>(c)], scale.offset[static_cast<std::size_t>(c)]);
+  if (in_channels == out.channels) return normalise_pixels(in, in_channels, to, width, scale);
+  return normalise_repeated(in, to, out.channels, width, scale.gain.data(), scale.offset.data());
 }
 
-// The same past the caches: the row is made in scratch, [C' * tw], and streamed to its place.
+// One row of one tile; past the caches in pieces small enough for the stores of one to drain while the next is made.
 template <class In, class Out>
-void stream_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, Out* row, std::vector<Out>& scratch,
-                const float* gain, const float* offset) {
-  write_row(in, in_channels, out, scratch.data(), out.cols, gain, offset);
+void write_row(const In* in, std::int64_t in_channels, const View4D<Out>& out, Out* row, bool streaming,
+               const Scale& scale) {
+  constexpr std::int64_t kPiece = 512;
   const bool planar = out.stride_x == 1 || out.cols <= 1;
-  const std::int64_t runs = planar ? out.channels : 1;
-  const std::int64_t run = out.cols * out.channels / runs;
-  for (std::int64_t c = 0; c < runs; ++c) {
-    cpu::stream_copy(row + c * out.stride_c, scratch.data() + c * run, run * static_cast<std::int64_t>(sizeof(Out)));
+  const std::int64_t items = planar ? 1 : out.channels;  // outputs of one pixel, side by side
+  const auto pixel_bytes = static_cast<std::int64_t>(sizeof(Out)) * items;
+  for (std::int64_t c = 0; c < (planar ? out.channels : 1); ++c) {
+    Out* to = row + c * out.stride_c;
+    if (!streaming || items > kPiece / 64) {
+      write_run(in, in_channels, out, c, planar, to, 0, out.cols, scale);
+      continue;
+    }
+    alignas(64) Out piece[kPiece];
+    const std::int64_t whole = kPiece / items / 64 * 64;  // pixels whose outputs fill whole cache lines
+    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % 64);
+    const std::int64_t head = (64 - misaligned) % 64 / pixel_bytes;
+    for (std::int64_t begin = 0, end = std::min(head > 0 ? head : whole, out.cols); begin < out.cols;
+         begin = end, end = std::min(begin + whole, out.cols)) {
+      write_run(in, in_channels, out, c, planar, piece, begin, end, scale);
+      cpu::stream_copy(to + begin * items, piece, (end - begin) * pixel_bytes);
+    }
   }
 }
 
@@ -152,10 +167,10 @@ void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, cons
   // A raw value in the region's own type: what numpy.pad(constant_values=fill) would put there.
   const std::vector<In> fill_item(static_cast<std::size_t>(channels), static_cast<In>(fill));
   const auto* fill_bytes = reinterpret_cast<const std::uint8_t*>(fill_item.data());
+  const Scale scale(gain, offset, out.channels);
   const auto make_fill = [&] {
     std::vector<In> padded(static_cast<std::size_t>(out.cols * channels));
-    std::vector<Out> scratch(static_cast<std::size_t>(streaming ? out.cols * out.channels : 0));
-    return [&, padded, scratch](const Group& group, const Columns& columns) mutable {
+    return [&, padded](const Group& group, const Columns& columns) mutable {
       for (std::int64_t y = group.begin; y < group.end; ++y) {
         const std::int64_t row = source_row(grid, group.tile, y);
         const In* in = row < 0 ? nullptr : region.row(row);
@@ -166,12 +181,7 @@ void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, cons
                    fill_bytes, columns, item_bytes);
           in = padded.data();
         }
-        Out* to = out.at(group.tile, 0, y, 0);
-        if (streaming) {
-          stream_row(in, channels, out, to, scratch, gain, offset);
-        } else {
-          write_row(in, channels, out, to, out.stride_c, gain, offset);
-        }
+        write_row(in, channels, out, out.at(group.tile, 0, y, 0), streaming, scale);
       }
     };
   };
