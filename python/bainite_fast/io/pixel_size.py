@@ -122,6 +122,10 @@ def _zeiss(tiff: Any) -> tuple[float, float] | None:
             factor = unit_in_um(str(entry[2]))
             if factor is not None and isinstance(entry[1], (int, float)):
                 return float(entry[1]) * factor, float(entry[1]) * factor
+    # Older files: the fourth of the unnamed values is the size in metres, if it can be that of a microscope.
+    unnamed = metadata.get("", ())
+    if len(unnamed) > 3 and isinstance(unnamed[3], float) and 1e-12 < unnamed[3] < 1e-3:
+        return unnamed[3] * 1e6, unnamed[3] * 1e6
     return None
 
 
