@@ -188,7 +188,9 @@ def test_pyramids_of_other_programs_are_followed(tmp_path: Path) -> None:
         group = zarr.open_group(path, mode="w", zarr_format=3)
         data = []
         for level, factor in enumerate(factors):
-            group.create_array(str(level), shape=(1301 // factor, 1103 // factor), dtype="u1")
+            group.create_array(
+                str(level), shape=(1301 // factor, 1103 // factor), dtype="u1", dimension_names=("y", "x")
+            )
             scale = {"type": "scale", "scale": [0.1 * factor, 0.1 * factor]}
             data.append({"path": str(level), "coordinateTransformations": [scale]})
         axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]

@@ -135,11 +135,11 @@ def _tiles(
             x1 = min(x0 + _BAND, width)
             block = image.read(y0, y1, x0, x1)
             counts += np.bincount(block.ravel(), minlength=256)
+            done += block.size
+            if progress is not None:  # before the tiles: the writer does not come back after the last one
+                progress(done, height * width)
             for x in range(0, x1 - x0, _TILE):
                 yield np.ascontiguousarray(block[:, x : x + _TILE])
-            done += block.size
-            if progress is not None:
-                progress(done, height * width)
 
 
 def _palette(classes: tuple[LabelClass, ...]) -> NDArray[np.uint16]:
