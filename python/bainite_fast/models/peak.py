@@ -1,7 +1,12 @@
-"""Peak memory of a network, measured: what PyTorch's CPU allocator hands out, oneDNN's scratch included."""
+"""Peak memory of a network: what PyTorch hands out, measured, and what the process grows by, predicted from it.
+
+The second is larger, for glibc keeps and splits what was freed. Fitted to base-8, -16 and -64 U-Nets at 512² to 2048²
+in float32 and bfloat16, of which every one comes within 25 %.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
@@ -35,6 +40,41 @@ def peak_bytes(run: Callable[[], torch.Tensor]) -> int:
             peak = max(peak, alive)
     del result
     return int(peak)
+
+
+def resident_bytes(alive: float, weights: int) -> int:
+    """Return by how much a process grows while a network runs that has `alive` bytes alive at once.
+
+    Parameters
+    ----------
+    alive : float
+        From :func:`peak_bytes`, bytes.
+    weights : int
+        Of the network, bytes: oneDNN keeps a copy in its own layout.
+    """
+    # As glibc comes, it maps blocks above 32 MiB and gives them back at once; tuned to keep them, it splits them.
+    factor, constant = (1.9, 32) if allocator_keeps_pages() else (1.1, 64)
+    return math.ceil(factor * alive) + constant * 2**20 + weights
+
+
+class _MallocInfo(ctypes.Structure):
+    """``struct mallinfo2`` of glibc; ``hblks`` is the number of blocks with a mapping of their own."""
+
+    _fields_ = (("before", ctypes.c_size_t * 3), ("hblks", ctypes.c_size_t), ("after", ctypes.c_size_t * 6))
+
+
+def allocator_keeps_pages() -> bool:
+    """Say whether a large block comes from glibc's heap, and not from a mapping of its own, as after ``mallopt``."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallinfo2.restype = _MallocInfo
+        before = libc.mallinfo2().hblks
+        block = torch.empty(2**26, dtype=torch.uint8)  # not touched: it costs nothing
+        mapped = libc.mallinfo2().hblks > before
+    except (OSError, AttributeError):
+        return False  # another C library
+    del block
+    return not mapped
 
 
 def fit_line(pixels: tuple[int, int], peaks: tuple[int, int]) -> tuple[float, float]:

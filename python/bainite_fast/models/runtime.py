@@ -26,7 +26,7 @@ from torch import nn
 from ..errors import DeviceError, ModelError
 from .contract import Contract, LoadedModel
 from .fold import fold_batch_norm, worst_difference
-from .peak import fit_line, peak_bytes
+from .peak import fit_line, peak_bytes, resident_bytes
 from .threads import keep_serial, serial_threads
 
 Precision = Literal["float32", "bfloat16"]
@@ -127,15 +127,16 @@ class Runtime:
     def activation_bytes(self, n: int, height: int, width: int) -> int:
         """Return the predicted peak memory of one run in bytes: batch, activations, scratch and logits.
 
-        The weights (:attr:`weight_bytes`) are not in it: they are shared by all threads. The first call measures
-        two small batches.
+        It is what the process grows by when one more thread runs the network: the allocator's loss is in it, so the
+        allocator must be tuned before, if at all. The first call measures two small batches. The weights themselves
+        (:attr:`weight_bytes`) come once on top.
         """
         with self._fitting:
             if self._line is None:
                 self._line = self._fit()
             constant, slope = self._line
         batch = n * self.contract.in_channels * height * width * self.torch_dtype.itemsize
-        return int(constant + slope * n * height * width) + batch
+        return resident_bytes(constant + slope * n * height * width + batch, self.weight_bytes)
 
     def _fit(self) -> tuple[float, float]:
         pixels, peaks = [], []
