@@ -269,4 +269,4 @@ print((status("VmHWM") - before) / predicted)
         pytest.skip("the high-water mark of memory is read from /proc, which this system lacks")
     for precision in runtime.PRECISIONS:
         done = subprocess.run([sys.executable, "-c", code, precision], capture_output=True, text=True, check=True)
-        assert 0.7 < float(done.stdout) < 1.25  # what earlier, smaller runs left free lowers it
+        assert 0.5 < float(done.stdout) < 1.25  # too little would break a budget; what smaller runs left free lowers it
