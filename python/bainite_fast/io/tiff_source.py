@@ -97,7 +97,7 @@ class TiffMosaic(Mosaic):
             um_per_px=None if scale is None else scale[0] * factor,
             unit_source=None if scale is None else scale[1],
             chunk_shape=(min(int(chunk[0]), shape[0]), min(int(chunk[1]), shape[1])),
-            resident_bytes=STRIP_CACHE_BYTES if self._striped else 0,
+            resident_bytes=min(STRIP_CACHE_BYTES, series.nbytes) if self._striped else 0,
             level_shapes=shapes,
             level_factors=tuple(shape[0] / one[0] for one in shapes),
             pyramid_levels=len(full),
