@@ -204,7 +204,9 @@ def _build(loaded: LoadedModel, precision: Precision, layout: Layout) -> Runtime
         network, mode, folded = build(loaded, precision, layout)
     weights = [*loaded.module.parameters(), *loaded.module.buffers()]
     size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
-    return Runtime(loaded.contract, precision, layout, mode, folded, size, network)
+    # The method, and not the module: torch.fx, tracing in another thread, patches the call of modules meanwhile.
+    run = network.forward if isinstance(network, torch.jit.ScriptModule) else network
+    return Runtime(loaded.contract, precision, layout, mode, folded, size, run)
 
 
 def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:

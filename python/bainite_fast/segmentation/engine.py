@@ -172,20 +172,29 @@ class Guard:
 
     plan: Plan
     gate: Gate = field(default_factory=lambda: Gate(1))
-    _before: int = field(default_factory=memory.resident)
+    _before: int = field(default_factory=lambda: memory.resident())
     _measured: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def after_pass(self) -> None:
-        """Look at the memory after one pass of the network."""
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Keep the budget over one pass of the network; the first is measured, then the gate opens."""
+        if self._measured:
+            yield
+        else:
+            with memory.PeakSampler() as sampler:
+                yield
+            self._open(sampler.peak)
         with self._lock:
-            if not self._measured:
-                self._measured = True
-                grown = max(memory.peak_resident() - self._before, 1)
-                room = self.plan.memory - self._before
-                self.gate.set_limit(min(self.plan.workers, max(room // grown, 1)))
             if memory.resident() > self.plan.memory:
                 self._shrink()
+
+    def _open(self, peak: int) -> None:
+        with self._lock:
+            self._measured = True
+            grown = max(peak - self._before, 1)
+            room = self.plan.memory - self._before
+            self.gate.set_limit(min(self.plan.workers, max(room // grown, 1)))
 
     def _shrink(self) -> None:
         held = memory.format_bytes(memory.resident())
@@ -264,17 +273,17 @@ class Engine:
         labels: Labels = np.empty((area.height, area.width), np.uint8)
         confidence: Labels | None = np.empty_like(labels) if self.job.confidence else None
         for group in _batches(plan.tiles(by, bx), plan.batch):
-            logits = self._pass(image, origin, group, watch)
-            with watch("scatter"):
-                crops = _crops(group, area)
-                bad = kernels.scatter(logits, labels, crops=crops, confidence=confidence, threads=1)
-            del logits
+            with self.guard.watching():
+                logits = self._pass(image, origin, group, watch)
+                with watch("scatter"):
+                    crops = _crops(group, area)
+                    bad = kernels.scatter(logits, labels, crops=crops, confidence=confidence, threads=1)
+                del logits
             if bad:
                 raise ModelError(
                     f"the network gave NaN or infinity at {bad} pixels of the tile at {group[0].core}; the weights are "
                     "damaged, or the precision is too low: try precision='float32'"
                 )
-            self.guard.after_pass()
         if not plan.scaled:
             return labels, confidence
         rows, columns = _nearest(plan, by, bx, area)
@@ -366,6 +375,7 @@ def _refuse_nonfinite(image: Pixels, region: Region, name: str) -> None:
 
 _engines: dict[str, Engine] = {}
 _engines_lock = threading.Lock()
+_MOST_ENGINES = 4  # a worker of a cluster meets one run after another, and is told of none's end
 
 
 def run_block(job: Job, by: int, bx: int) -> BlockResult:
@@ -373,7 +383,8 @@ def run_block(job: Job, by: int, bx: int) -> BlockResult:
     with _engines_lock:
         engine = _engines.get(job.key)
         if engine is None:
-            _engines.clear()  # a process works on one run at a time; let go of the last one's buffers
+            while len(_engines) >= _MOST_ENGINES:
+                del _engines[next(iter(_engines))]
             engine = _engines[job.key] = Engine(job)
     return engine.run(by, bx)
 

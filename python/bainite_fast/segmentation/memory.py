@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -72,6 +73,38 @@ def default_budget() -> int:
 def resident() -> int:
     """Return the resident memory of this process now, in bytes."""
     return int(psutil.Process().memory_info().rss)
+
+
+class PeakSampler:
+    """Watches the resident memory of the process from a thread while a context lasts.
+
+    The kernel keeps a peak too, but of the whole life of the process.
+
+    Attributes
+    ----------
+    peak : int
+        Highest resident bytes seen.
+    """
+
+    _SECONDS = 0.005
+
+    def __init__(self) -> None:
+        self.peak = resident()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="bainite-memory", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._SECONDS):
+            self.peak = max(self.peak, resident())
+
+    def __enter__(self) -> PeakSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, resident())
 
 
 def peak_resident() -> int:

@@ -180,7 +180,8 @@ class _Choice:
         self.demand, self.budget, self.block, self.tile = demand, budget, block, tile
         self.seen = [min(tile, round_up(size, demand.stride)) + 2 * demand.halo for size in demand.grid]
         pixels = self.seen[0] * self.seen[1]
-        self.batch = min(max(_BATCH_PIXELS // pixels, 1), _LARGEST_BATCH) if batch is None else batch
+        tiles = math.prod(-(-min(block, size) // tile) for size in demand.grid)
+        self.batch = min(max(_BATCH_PIXELS // pixels, 1), _LARGEST_BATCH, tiles) if batch is None else batch
         self.network = budget.activation_bytes(self.batch, self.seen[0], self.seen[1])
 
     def need(self, workers: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 import uuid
 import warnings
@@ -144,16 +145,29 @@ def prepare(choice: Choice, request: Request) -> Iterator[Prepared]:
     )
     borrowed = mosaic is choice.source
     try:
-        loaded = load_model(choice.model, normalize=choice.normalize)
-        _check_channels(mosaic, loaded)
+        network = _load(choice, mosaic, request)
+        loaded = network.loaded
         factor = scale_factor(request.scale, mosaic.um_per_px, loaded.contract.um_per_px)
         _warn(mosaic, loaded, request)
         grid = mosaic.shape if factor == 1.0 else scaled_shape(mosaic.shape, factor)
-        precision = runtime.choose_precision(loaded, request.precision)
-        yield Prepared(request, mosaic, Network(loaded, precision), grid)
+        yield Prepared(request, mosaic, network, grid)
     finally:
         if not borrowed:
             mosaic.close()
+
+
+# torch.fx and the profiler, which compile and measure a network, are not made for two threads.
+_loading = threading.Lock()
+
+
+def _load(choice: Choice, mosaic: io.Mosaic, request: Request) -> Network:
+    """Load, check, compile and measure the model: one run of a process at a time."""
+    with _loading:
+        loaded = load_model(choice.model, normalize=choice.normalize)
+        _check_channels(mosaic, loaded)
+        network = Network(loaded, runtime.choose_precision(loaded, request.precision))
+        network.runtime.activation_bytes(1, loaded.contract.stride, loaded.contract.stride)
+        return network
 
 
 def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:

@@ -1,0 +1,142 @@
+"""The gate and the guard of the memory budget, and what the engine keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import bainite_fast
+from bainite_fast.errors import BainiteWarning, BudgetError, ModelError
+from bainite_fast.segmentation import engine, memory
+from segment_helpers import small_unet
+
+
+def _plan(**changes):
+    plan = bainite_fast.plan(np.zeros((64, 64), np.uint8), small_unet(depth=1))
+    return dataclasses.replace(plan, **changes)
+
+
+def test_peak_sampler_sees_what_is_gone_again():
+    with memory.PeakSampler() as sampler:
+        ballast = np.ones(64 << 20, np.uint8)
+        time.sleep(0.05)
+        del ballast
+    assert sampler.peak - memory.resident() > 48 << 20
+
+
+def test_gate_lets_as_many_in_as_its_limit_says():
+    gate, inside, most = engine.Gate(2), [], []
+
+    def enter():
+        with gate():
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.015)
+    gate.set_limit(1)
+    for thread in threads:
+        thread.join()
+    assert max(most) == 2
+    assert most[-1] == 1
+    assert len(most) == 8
+
+
+GIB = 1 << 30
+
+
+def _hold(monkeypatch, *amounts):
+    """Let the process hold these amounts of memory, in GiB, one after another; the last for good."""
+    left = [amount * GIB for amount in amounts]
+    monkeypatch.setattr(memory, "resident", lambda: left.pop(0) if len(left) > 1 else left[0])
+
+
+def _pass(guard):
+    with guard.watching():
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("workers", "opened"), [(8, 3), (2, 2)])
+def test_guard_opens_the_gate_after_the_first_pass(monkeypatch, workers, opened):
+    plan = _plan(workers=workers, memory=4 * GIB)
+    _hold(monkeypatch, 1, 1, 2, 1)  # before, at the start of the pass, its peak, afterwards
+    guard = engine.Guard(plan)
+    assert guard.gate.limit == 1
+    _pass(guard)
+    assert guard.gate.limit == opened  # 4 GiB less the 1 GiB held, at 1 GiB a network
+
+
+def test_guard_shrinks_then_stops(monkeypatch):
+    plan = _plan(workers=2, memory=3 * GIB)
+    _hold(monkeypatch, 1)
+    guard = engine.Guard(plan)
+    _pass(guard)
+    assert guard.gate.limit == 2
+    _hold(monkeypatch, 4)
+    with pytest.warns(BainiteWarning, match="1 networks at a time from now on"):
+        _pass(guard)
+    with pytest.raises(BudgetError, match="smaller than"):
+        _pass(guard)
+
+
+def test_network_that_gives_nan_is_named(tmp_path):
+    class Broken(torch.nn.Module):
+        """Fine on dark images, NaN on bright ones: the probe and the compiler see nothing wrong."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 2, 1)
+
+        def forward(self, x):
+            return self.conv(torch.sqrt(400.0 - x) - 20.0)
+
+    image = np.zeros((50, 60), np.float32)
+    image[30:, 30:] = 900.0
+    with pytest.raises(ModelError, match="NaN or infinity at 600 pixels"):
+        bainite_fast.segment(image, Broken(), out=tmp_path / "out.ome.zarr", progress=False)
+    assert not (tmp_path / "out.ome.zarr" / "labels" / "phases").exists()
+
+
+def test_two_runs_at_a_time_in_one_process(tmp_path):
+    net = small_unet(depth=1)
+    images = [np.random.default_rng(k).integers(0, 256, (700, 600), dtype=np.uint8) for k in range(2)]
+    alone = [
+        bainite_fast.segment(image, net, out=tmp_path / f"alone{k}.ome.zarr", progress=False).counts
+        for k, image in enumerate(images)
+    ]
+    together = [None, None]
+
+    def run(k):
+        together[k] = bainite_fast.segment(images[k], net, out=tmp_path / f"both{k}.ome.zarr", progress=False).counts
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_progress_and_result_read_well(tmp_path, capsys):
+    image = np.zeros((700, 900), np.uint8)
+    events = []
+    seg = bainite_fast.segment(image, small_unet(depth=1), out=tmp_path / "a.ome.zarr", progress=events.append)
+    assert [event.done for event in events] == sorted(event.done for event in events)
+    assert events[-1].done == events[-1].total == image.size
+    assert events[-1].seconds_left == 0
+    bainite_fast.segment(image, small_unet(depth=1), out=tmp_path / "b.ome.zarr", progress=True)
+    assert "100.0 %" in capsys.readouterr().err
+    assert "700 × 900 px" in str(seg)
+    assert sum(seg.fractions.values()) == pytest.approx(1)
+    assert seg.seconds > 0 and seg.pixels_per_second > 0
+    assert {"read", "gather", "network", "scatter", "write"} <= seg.stages.keys()
+    assert seg.provenance["input"]["sha256_of_block_sha256"]
