@@ -93,7 +93,7 @@ check-doctest:
 define run_cpp_tests
 	$(CMAKE) -S . -B $(1) -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_BUILD_TESTS=ON -DBAINITE_WERROR=ON $(2) >/dev/null
 	$(CMAKE) --build $(1) -j $(JOBS)
-	$(CTEST) --test-dir $(1) --output-on-failure
+	$(CTEST) --test-dir $(1) --output-on-failure --timeout 600
 endef
 
 .PHONY: cpp-test
