@@ -110,11 +110,15 @@ class Meter:
     def describe(self, unit: str, scale: float) -> str:
         """Return text such as ``12.5 of 99.0 Mpx, 3.21 Mpx/s, 27 s left``."""
         done = self._seen[-1][1]
-        parts = [f"{done / scale:,.1f} of {self._total / scale:,.1f} {unit}".replace(".0 ", " ")]
+        parts = [f"{_short(done / scale)} of {_short(self._total / scale)} {unit}"]
         rate, left = self.rate, self.seconds_left
         if rate is not None and left is not None and done < self._total:
             parts += [f"{rate / scale:.3g} {unit}/s", f"{duration(left)} left"]
         return ", ".join(parts)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 @contextmanager
