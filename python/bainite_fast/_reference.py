@@ -79,7 +79,7 @@ def gather(
 def classify(logits: Array) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
     """Return labels, 255 · confidence (not rounded) and finiteness of float logits (K, h, w), in float64."""
     wide = logits.astype(np.float64)
-    finite = np.isfinite(wide).all(axis=0)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(wide).all(axis=0))
     wide = np.where(finite, wide, 0.0)
     if len(wide) == 1:
         wide = np.concatenate([np.zeros_like(wide), wide])  # K = 1: two classes with logits (0, l)
