@@ -15,6 +15,7 @@ namespace {
 constexpr std::int64_t kRun = 512;             // pixels handled at once: all working arrays stay in L1
 constexpr std::int64_t kChunkBytes = 1 << 18;  // see tiling.cpp
 constexpr std::int64_t kSerialBytes = 1 << 20;
+constexpr std::int64_t kGroupRows = 4;
 
 template <std::int64_t kStride, class In>
 BAINITE_INLINE void load_every(const In* in, float* to, std::int64_t count) {
@@ -49,6 +50,24 @@ BAINITE_INLINE const float* load(const In* in, std::int64_t stride, float* buffe
 
 BAINITE_INLINE std::int32_t not_finite(float value) { return is_finite(value) ? 0 : 1; }
 
+// The two-class case of classify() in one loop: it is the commonest, and bound by memory.
+BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper, std::uint8_t* labels,
+                                         std::uint8_t* confidence, std::int64_t count) {
+  std::int32_t bad_pixels = 0;
+  for (std::int64_t x = 0; x < count; ++x) {
+    labels[x] = upper[x] > lower[x] ? 1 : 0;
+    bad_pixels += not_finite(lower[x]) | not_finite(upper[x]);
+  }
+  if (confidence == nullptr) return bad_pixels;
+  for (std::int64_t x = 0; x < count; ++x) {
+    const float apart = upper[x] - lower[x];
+    const float sum = 1.0f + exp_nonpositive(apart > 0.0f ? -apart : apart);
+    const float safe = not_finite(lower[x]) | not_finite(upper[x]) ? 1.0e9f : sum;
+    confidence[x] = confidence_byte(safe);
+  }
+  return bad_pixels;
+}
+
 // A run of pixels of K planes (class stride `stride_c`, pixel stride `stride_x`, elements) → labels, confidence.
 // Returns the number of pixels that hold a logit that is not finite.
 template <class In>
@@ -59,6 +78,9 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
   std::int32_t winner[kRun];
   std::int32_t bad[kRun];
   const float* plane = load(in, stride_x, buffer, count);
+  if (classes == 2) {
+    return classify_two(plane, load(in + stride_c, stride_x, best, count), labels, confidence, count);
+  }
   for (std::int64_t x = 0; x < count; ++x) {
     best[x] = plane[x];
     bad[x] = not_finite(plane[x]);
@@ -147,24 +169,31 @@ void stitch_copy(const std::uint8_t* tiles, std::int64_t tile_rows, std::int64_t
   const std::int64_t columns = (image.cols + tile_cols - 1) / tile_cols;
   const std::int64_t full_rows = tile_rows + 2 * halo;
   const std::int64_t full_cols = tile_cols + 2 * halo;
+  // Large images: a few rows are put together, tile by tile, and streamed to their places.
+  const std::int64_t group = streaming ? kGroupRows : 1;
   const auto body = [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::uint8_t> scratch(static_cast<std::size_t>(streaming ? row_bytes : 0));
-    for (std::int64_t y = begin; y < end; ++y) {
+    std::vector<std::uint8_t> scratch(static_cast<std::size_t>(streaming ? group * row_bytes : 0));
+    for (std::int64_t y = begin, next = begin; y < end; y = next) {
+      next = std::min({y + group, end, (y / tile_rows + 1) * tile_rows});
       std::uint8_t* to = streaming ? scratch.data() : image.row(y);
-      const std::int64_t first_tile = y / tile_rows * columns;
-      const std::int64_t tile_y = y % tile_rows + halo;
       for (std::int64_t j = 0; j < columns; ++j) {
         const std::int64_t x = j * tile_cols;
         const std::int64_t width = std::min(tile_cols, image.cols - x);
-        const std::uint8_t* from = tiles + (((first_tile + j) * full_rows + tile_y) * full_cols + halo) * bytes;
-        std::memcpy(to + x * bytes, from, static_cast<std::size_t>(width * bytes));
+        const std::int64_t tile = y / tile_rows * columns + j;
+        for (std::int64_t row = y; row < next; ++row) {
+          const std::uint8_t* from = tiles + ((tile * full_rows + row % tile_rows + halo) * full_cols + halo) * bytes;
+          std::memcpy(to + (row - y) * row_bytes + x * bytes, from, static_cast<std::size_t>(width * bytes));
+        }
       }
-      if (streaming) cpu::stream_copy(image.row(y), to, row_bytes);
+      if (!streaming) continue;
+      for (std::int64_t row = y; row < next; ++row) {
+        cpu::stream_copy(image.row(row), to + (row - y) * row_bytes, row_bytes);
+      }
     }
     if (streaming) cpu::stream_fence();
   };
-  parallel_for(image.rows, std::max<std::int64_t>(1, kChunkBytes / row_bytes), image_bytes < kSerialBytes ? 1 : threads,
-               body);
+  parallel_for(image.rows, std::max(group, kChunkBytes / row_bytes / group * group),
+               image_bytes < kSerialBytes ? 1 : threads, body);
 }
 
 }  // namespace bainite

@@ -14,7 +14,7 @@ namespace bainite::cpu {
 
 constexpr std::int64_t kChunkBytes = 1 << 18;   // work of one chunk: large against a thread's start, small against L2
 constexpr std::int64_t kSerialBytes = 1 << 20;  // below this a helper thread costs more than it brings
-constexpr std::int64_t kGroupBytes = 1024;      // of one tile at a time
+constexpr std::int64_t kGroupBytes = 2048;      // of one tile at a time, at most, where rows are several
 
 inline int useful_threads(std::int64_t bytes, int threads) { return bytes < kSerialBytes ? 1 : threads; }
 
@@ -111,7 +111,9 @@ void for_each_group(const TileGrid& grid, std::int64_t tile_rows, std::int64_t t
   if (grid.n == 0 || tile_rows == 0 || row_bytes == 0) return;
   const std::vector<std::int64_t> starts = strips_of(grid);
   const auto strips = static_cast<std::int64_t>(starts.size()) - 1;
-  const std::int64_t step = std::clamp<std::int64_t>(kGroupBytes / row_bytes, 1, tile_rows);
+  // Rows that end within a cache line are written in longer groups: each group's ends are lines written twice.
+  const std::int64_t group_bytes = row_bytes % 64 == 0 ? kGroupBytes / 2 : kGroupBytes;
+  const std::int64_t step = std::clamp<std::int64_t>(group_bytes / row_bytes, 1, tile_rows);
   const std::int64_t groups = (tile_rows + step - 1) / step;
   const auto body = [&](std::int64_t first, std::int64_t last) {
     auto fill = make_fill();
