@@ -104,9 +104,21 @@ cpp-test: check-doctest venv ## Run the C++ tests
 cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DBAINITE_SANITIZE=address$(comma)undefined)
 
+$(VENV)/.peers: $(VENV)/.package
+	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20"
+	@touch $@
+
 .PHONY: bench
-bench: build ## Run the benchmarks (minutes; wants a quiet machine)
+bench: $(VENV)/.peers ## Run the benchmarks against peers and floors (half an hour; wants a quiet machine)
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+.PHONY: memory-table
+memory-table: build ## Measure the peak memory from 64 Mpx to 10 Gpx
+	$(BIN)/python benchmarks/memory_table.py
+
+.PHONY: soak
+soak: build ## Kill a run at 20 random moments and compare what the resumed run wrote
+	BAINITE_FAST_KILLS=20 $(BIN)/python -m pytest tests/test_segment_survives.py $(PYTEST_FLAGS) -k killed
 
 .PHONY: clean
 clean: ## Remove what was built, but for .venv

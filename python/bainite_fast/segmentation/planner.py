@@ -162,7 +162,7 @@ def _tile_candidates(demand: Demand, block: int, fixed: Fixed) -> list[int]:
     if fixed.tile is not None:
         return [fixed.tile]
     # A core of 41 halos spends 10 % on the halo; larger ones only cost cache and memory.
-    wanted = min(max(256, 41 * demand.halo), _LARGEST_TILE)
+    wanted = min(max(512, 41 * demand.halo), _LARGEST_TILE)
     sizes = []
     size = block
     while size >= max(_SMALLEST_TILE, demand.stride):
