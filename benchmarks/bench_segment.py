@@ -166,6 +166,6 @@ def test_job_against_peers(benchmark, ours, net, image, mosaic, tmp_path):
         f"torch's own threads. Job: {2 * image.shape[0]} × {2 * image.shape[1]} px, from OME-Zarr to OME-Zarr. Medians "
         f"of {ROUNDS} rounds in turn. TorchIO and dask get the halo and are exact; MONAI averages windows and is not. "
         f"Here precision=auto takes {chosen}. Bars for float32: 4 against the fastest exact peer (eager), 3 against "
-        "MONAI (eager), 1.5 against the fastest exact peer with our compiled network; for auto, where the processor has "
-        "bfloat16: 8 against the fastest exact peer (eager).",
+        "MONAI (eager), 1.5 against the fastest exact peer with our compiled network; for auto, where the processor "
+        "has bfloat16: 8 against the fastest exact peer (eager).",
     )
