@@ -41,7 +41,8 @@ BAINITE_CLONES void encode_bytes(const std::uint8_t* truth, const std::uint8_t* 
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint8_t t = truth[i];
     const std::uint8_t p = pred[i];
-    codes[i] = (t < k) & (p < k) ? static_cast<std::uint8_t>(t * k + p) : outside;
+    const bool inside = (t < k) & (p < k);
+    codes[i] = inside ? static_cast<std::uint8_t>(t * k + p) : outside;
   }
   if (!coding.has_ignore || coding.ignore < 0 || coding.ignore > 255) return;
   const auto ignore = static_cast<std::uint8_t>(coding.ignore);
@@ -66,7 +67,8 @@ BAINITE_CLONES void combine(const std::uint16_t* truth, const std::uint16_t* pre
   for (std::int64_t i = 0; i < count; ++i) {
     const std::uint32_t t = truth[i];
     const std::uint32_t p = pred[i];
-    codes[i] = (t == kNone) | (p == kNone) ? outside : t * classes + p;
+    const bool none = (t == kNone) | (p == kNone);
+    codes[i] = none ? outside : t * classes + p;
   }
 }
 

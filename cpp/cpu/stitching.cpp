@@ -62,7 +62,8 @@ BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper,
   for (std::int64_t x = 0; x < count; ++x) {
     const float apart = upper[x] - lower[x];
     const float sum = 1.0f + exp_nonpositive(apart > 0.0f ? -apart : apart);
-    const float safe = not_finite(lower[x]) | not_finite(upper[x]) ? 1.0e9f : sum;
+    const std::int32_t bad = not_finite(lower[x]) | not_finite(upper[x]);
+    const float safe = bad != 0 ? 1.0e9f : sum;
     confidence[x] = confidence_byte(safe);
   }
   return bad_pixels;
