@@ -360,7 +360,7 @@ def _nearest(plan: Plan, by: int, bx: int, area: Region) -> tuple[npt.NDArray[np
 
 
 def _refuse_nonfinite(image: Pixels, region: Region, name: str) -> None:
-    found = kernels.nonfinite(image)
+    found = kernels.nonfinite(image, threads=1)
     if found is None:
         return
     y, x, channel = found
