@@ -12,7 +12,7 @@ import torch
 
 import bainite_fast
 from bainite_fast.errors import BainiteWarning, BudgetError, ModelError
-from bainite_fast.segmentation import engine, memory
+from bainite_fast.segmentation import guard, memory
 from segment_helpers import small_unet
 
 
@@ -30,7 +30,7 @@ def test_peak_sampler_sees_what_is_gone_again():
 
 
 def test_gate_lets_as_many_in_as_its_limit_says():
-    gate, inside, most = engine.Gate(2), [], []
+    gate, inside, most = guard.Gate(2), [], []
 
     def enter():
         with gate():
@@ -60,8 +60,8 @@ def _hold(monkeypatch, *amounts):
     monkeypatch.setattr(memory, "resident", lambda: left.pop(0) if len(left) > 1 else left[0])
 
 
-def _pass(guard):
-    with guard.watching():
+def _pass(keeper):
+    with keeper.watching():
         time.sleep(0.02)
 
 
@@ -69,23 +69,23 @@ def _pass(guard):
 def test_guard_opens_the_gate_after_the_first_pass(monkeypatch, workers, opened):
     plan = _plan(workers=workers, memory=4 * GIB)
     _hold(monkeypatch, 1, 1, 2, 1)  # before, at the start of the pass, its peak, afterwards
-    guard = engine.Guard(plan)
-    assert guard.gate.limit == 1
-    _pass(guard)
-    assert guard.gate.limit == opened  # 4 GiB less the 1 GiB held, at 1 GiB a network
+    keeper = guard.Guard(plan)
+    assert keeper.gate.limit == 1
+    _pass(keeper)
+    assert keeper.gate.limit == opened  # 4 GiB less the 1 GiB held, at 1 GiB a network
 
 
 def test_guard_shrinks_then_stops(monkeypatch):
     plan = _plan(workers=2, memory=3 * GIB)
     _hold(monkeypatch, 1)
-    guard = engine.Guard(plan)
-    _pass(guard)
-    assert guard.gate.limit == 2
+    keeper = guard.Guard(plan)
+    _pass(keeper)
+    assert keeper.gate.limit == 2
     _hold(monkeypatch, 4)
     with pytest.warns(BainiteWarning, match="1 networks at a time from now on"):
-        _pass(guard)
+        _pass(keeper)
     with pytest.raises(BudgetError, match="smaller than"):
-        _pass(guard)
+        _pass(keeper)
 
 
 def test_network_that_gives_nan_is_named(tmp_path):
