@@ -68,7 +68,7 @@ def _pass(keeper):
 
 @pytest.mark.parametrize(("workers", "opened"), [(8, 3), (2, 2)])
 def test_guard_opens_the_gate_after_the_first_pass(monkeypatch, workers, opened):
-    plan = _plan(workers=workers, memory=4 * GIB)
+    plan = _plan(workers=workers, memory=4 * GIB, memory_planned=4 * GIB)
     _hold(monkeypatch, 1, 1, 2, 1)  # before, at the start of the pass, its peak, afterwards
     keeper = guard.Guard(plan)
     assert keeper.gate.limit == 1
@@ -76,8 +76,12 @@ def test_guard_opens_the_gate_after_the_first_pass(monkeypatch, workers, opened)
     assert keeper.gate.limit == opened  # 4 GiB less the 1 GiB held, at 1 GiB a network
 
 
+def test_guard_does_not_wait_where_there_is_room_to_spare():
+    assert guard.Guard(_plan(workers=5, memory=4 * GIB, memory_planned=2 * GIB)).gate.limit == 5
+
+
 def test_guard_shrinks_then_stops(monkeypatch):
-    plan = _plan(workers=2, memory=3 * GIB)
+    plan = _plan(workers=2, memory=3 * GIB, memory_planned=3 * GIB)
     _hold(monkeypatch, 1)
     keeper = guard.Guard(plan)
     _pass(keeper)

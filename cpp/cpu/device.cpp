@@ -45,7 +45,9 @@ bool tune_allocator() {
   const bool no_mmap = mallopt(M_MMAP_MAX, 0) == 1;
   const bool no_trim = mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1;
   const bool big_steps = mallopt(M_TOP_PAD, 256 << 20) == 1;
-  return no_mmap && no_trim && big_steps;
+  // Arenas of threads are made of heaps of 64 MiB that are unmapped when they are empty: only the main one keeps memory.
+  const bool one_arena = mallopt(M_ARENA_MAX, 1) == 1;
+  return no_mmap && no_trim && big_steps && one_arena;
 #else
   return false;
 #endif

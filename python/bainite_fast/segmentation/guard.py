@@ -12,6 +12,8 @@ from ..errors import BainiteWarning, BudgetError
 from . import memory
 from .run_plan import Plan
 
+_ROOM_TO_SPARE = 1.5
+
 
 class Gate:
     """Lets a number of networks run at a time; the number can shrink and grow while they do."""
@@ -45,14 +47,19 @@ class Gate:
 class Guard:
     """Keeps the process within its budget: fewer networks at a time, an error when one is too much.
 
-    The plan's prediction is checked against the first pass of the network, which runs alone.
+    In a tight budget the plan's prediction is checked against the first pass of the network, which runs alone.
     """
 
     plan: Plan
-    gate: Gate = field(default_factory=lambda: Gate(1))
+    gate: Gate = field(init=False)
     _before: int = field(default_factory=lambda: memory.resident())
     _measured: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # With room to spare the prediction need not be right, and no core waits for the first pass.
+        self._measured = self.plan.memory_planned * _ROOM_TO_SPARE <= self.plan.memory
+        self.gate = Gate(self.plan.workers if self._measured else 1)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
