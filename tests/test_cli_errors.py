@@ -191,3 +191,17 @@ def test_debug_shows_the_traceback_wherever_it_stands(ask: Ask, place: int) -> N
     assert done.exit_code == 1
     assert "Traceback" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("segment", "picture.png", "--out", "s3://bucket/x.zarr"),
+        ("convert", "picture.png", "http://host/x.zarr"),
+        ("export", "labels.ome.zarr", "zip::s3://bucket/x.tif"),
+        ("synth", "s3://bucket/x.zarr", "--shape", "64,64"),
+    ],
+)
+def test_outputs_are_local(ask: Ask, picture: Path, command: tuple[str, ...]) -> None:
+    fails(ask(*command), 2, "is a URL", "local disks")
+    assert [path.name for path in Path.cwd().iterdir()] == ["picture.png"]

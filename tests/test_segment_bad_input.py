@@ -165,3 +165,27 @@ def test_unscaled_mosaic_and_synthetic_model_warn_once(tmp_path):
     with pytest.warns(BainiteWarning, match="µm/px") as caught:
         _segment(GRAY, package, tmp_path / "out.ome.zarr")
     assert len([w for w in caught if issubclass(w.category, BainiteWarning)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.full((60, 60), 255.0, np.float32), "reaches 255.*0…1.*bright"),
+        (np.full((60, 60), 4080, np.uint16), "reaches 4080.*0…65535.*dark"),
+    ],
+)
+def test_intensities_far_from_their_range_are_told(net, tmp_path, image, words):
+    with pytest.warns(BainiteWarning, match=words):
+        _segment(image, net, tmp_path / "out.ome.zarr")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("image", [GRAY, GRAY.astype(np.float32), np.full((9, 9), 60_000, np.uint16)])
+def test_plain_intensities_are_not(net, tmp_path, image):
+    assert _segment(image, net, tmp_path / "out.ome.zarr").counts
+
+
+def test_absurd_scale_is_told(tmp_path):
+    package = save_small_package(small_unet(depth=1), tmp_path / "package")
+    with pytest.warns(BainiteWarning, match="25 times as many pixels"):
+        bainite_fast.plan(GRAY, package, scale=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -68,8 +69,8 @@ def test_less_memory_gives_smaller_tiles_then_an_error_that_says_how_much():
     assert tiles[0] > tiles[-1]
     with pytest.raises(BudgetError, match="too small") as caught:
         make_plan(_demand(), _budget(memory=GIB // 2))
-    least = int(str(caught.value).rsplit("memory=", 1)[1].rstrip(")"))
-    assert make_plan(_demand(), _budget(memory=least)).workers == 1
+    enough = re.search("--memory (.*)[)]", str(caught.value))[1]
+    assert make_plan(_demand(), _budget(memory=parse_memory(enough))).workers == 1
 
 
 def test_given_tile_is_kept_or_refused():

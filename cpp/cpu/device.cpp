@@ -3,7 +3,6 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 
-#include <climits>
 #endif
 
 namespace bainite {
@@ -43,7 +42,7 @@ std::vector<std::string> cpu_features() {
 bool tune_allocator() {
 #if defined(__GLIBC__)
   const bool no_mmap = mallopt(M_MMAP_MAX, 0) == 1;
-  const bool no_trim = mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1;
+  const bool no_trim = mallopt(M_TRIM_THRESHOLD, -1) == 1;  // never; a number would end at 2 GiB
   const bool big_steps = mallopt(M_TOP_PAD, 256 << 20) == 1;
   // Arenas of threads are made of heaps of 64 MiB that are unmapped when they are empty: only the main one keeps memory.
   const bool one_arena = mallopt(M_ARENA_MAX, 1) == 1;

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, file_size, progress, table
-from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, parse_output
 
 
 def info(
@@ -83,7 +83,9 @@ def _by(shape: list[int]) -> str:
 
 def convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="The mosaic to read.", show_default=False)],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="OME-Zarr folder to write.", show_default=False)],
+    out: Annotated[
+        str, typer.Argument(parser=parse_output, metavar="OUT", help="OME-Zarr folder to write.", show_default=False)
+    ],
     plane: Plane = None,
     channel: Channel = None,
     level: Level = 0,
@@ -112,7 +114,10 @@ def export(
         Path,
         typer.Argument(metavar="LABELS", help="…/labels/NAME, or the OME-Zarr that holds it.", show_default=False),
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="OME-TIFF to write, name.ome.tif.", show_default=False)],
+    out: Annotated[
+        str,
+        typer.Argument(parser=parse_output, metavar="OUT", help="OME-TIFF to write, name.ome.tif.", show_default=False),
+    ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which labels, where there are several.", show_default=False)
     ] = None,

@@ -27,6 +27,19 @@ def parse_bytes(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def parse_output(text: str) -> str:
+    """Read where to write: a local path.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is a URL.
+    """
+    if "://" in text or "::" in text:
+        raise typer.BadParameter(f"{text} is a URL, and outputs go to local disks; give a path, and copy it afterwards")
+    return text
+
+
 def parse_scale(text: str) -> str | float:
     """Read ``auto``, ``as-is`` or the mosaic's scale in µm/px.
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ._console import duration, emit, emit_json, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
-from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, parse_bytes, parse_normalize, parse_scale
+from ._options import (
+    Channel,
+    CropBar,
+    Json,
+    Level,
+    Overwrite,
+    Plane,
+    Quiet,
+    parse_bytes,
+    parse_normalize,
+    parse_output,
+    parse_scale,
+)
 
 if TYPE_CHECKING:
     from ..segmentation import Segmentation
@@ -35,13 +46,18 @@ def segment(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="PATH", help="OME-Zarr to write the labels into.", show_default="the source, or beside it"
+            parser=parse_output,
+            metavar="PATH",
+            help="OME-Zarr to write the labels into.",
+            show_default="the source, or beside it",
         ),
     ] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the label image: labels/NAME.")] = "phases",
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Only auto may fall back.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu", help="Where the network runs; this version has the CPU.")
+    ] = "auto",
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         typer.Option(help="auto takes bfloat16 only where at most 0.1 % of the model's own test labels change."),

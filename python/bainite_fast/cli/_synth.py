@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from ._console import emit, emit_json, progress, table
-from ._options import Json, Overwrite, Quiet, parse_shape
+from ._options import Json, Overwrite, Quiet, parse_output, parse_shape
 
 PresetName = Literal["lom", "sem", "lom_contrast", "sem_contrast"]
 
 
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="OME-Zarr folder to write.", show_default=False)],
+    out: Annotated[
+        str, typer.Argument(parser=parse_output, metavar="OUT", help="OME-Zarr folder to write.", show_default=False)
+    ],
     shape: Annotated[
         Any,
         typer.Option(parser=parse_shape, metavar="H,W", help="Height and width in px.", show_default=False),

@@ -127,10 +127,12 @@ def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Pla
     fitting = [choice for choice in choices if choice.fits(1)]
     if not fitting:
         least = min(choice.need(1) for choice in choices)
-        cure = "give more memory" if fixed.tile is None else "give more memory or a smaller tile"
+        enough = f"{math.ceil(least * 1.05 / 2**20)}MiB"  # the process holds a little more or less every time
+        cure = "" if fixed.tile is None else ", or a smaller tile"
         raise BudgetError(
             f"a budget of {format_bytes(budget.memory)} is too small: the process holds {format_bytes(budget.held)} "
-            f"already and the smallest plan needs {format_bytes(least)} in all; {cure} (memory={least})"
+            f"already and the smallest plan needs {format_bytes(least)} in all; "
+            f"give at least {enough} (memory='{enough}', --memory {enough}){cure}"
         )
     # Candidates come largest first, and min keeps the first of equals.
     best = min(fitting, key=lambda choice: choice.cost)

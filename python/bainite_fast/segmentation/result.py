@@ -62,7 +62,7 @@ class Segmentation:
     plan : Plan
         How it was run.
     seconds : float
-        Time of this run; of a resumed run, of its last part.
+        Time of this run from its first block to its last; of a resumed run, of its last part.
     pixels_per_second : float
         Pixels that this run labelled per second.
     stages : dict

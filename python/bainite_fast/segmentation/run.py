@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from .. import io, kernels
 from .._version import __version__
 from ..errors import BainiteWarning, InputError
@@ -149,6 +151,7 @@ def prepare(choice: Choice, request: Request) -> Iterator[Prepared]:
         loaded = network.loaded
         factor = scale_factor(request.scale, mosaic.um_per_px, loaded.contract.um_per_px)
         _warn(mosaic, loaded, request)
+        _warn_intensities(mosaic)
         grid = mosaic.shape if factor == 1.0 else scaled_shape(mosaic.shape, factor)
         yield Prepared(request, mosaic, network, grid)
     finally:
@@ -182,6 +185,14 @@ def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:
 
 def _warn(mosaic: io.Mosaic, loaded: LoadedModel, request: Request) -> None:
     contract = loaded.contract
+    factor = scale_factor(request.scale, mosaic.um_per_px, contract.um_per_px)
+    if not 1 / 8 <= factor <= 4:
+        warnings.warn(
+            f"{mosaic.name} is resampled by {factor:.3g} to the model's {contract.um_per_px} µm/px, "
+            f"{factor**2:.3g} times as many pixels; check its µm/px, or use scale='as-is'",
+            BainiteWarning,
+            stacklevel=5,
+        )
     if contract.synthetic_only and not mosaic.synthetic:
         warnings.warn(
             f"the model {contract.name!r} was trained on synthetic images and has seen no real steel: "
@@ -193,6 +204,28 @@ def _warn(mosaic: io.Mosaic, loaded: LoadedModel, request: Request) -> None:
         warnings.warn(
             f"{mosaic.name} does not say its µm/px, so it is segmented as it is; the model expects "
             f"{contract.um_per_px:.4g} µm/px (give scale=<µm/px of the mosaic>, or scale='as-is')",
+            BainiteWarning,
+            stacklevel=5,
+        )
+
+
+_SAMPLE = 512  # px; edge of the patch in the middle whose intensities are looked at
+_FULL = {"uint16": 65535.0, "float32": 1.0}
+
+
+def _warn_intensities(mosaic: io.Mosaic) -> None:
+    """Say so when a mosaic's intensities lie far from the range that its dtype stands for, 0…65535 or 0…1."""
+    full = _FULL.get(mosaic.dtype.name)
+    if full is None:
+        return
+    (y, y1), (x, x1) = ((max((n - _SAMPLE) // 2, 0), min((n + _SAMPLE) // 2 + 1, n)) for n in mosaic.shape)
+    values = mosaic.read(y, y1, x, x1)
+    brightest = float(values.max(initial=0, where=np.isfinite(values)))
+    if brightest > 2 * full or 0 < brightest < full / 8:
+        warnings.warn(
+            f"the middle of {mosaic.name} reaches {brightest:.4g}, and {mosaic.dtype.name} intensities are taken as "
+            f"0…{full:g}: the model may see it far too {'bright' if brightest > full else 'dark'}. Rescale the mosaic, "
+            "or give a bare network normalize=(mean, std) that fits",
             BainiteWarning,
             stacklevel=5,
         )
