@@ -5,6 +5,7 @@ Run with `make bench`, or `pytest benchmarks/bench_segment.py`. Tables go to ben
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from jobs import bare_network, job, our_process
 from peers import dask_exact, monai_default, torchio_exact
 from timing import in_turn, save
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BAINITE_FAST_ROUNDS", "3"))
 HAS_BFLOAT16 = "avx512bf16" in kernels.cpu_features()
 
 

@@ -44,7 +44,8 @@ bool tune_allocator() {
   const bool no_mmap = mallopt(M_MMAP_MAX, 0) == 1;
   const bool no_trim = mallopt(M_TRIM_THRESHOLD, -1) == 1;  // never; a number would end at 2 GiB
   const bool big_steps = mallopt(M_TOP_PAD, 256 << 20) == 1;
-  // Arenas of threads are made of heaps of 64 MiB that are unmapped when they are empty: only the main one keeps memory.
+  // Arenas of threads are made of heaps of 64 MiB that are unmapped when they are empty: only the main one keeps
+  // memory.
   const bool one_arena = mallopt(M_ARENA_MAX, 1) == 1;
   return no_mmap && no_trim && big_steps && one_arena;
 #else
