@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+import subprocess
+import sys
 import threading
 import time
 
@@ -28,6 +30,25 @@ def test_peak_sampler_sees_what_is_gone_again():
         ballast.write(bytes(1) * size)
         time.sleep(0.05)
     assert sampler.peak - memory.resident() > 48 << 20
+
+
+def test_memory_that_the_allocator_keeps_is_not_held():
+    script = """
+from bainite_fast import kernels
+from bainite_fast.segmentation import memory
+import numpy as np
+kernels.tune_allocator()
+before = memory.held()
+ballast = [np.ones(128 << 20, np.uint8) for _ in range(8)]
+most = memory.held()
+del ballast
+print(most - before >> 20, memory.held() - before >> 20, memory.resident() >> 20)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    most, kept, resident = map(int, done.stdout.split())
+    assert most > 700
+    assert resident > 1000  # the process has not given it back ...
+    assert kept < 300  # ... and the next plan may use it
 
 
 def test_gate_lets_as_many_in_as_its_limit_says():

@@ -82,7 +82,7 @@ class Prepared:
         cores = kernels.get_num_threads()
         if isinstance(executor, ClusterExecutor):
             cores = executor.threads_per_worker
-        budget = Budget(self.request.memory, mem.resident(), cores, compiled.activation_bytes)
+        budget = Budget(self.request.memory, mem.held(), cores, compiled.activation_bytes)
         return make_plan(demand, budget, fixed or Fixed(tile=self.request.tile))
 
     def identity(self, plan: Plan, target: io.LabelTarget) -> dict[str, Any]:
