@@ -43,34 +43,41 @@ ballast = [np.ones(128 << 20, np.uint8) for _ in range(8)]
 most = memory.held()
 del ballast
 print(most - before >> 20, memory.held() - before >> 20, memory.resident() >> 20)
+memory.release()
+print(memory.resident() >> 20)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    most, kept, resident = map(int, done.stdout.split())
+    most, kept, resident, released = map(int, done.stdout.split())
     assert most > 700
     assert resident > 1000  # the process has not given it back ...
     assert kept < 300  # ... and the next plan may use it
+    assert released < resident - 700  # a smaller budget gets it given back
 
 
 def test_gate_lets_as_many_in_as_its_limit_says():
-    gate, inside, most = guard.Gate(2), [], []
+    gate, go_on, inside, seen = guard.Gate(2), threading.Event(), [], []
 
     def enter():
         with gate():
             inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.01)
+            seen.append(len(inside))
+            go_on.wait()
             inside.pop()
 
     threads = [threading.Thread(target=enter) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(0.015)
+    while len(seen) < 2:
+        time.sleep(0.001)
+    time.sleep(0.02)  # a third one would come in now
+    assert len(seen) == 2
     gate.set_limit(1)
+    go_on.set()
     for thread in threads:
         thread.join()
-    assert max(most) == 2
-    assert most[-1] == 1
-    assert len(most) == 8
+    assert len(seen) == 8
+    assert max(seen[:2]) <= 2
+    assert seen[2:] == [1] * 6
 
 
 GIB = 1 << 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import resource
@@ -98,6 +99,12 @@ def held() -> int:
     mallinfo2.restype = _Heap
     free = max(int(mallinfo2().fordblks) - _UNTOUCHED, 0)
     return max(resident() - free, 0)
+
+
+def release() -> None:
+    """Give the memory that the allocator keeps back to the system, where the allocator can."""
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class PeakSampler:

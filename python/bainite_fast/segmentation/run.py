@@ -247,6 +247,8 @@ def execute(
     """Run, or go on with, a segmentation and finish its output."""
     path = target.partial_dir / _JOURNAL
     plan = prepared.plan(_decided(prepared, path), executor)
+    if mem.resident() > plan.memory:
+        mem.release()  # an earlier run of this process had a larger budget
     target.make_partial()
     with exclusive(target.partial_dir / "lock", target.path):
         store, journal = _begin(prepared, target, plan)
