@@ -28,5 +28,6 @@ void bind_tiling(py::module_& m);
 void bind_stitching(py::module_& m);
 void bind_counting(py::module_& m);
 void bind_scaling(py::module_& m);
+void bind_winograd(py::module_& m);
 
 }  // namespace bainite::bind

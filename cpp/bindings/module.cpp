@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bainite::bind::bind_stitching(m);
   bainite::bind::bind_counting(m);
   bainite::bind::bind_scaling(m);
+  bainite::bind::bind_winograd(m);
 }

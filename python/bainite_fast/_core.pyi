@@ -1,5 +1,6 @@
 """Types of the compiled kernels. Arrays are borrowed by DLPack: NumPy arrays and torch tensors alike."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict
 
 class _Array(Protocol):
@@ -62,3 +63,15 @@ def resample(
     threads: int = 0,
 ) -> None: ...
 def resample_source_range(start: int, stop: int, n: int, n_scaled: int) -> tuple[int, int]: ...
+def winograd_available() -> bool: ...
+def winograd_kernels(weight: _Array, out: _Array) -> None: ...
+def winograd_convolve(
+    inputs: Sequence[_Array],
+    out: _Array,
+    *,
+    kernels: _Array,
+    bias: _Array,
+    relu: bool,
+    pooled: _Array | None = None,
+    threads: int = 0,
+) -> None: ...

@@ -28,11 +28,13 @@ from .contract import Contract, LoadedModel
 from .fold import fold_batch_norm, worst_difference
 from .peak import fit_line, peak_bytes, resident_bytes
 from .threads import keep_serial, serial_threads
+from .winograd import Rewriting, use_winograd
 
 Precision = Literal["float32", "bfloat16"]
 Layout = Literal["channels_last", "contiguous"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 LAYOUTS: tuple[str, ...] = get_args(Layout)
+WINOGRAD_WINS = 0.9  # share of the multiplications from which float32 is as fast as bfloat16 without AMX
 FLIP_LIMIT = 1e-3  # share of labels that may differ from float32 before low precision is refused
 
 _jit: Any = torch.jit  # untyped, and without exporting the names of its warnings
@@ -60,6 +62,10 @@ class Runtime:
         answer.
     folded : int
         Batch norms folded into convolutions.
+    winograd : int
+        Convolutions replaced by :class:`~bainite_fast.models.winograd.WinogradConv2d`.
+    winograd_share : float
+        Their share of the network's multiplications, 0…1.
     """
 
     contract: Contract
@@ -67,6 +73,8 @@ class Runtime:
     layout: Layout
     mode: str
     folded: int
+    winograd: int
+    winograd_share: float
     weight_bytes: int
     _network: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
     _line: tuple[float, float] | None = field(default=None, repr=False)
@@ -158,6 +166,7 @@ class Runtime:
             "layout": self.layout,
             "mode": self.mode,
             "folded_batch_norms": self.folded,
+            "winograd_convolutions": self.winograd,
             "torch": torch.__version__,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": _mkldnn.is_available(),
@@ -201,12 +210,12 @@ def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: La
 def _build(loaded: LoadedModel, precision: Precision, layout: Layout) -> Runtime:
     with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads():
         build = _compile_script if is_torchscript(loaded.module) else _compile_module
-        network, mode, folded = build(loaded, precision, layout)
+        network, mode, folded, rewriting = build(loaded, precision, layout)
     weights = [*loaded.module.parameters(), *loaded.module.buffers()]
     size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
     # The method, and not the module: torch.fx, tracing in another thread, patches the call of modules meanwhile.
     run = network.forward if isinstance(network, torch.jit.ScriptModule) else network
-    return Runtime(loaded.contract, precision, layout, mode, folded, size, run)
+    return Runtime(loaded.contract, precision, layout, mode, folded, rewriting.convolutions, rewriting.share, size, run)
 
 
 def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
@@ -217,8 +226,9 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
     loaded : LoadedModel
         The model.
     requested : {"auto", "float32", "bfloat16"}
-        ``"auto"`` is bfloat16 where the CPU multiplies it in hardware and at most 0.1 % of the labels of the
-        package's own test input differ from float32; a model without a test input stays in float32.
+        ``"auto"`` is bfloat16 where it is faster and at most 0.1 % of the labels of the package's own test input
+        differ from float32; a model without a test input stays in float32. It is faster where the CPU multiplies it
+        in hardware, except that AVX-512 BF16 does not make up for Winograd's convolutions in float32 (AMX does).
 
     Raises
     ------
@@ -231,11 +241,14 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
         raise ModelError(f"precision {requested!r} is unknown; use 'auto', 'float32' or 'bfloat16'")
     if loaded.test_input is None or not cpu_has_bfloat16():
         return "float32"
+    full = compile(loaded)
+    if full.winograd_share >= WINOGRAD_WINS and not torch.cpu.get_capabilities().get("amx_bf16", False):
+        return "float32"
     try:
         low = compile(loaded, precision="bfloat16")
     except DeviceError:
         return "float32"  # a frozen TorchScript file: only an explicit request fails
-    return "bfloat16" if flipped(compile(loaded), low, loaded.test_input) <= FLIP_LIMIT else "float32"
+    return "bfloat16" if flipped(full, low, loaded.test_input) <= FLIP_LIMIT else "float32"
 
 
 def cpu_has_bfloat16() -> bool:
@@ -331,7 +344,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-Compiled = tuple[Callable[[torch.Tensor], torch.Tensor], str, int]
+Compiled = tuple[Callable[[torch.Tensor], torch.Tensor], str, int, Rewriting]  # network, mode, folded norms
 
 
 def _edge(stride: int, least: int) -> int:
@@ -361,6 +374,11 @@ def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -
         expected = [network(x.to(dtype)) for x in samples]
     except RuntimeError as error:
         raise DeviceError(f"the network does not run in {precision} ({error}); use precision='float32'") from error
+    rewriting = Rewriting(network)
+    if precision == "float32" and layout == "channels_last":
+        faster = use_winograd(copy.deepcopy(network), samples[0])
+        if _same(faster.network, samples, expected, precision):
+            rewriting, network = faster, faster.network
     for mode in ("traced", "scripted"):
         try:
             made = (
@@ -370,15 +388,19 @@ def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -
             )
             frozen = _jit.freeze(made.eval())
             for _ in range(2):  # the second run is the optimised one
-                found = [frozen(x.to(dtype)) for x in samples]
+                same = _same(frozen, [x.to(dtype) for x in samples], expected, precision)
         except (RuntimeError, TypeError, ValueError, AttributeError, _jit.TracingCheckError):
             continue
-        if all(
-            a.shape == b.shape and worst_difference(a, b) <= _AGREE[precision]
-            for a, b in zip(found, expected, strict=True)
-        ):
-            return frozen, mode, folded
-    return network, "eager", folded
+        if same:
+            return frozen, mode, folded, rewriting
+    return network, "eager", folded, rewriting
+
+
+def _same(network: Any, samples: list[torch.Tensor], expected: list[torch.Tensor], precision: Precision) -> bool:
+    return all(
+        y.shape == network(x).shape and worst_difference(network(x), y) <= _AGREE[precision]
+        for x, y in zip(samples, expected, strict=True)
+    )
 
 
 def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -> Compiled:
@@ -403,4 +425,4 @@ def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -
         raise DeviceError(
             f"this TorchScript file gives other logits in {precision} than in float32; use precision='float32'"
         )
-    return network, "frozen", 0
+    return network, "frozen", 0, Rewriting(network)
