@@ -22,6 +22,7 @@ NETS = {
     "one-class": {"depth": 1, "classes": 1},
     "four-classes": {"depth": 2, "classes": 4},
     "rgb": {"depth": 1, "in_channels": 3},
+    "winograd": {"depth": 2, "base": 16},  # wide enough for Winograd's convolutions
 }
 
 
