@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import bainite_fast.segmentation
 from bainite_fast.cli import app
+from bainite_fast.cli._wording import as_options
 from bainite_fast.errors import BainiteWarning
 
 # That the default model has seen no real steel is shown as a line; here it must not become an exception.
@@ -205,3 +206,28 @@ def test_debug_shows_the_traceback_wherever_it_stands(ask: Ask, place: int) -> N
 def test_outputs_are_local(ask: Ask, picture: Path, command: tuple[str, ...]) -> None:
     fails(ask(*command), 2, "is a URL", "local disks")
     assert [path.name for path in Path.cwd().iterdir()] == ["picture.png"]
+
+
+@pytest.mark.parametrize(
+    ("python", "line"),
+    [
+        (
+            "use scale='as-is', or say scale=<µm/px of the mosaic>",
+            "use --scale as-is, or say --scale <µm/px of the mosaic>",
+        ),
+        ("use plane={'t': 3} or plane=0", "use --plane N or --plane 0"),
+        ("choose channel=0…2; tile=96 is odd", "choose --channel 0…2; --tile 96 is odd"),
+        ("give a bare network normalize=(mean, std) that fits", "give a bare network --normalize MEAN,STD that fits"),
+        ("start again with overwrite=True or resume=False", "start again with --overwrite or --no-resume"),
+        ("choose another out= or name=", "choose another --out or --name"),
+        ("(memory='800MiB'), with crop_bar='auto'", "(--memory 800MiB), with --crop-bar auto"),
+        ("a file named rename=3.tif", "a file named rename=3.tif"),
+    ],
+)
+def test_messages_speak_the_command_line(python: str, line: str) -> None:
+    assert as_options(python) == line
+
+
+def test_errors_and_warnings_name_options(ask: Ask, picture: Path) -> None:
+    fails(ask("segment", picture, "--channel", "4"), 1, "error: ", "--channel 4")
+    fails(ask("segment", picture, "--tile", "17"), 1, "error: ", "--tile 17")

@@ -14,7 +14,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bainite_fast.cli import app
+from bainite_fast.cli import _segment, app
+from bainite_fast.segmentation import ProgressEvent
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -93,7 +94,17 @@ def test_results_are_on_stdout_and_progress_on_stderr(threshold: str, picture: A
     assert "Mpx" in done.stderr
     assert "70 × 90 px" in done.stdout
     quiet = CliRunner().invoke(app, [*arguments, "--overwrite", "--quiet"])
-    assert not [line for line in quiet.stderr.splitlines() if not line.startswith("warning: ")]
+    assert quiet.stderr == ""
+
+
+def test_a_resumed_run_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        seen: list[tuple[int, int]] = []
+        follow = _segment._follower(lambda done, total, seen=seen: seen.append((done, total)), quiet=quiet)
+        for done in (3_000_000, 9_000_000):
+            follow(ProgressEvent(done=done, total=15_000_000, resumed=3_000_000, seconds=1.0))
+        assert seen == [(3_000_000, 15_000_000), (9_000_000, 15_000_000)]
+        assert capsys.readouterr().err == ("" if quiet else "continuing: 3 of 15 Mpx were done\n")
 
 
 def test_a_synthetic_mosaic_through_the_whole_chain(ask: Ask, threshold: str, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_block_may_be_written_again_and_missing_files_are_noticed(tmp_path: Pa
         store.write_block(0, 0, np.ones((512, 512), "u1"), np.ones((512, 512), "u1"))
     store.abandon()
     assert not (tmp_path / "a.ome.zarr").exists()
-    with pytest.raises(JournalError, match="no-resume"):
+    with pytest.raises(JournalError, match="resume=False"):
         io.LabelStore.open_partial(store.target)
 
 

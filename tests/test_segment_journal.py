@@ -40,7 +40,7 @@ def test_cut_anywhere_keeps_whole_lines(tmp_path_factory, blocks, data):
 def test_same_run_goes_on_and_another_is_refused_by_name(tmp_path):
     journal = Journal.load(_journal(tmp_path, 1).path)
     journal.check(IDENTITY)
-    with pytest.raises(JournalError, match=r"plan\.tile was 512, is 256.*--no-resume"):
+    with pytest.raises(JournalError, match=r"plan\.tile was 512, is 256.*resume=False"):
         journal.check({**IDENTITY, "plan": {"tile": 256, "shape": (3, 4)}})
     with pytest.raises(JournalError, match=r"model\.sha256"):
         journal.check({**IDENTITY, "model": {"sha256": "cd"}})

@@ -69,7 +69,7 @@ def test_less_memory_gives_smaller_tiles_then_an_error_that_says_how_much():
     assert tiles[0] > tiles[-1]
     with pytest.raises(BudgetError, match="too small") as caught:
         make_plan(_demand(), _budget(memory=GIB // 2))
-    enough = re.search("--memory (.*)[)]", str(caught.value))[1]
+    enough = re.search("memory='(.*)'", str(caught.value))[1]
     assert make_plan(_demand(), _budget(memory=parse_memory(enough))).workers == 1
 
 

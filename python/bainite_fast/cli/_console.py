@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+from ..errors import BainiteWarning
 
 Step = Callable[[int, int], None]
 """Called with the work done and the total, in the same unit."""
@@ -134,7 +137,7 @@ def progress(label: str, *, unit: str = "Mpx", scale: float = 1e6, quiet: bool =
     scale : float
         How many units of work make one `unit`.
     quiet : bool
-        Show nothing.
+        Show nothing, and no warnings of this package.
 
     Yields
     ------
@@ -142,7 +145,9 @@ def progress(label: str, *, unit: str = "Mpx", scale: float = 1e6, quiet: bool =
         To be called with the work done and the total.
     """
     if quiet:
-        yield lambda done, total: None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BainiteWarning)
+            yield lambda done, total: None
     elif sys.stderr.isatty():
         with _bar(label, unit, scale) as step:
             yield step

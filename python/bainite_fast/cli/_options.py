@@ -112,7 +112,7 @@ def parse_crop_bar(text: str) -> str | int:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and errors only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
 ]

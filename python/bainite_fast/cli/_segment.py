@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ._console import duration, emit, emit_json, progress, say
+from ._console import Step, duration, emit, emit_json, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import (
     Channel,
@@ -23,7 +24,7 @@ from ._options import (
 )
 
 if TYPE_CHECKING:
-    from ..segmentation import Segmentation
+    from ..segmentation import ProgressEvent, Segmentation
 
 RESUME_HINT = "interrupted: what is done is kept; the same command continues from there"
 
@@ -157,11 +158,25 @@ def segment(
         return
     try:
         with graceful_interrupt(), progress("segment", quiet=quiet) as step:
-            done = run(source, model, **planning, **writing, progress=lambda event: step(event.done, event.total))
+            done = run(source, model, **planning, **writing, progress=_follower(step, quiet=quiet))
     except KeyboardInterrupt:
         say(RESUME_HINT)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     emit_json(as_dict(done)) if as_json else emit(str(done))
+
+
+def _follower(step: Step, *, quiet: bool) -> Callable[[ProgressEvent], None]:
+    """Return what moves the progress bar, and says once what an earlier run had done already."""
+    told = quiet
+
+    def follow(event: ProgressEvent) -> None:
+        nonlocal told
+        if event.resumed and not told:
+            say(f"continuing: {event.resumed / 1e6:,.3g} of {event.total / 1e6:,.3g} Mpx were done")
+        told = True
+        step(event.done, event.total)
+
+    return follow
 
 
 def show_plan(source: str, model: str | None, planning: dict[str, Any], as_json: bool) -> None:

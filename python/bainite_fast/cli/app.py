@@ -15,6 +15,7 @@ from ..errors import BainiteError, BainiteWarning
 from . import _demo, _doctor, _files, _models, _segment, _synth
 from ._console import say
 from ._interrupt import EXIT_INTERRUPTED
+from ._wording import as_options
 
 EXIT_FAILED = 1
 
@@ -47,7 +48,7 @@ class Program(TyperGroup):
                     traceback.print_exception(error, file=sys.stderr)
                 if isinstance(error, ImportError) and not isinstance(error, BainiteError):
                     say("this installation is incomplete: `bainite-fast doctor` says what is broken")
-                say(f"error: {_one_line(error)}")
+                say(f"error: {as_options(_one_line(error))}")
                 raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -64,7 +65,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    say(f"warning: {' '.join(str(message).split())}")
+    say(f"warning: {as_options(' '.join(str(message).split()))}")
 
 
 def _show_own_warning(

@@ -106,7 +106,7 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
         raise InputError("the output path is empty")
     path = Path(out)
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; choose another name, or overwrite it (overwrite=True, --overwrite)")
+        raise OutputExistsError(f"{path} exists; choose another name, or overwrite it (overwrite=True)")
     if not path.absolute().parent.exists():
         with explain_os_errors(path.parent, "the folder"):
             path.parent.mkdir(parents=True)

@@ -84,7 +84,7 @@ class LabelStore:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JournalError(
                 f"{target.partial_dir} holds no unfinished labels that can be taken up ({error}); "
-                "start again with resume=False (--no-resume)"
+                "start again with resume=False"
             ) from error
         remove(target.partial_dir / _SCRATCH)
         return store

@@ -258,7 +258,7 @@ class LabelTarget:
         target._list_if_unlisted()
         if target.path.exists() and not overwrite:
             raise OutputExistsError(
-                f"{target.path} exists; choose another name or out, or overwrite it (overwrite=True, --overwrite)"
+                f"{target.path} exists; choose another name or out, or overwrite it (overwrite=True)"
             )
         return target
 

@@ -164,8 +164,7 @@ class Journal:
         if differing:
             raise JournalError(
                 f"the unfinished output at {self.path.parent} belongs to another run: {'; '.join(differing)}. "
-                "Run it again as it was begun, or start again with overwrite=True or resume=False (--overwrite or "
-                "--no-resume)"
+                "Run it again as it was begun, or start again with overwrite=True or resume=False"
             )
 
 

@@ -132,7 +132,7 @@ def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Pla
         raise BudgetError(
             f"a budget of {format_bytes(budget.memory)} is too small: the process holds {format_bytes(budget.held)} "
             f"already and the smallest plan needs {format_bytes(least)} in all; "
-            f"give at least {enough} (memory='{enough}', --memory {enough}){cure}"
+            f"give at least {enough} (memory='{enough}'){cure}"
         )
     # Candidates come largest first, and min keeps the first of equals.
     best = min(fitting, key=lambda choice: choice.cost)

@@ -43,7 +43,7 @@ class ProgressEvent:
         return (self.total - self.done) / rate if rate > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Segmentation:
     """A finished segmentation.
 
@@ -87,6 +87,11 @@ class Segmentation:
         """Area fraction of each class, 0…1, by name."""
         total = sum(self.counts.values())
         return {name: count / total for name, count in self.counts.items()}
+
+    def __repr__(self) -> str:
+        rows, columns = self.plan.shape
+        shares = ", ".join(f"{name}: {100 * share:.2f} %" for name, share in self.fractions.items())
+        return f"<Segmentation {self.path} {rows} × {columns} px; {shares}>"
 
     def __str__(self) -> str:
         rows, columns = self.plan.shape

@@ -1,0 +1,28 @@
+"""Messages of the library, which speak Python, in the spelling of the command line."""
+
+from __future__ import annotations
+
+import re
+
+_FLAGS = {"overwrite=True": "--overwrite", "resume=False": "--no-resume"}
+_FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
+_OPTION = re.compile(
+    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name)="
+    r"('[^']*'|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
+)
+
+
+def as_options(text: str) -> str:
+    """Return a message with its keyword arguments written as options: ``tile=96`` is ``--tile 96``."""
+    return _OPTION.sub(_option, _FLAG.sub(lambda match: _FLAGS[match[0]], text))
+
+
+def _option(match: re.Match[str]) -> str:
+    name, value = match[1].replace("_", "-"), match[2]
+    if value.startswith("{"):  # an axis and an index: the command line takes the index alone
+        value = "N"
+    elif value.startswith("("):
+        value = value[1:-1].replace(", ", ",").upper()
+    elif value.startswith("'"):
+        value = value[1:-1]
+    return f"--{name} {value}".rstrip()
