@@ -55,6 +55,11 @@ def net() -> torch.nn.Module:
     return UNet(base=16).eval()
 
 
+def packed(net: torch.nn.Module, image: np.ndarray[Any, Any], folder: Path) -> Path:
+    """Return the network as a package, as a user of the command line has it."""
+    return save_package(net, folder / "package", classes=("other", "lath bainite"), test_input=image[:256, :256].copy())
+
+
 @pytest.mark.parametrize("source", ["speckle", "steel"])
 def test_pipeline_alone(benchmark, ours, tmp_path, source):
     """One 1 × 1 convolution, OME-Zarr to OME-Zarr: at least 100 Mpx/s on two cores."""
@@ -97,14 +102,15 @@ def test_pipeline_alone(benchmark, ours, tmp_path, source):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_job_against_bare_network(benchmark, ours, net, mosaic, tmp_path, precision):
+def test_job_against_bare_network(benchmark, ours, net, image, mosaic, tmp_path, precision):
     """Zarr to Zarr at >= 90 % of the speed of the bare compiled network on the same tiles held in memory."""
     if precision == "bfloat16" and not HAS_BFLOAT16:
         pytest.skip("this processor has no bfloat16")
 
     def run() -> dict[str, Any]:
-        return ours.submit(job, mosaic, net, tmp_path / "out.ome.zarr", {"precision": precision}).result()
+        return ours.submit(job, mosaic, package, tmp_path / "out.ome.zarr", {"precision": precision}).result()
 
+    package = packed(net, image, tmp_path)
     plan = run()["plan"]
     pixels = plan.shape[0] * plan.shape[1]
     variants = {"job": run, "bare network": lambda: ours.submit(bare_network, net, plan, pixels).result()}
@@ -138,9 +144,7 @@ def test_job_against_peers(benchmark, ours, net, image, mosaic, tmp_path):
                     image, network, tile=t, halo=halo
                 )
     # "auto" needs a package: it takes bfloat16 only after a look at the package's own test input.
-    package = save_package(
-        net, tmp_path / "package", classes=("other", "lath bainite"), test_input=image[:256, :256].copy()
-    )
+    package = packed(net, image, tmp_path)
     jobs = {
         f"job, {precision}": lambda precision=precision: ours.submit(
             job, mosaic, package, tmp_path / "out.ome.zarr", {"precision": precision}

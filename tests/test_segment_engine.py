@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import mmap
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ import torch
 
 import bainite_fast
 from bainite_fast.errors import BainiteWarning, BudgetError, ModelError
+from bainite_fast.models import runtime
 from bainite_fast.segmentation import guard, memory
-from segment_helpers import small_unet
+from segment_helpers import save_small_package, small_unet
 
 
 def _plan(**changes):
@@ -173,3 +175,32 @@ def test_progress_and_result_read_well(tmp_path, capsys):
     assert seg.seconds > 0 and seg.pixels_per_second > 0
     assert {"read", "gather", "network", "scatter", "write"} <= seg.stages.keys()
     assert seg.provenance["input"]["sha256_of_block_sha256"]
+
+
+def test_a_second_run_of_a_file_is_not_compiled_again(tmp_path, monkeypatch):
+    built = []
+    build = runtime._build
+    monkeypatch.setattr(runtime, "_build", lambda loaded, *rest: built.append(loaded) or build(loaded, *rest))
+    image = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
+
+    def labels(model):
+        seg = bainite_fast.segment(image, model, out=tmp_path / "out.ome.zarr", overwrite=True, progress=False)
+        return np.asarray(seg.labels)
+
+    one, other = (small_unet(seed=seed) for seed in (1, 2))
+    package = save_small_package(one, tmp_path / "package")
+    first = labels(package)
+    count = len(built)
+    assert count > 0
+    assert np.array_equal(labels(package), first)
+    assert len(built) == count
+    # The same path with other weights, and a module that changes between runs, are another network.
+    shutil.rmtree(package)
+    save_small_package(other, package)
+    changed = labels(package)
+    assert len(built) > count
+    assert not np.array_equal(changed, first)
+    assert np.array_equal(labels(other), changed)
+    with torch.no_grad():
+        other.head.bias += torch.tensor([100.0, 0.0])
+    assert not labels(other).any()

@@ -166,11 +166,27 @@ _loading = threading.Lock()
 def _load(choice: Choice, mosaic: io.Mosaic, request: Request) -> Network:
     """Load, check, compile and measure the model: one run of a process at a time."""
     with _loading:
-        loaded = load_model(choice.model, normalize=choice.normalize)
+        loaded = _known(load_model(choice.model, normalize=choice.normalize), choice)
         _check_channels(mosaic, loaded)
         network = Network(loaded, runtime.choose_precision(loaded, request.precision))
         network.runtime.activation_bytes(1, loaded.contract.stride, loaded.contract.stride)
         return network
+
+
+def _known(loaded: LoadedModel, choice: Choice) -> LoadedModel:
+    """Return the model of the last run if a file holds the same: it is compiled and measured already.
+
+    The digest of a file covers all that the network computes with; that of a module cannot (its plain attributes).
+    """
+    global _last
+    if choice.model is not None and not isinstance(choice.model, (str, os.PathLike)):
+        return loaded
+    if _last is None or (_last.contract, _last.source) != (loaded.contract, loaded.source):
+        _last = loaded
+    return _last
+
+
+_last: LoadedModel | None = None  # its module is ours alone: nobody else has it to change
 
 
 def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:
