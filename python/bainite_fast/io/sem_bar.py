@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from .mosaic import CroppedMosaic, Mosaic
 
 CropBar = Literal["auto"] | int | tuple[int, int] | None
@@ -28,8 +29,8 @@ def crop(mosaic: Mosaic, crop_bar: CropBar) -> Mosaic:
     mosaic : Mosaic
         The whole picture.
     crop_bar : "auto", int, tuple of int or None
-        "auto" looks for a bar and returns the mosaic as it is where there is none; a number of rows to cut off at the
-        bottom; or (top, bottom) rows.
+        "auto" looks for a bar, and returns the mosaic as it is, with a warning, where there is none; a number of rows
+        to cut off at the bottom; or (top, bottom) rows.
 
     Raises
     ------
@@ -44,7 +45,15 @@ def crop(mosaic: Mosaic, crop_bar: CropBar) -> Mosaic:
                 f'crop_bar={crop_bar!r} is not understood; use "auto", rows at the bottom, or (top, bottom)'
             )
         rows = find_bar(mosaic)
-        return CroppedMosaic(mosaic, 0, rows) if rows else mosaic
+        if not rows:
+            warnings.warn(
+                f"no annotation bar was found in {mosaic.name}, so nothing is cut off; if it has one, say how many "
+                "rows it takes: crop_bar=44",
+                BainiteWarning,
+                stacklevel=4,
+            )
+            return mosaic
+        return CroppedMosaic(mosaic, 0, rows)
     top, bottom = (0, int(crop_bar)) if isinstance(crop_bar, int) else (int(crop_bar[0]), int(crop_bar[1]))
     return CroppedMosaic(mosaic, top, bottom) if top or bottom else mosaic
 
