@@ -28,6 +28,7 @@ void bind_tiling(py::module_& m);
 void bind_stitching(py::module_& m);
 void bind_counting(py::module_& m);
 void bind_scaling(py::module_& m);
+void bind_layers(py::module_& m);
 void bind_winograd(py::module_& m);
 
 }  // namespace bainite::bind

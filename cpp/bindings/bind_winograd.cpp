@@ -23,16 +23,20 @@ void bind_kernels(const py::object& weight_object, const py::object& out_object)
       [&] { winograd_kernels(weight.data<const float>(), weight.shape(0), weight.shape(1), out.data<float>()); });
 }
 
-// An image of whole channel groups, `rows` × `cols` px.
-void check_image(const Borrowed& image, std::int64_t n, std::int64_t rows, std::int64_t cols) {
+// An image of whole channel groups, `rows` × `cols` px and as much more as `margin` on each side; returns the margin.
+std::int64_t check_image(const Borrowed& image, std::int64_t n, std::int64_t rows, std::int64_t cols, bool more) {
   image.require(DType::float32, 4, kImages);
   if (!image.contiguous(0)) image.refuse(kImages);
-  if (image.shape(0) != n || image.shape(1) != rows || image.shape(2) != cols) {
-    image.refuse("[" + std::to_string(n) + ", " + std::to_string(rows) + ", " + std::to_string(cols) + ", channels]");
+  const std::int64_t margin = (image.shape(1) - rows) / 2;
+  if (image.shape(0) != n || image.shape(1) != rows + 2 * margin || image.shape(2) != cols + 2 * margin || margin < 0 ||
+      (margin > 0 && !more)) {
+    image.refuse("[" + std::to_string(n) + ", " + std::to_string(rows) + ", " + std::to_string(cols) + ", channels]" +
+                 (more ? ", or larger by the same even number of rows and columns" : ""));
   }
   if (image.shape(3) < 1 || image.shape(3) % kWinogradChannels != 0) {
     image.refuse("of a multiple of " + std::to_string(kWinogradChannels) + " channels");
   }
+  return margin;
 }
 
 void bind_convolve(const py::sequence& input_objects, const py::object& out_object, const py::object& kernels_object,
@@ -41,14 +45,14 @@ void bind_convolve(const py::sequence& input_objects, const py::object& out_obje
   const Borrowed out(out_object, "out", true);
   out.require(DType::float32, 4, kImages);
   const std::int64_t n = out.shape(0), rows = out.shape(1), cols = out.shape(2);
-  check_image(out, n, rows, cols);
+  check_image(out, n, rows, cols, false);
   std::deque<Borrowed> inputs;
   WinogradConv conv{};
   std::int64_t depth = 0;
   for (const py::handle object : input_objects) {
     const Borrowed& input = inputs.emplace_back(object, "inputs", false);
-    check_image(input, n, rows, cols);
-    conv.inputs.push_back({input.data<const float>(), input.shape(3)});
+    const std::int64_t margin = check_image(input, n, rows, cols, true);
+    conv.inputs.push_back({input.data<const float>(), input.shape(3), margin});
     depth += input.shape(3);
   }
   const Borrowed kernels(kernels_object, "kernels", false);
@@ -73,7 +77,7 @@ void bind_convolve(const py::sequence& input_objects, const py::object& out_obje
     return;
   }
   const Borrowed pooled(pooled_object, "pooled", true);
-  check_image(pooled, n, rows / 2, cols / 2);
+  check_image(pooled, n, rows / 2, cols / 2, false);
   if (pooled.shape(3) != out.shape(3)) pooled.refuse("of the output's channels");
   conv.pooled = pooled.data<float>();
   without_gil([&] { winograd_convolve(conv, threads); });

@@ -7,5 +7,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bainite::bind::bind_stitching(m);
   bainite::bind::bind_counting(m);
   bainite::bind::bind_scaling(m);
+  bainite::bind::bind_layers(m);
   bainite::bind::bind_winograd(m);
 }

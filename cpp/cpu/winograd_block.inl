@@ -56,26 +56,33 @@ Place place(const WinogradConv& conv, std::int64_t tile) {
   return {tile / (across * down), tile / across % down * kOut, tile % across * kOut};
 }
 
+// Whether the 6×6 px under a tile lie inside the input.
+bool is_inner(const WinogradConv& conv, const Place& at, const WinogradInput& input) {
+  const std::int64_t m = input.margin;
+  return at.y + m >= 1 && at.x + m >= 1 && at.y + 5 <= conv.rows + m && at.x + 5 <= conv.cols + m;
+}
+
 template <bool inner>
 BAINITE_ALWAYS void transform_input(const WinogradConv& conv, const Place& at, const WinogradInput& input,
                                     std::int64_t channel, float* out, std::int64_t plane) {
-  const std::int64_t c = input.channels, y0 = at.y - 1, x0 = at.x - 1;
-  Vec rows[kPlanes];
+  const std::int64_t c = input.channels, rows = conv.rows + 2 * input.margin, cols = conv.cols + 2 * input.margin;
+  const std::int64_t y0 = at.y + input.margin - 1, x0 = at.x + input.margin - 1;
+  Vec half[kPlanes];
 #pragma GCC unroll 6
   for (int r = 0; r < kEdge; ++r) {
     Vec d[kEdge];
-    const std::int64_t start = ((at.image * conv.rows + y0 + r) * conv.cols + x0) * c + channel;
+    const std::int64_t start = ((at.image * rows + y0 + r) * cols + x0) * c + channel;
 #pragma GCC unroll 6
     for (int k = 0; k < kEdge; ++k) {
-      const bool inside = inner || (y0 + r >= 0 && y0 + r < conv.rows && x0 + k >= 0 && x0 + k < conv.cols);
+      const bool inside = inner || (y0 + r >= 0 && y0 + r < rows && x0 + k >= 0 && x0 + k < cols);
       d[k] = inside ? load(input.data + start + k * c) : Vec{};
     }
-    to_points(d, 1, rows + r * kEdge);
+    to_points(d, 1, half + r * kEdge);
   }
 #pragma GCC unroll 6
   for (int k = 0; k < kEdge; ++k) {
     Vec t[kEdge];
-    to_points(rows + k, kEdge, t);
+    to_points(half + k, kEdge, t);
 #pragma GCC unroll 6
     for (int r = 0; r < kEdge; ++r) store(out + (r * kEdge + k) * plane, t[r]);
   }
@@ -181,9 +188,9 @@ void BAINITE_BLOCK(const WinogradConv& conv, std::int64_t first, std::int64_t co
   float* products = scratch + kPlanes * in_plane;
   for (std::int64_t t = 0; t < count; ++t) {
     const Place at = place(conv, first + t);
-    const bool inner = at.y >= 1 && at.x >= 1 && at.y + 5 <= conv.rows && at.x + 5 <= conv.cols;
     float* out = scratch + t * depth;
     for (const WinogradInput& input : conv.inputs) {
+      const bool inner = is_inner(conv, at, input);
       for (std::int64_t channel = 0; channel < input.channels; channel += kLanes, out += kLanes) {
         if (inner) {
           transform_input<true>(conv, at, input, channel, out, in_plane);

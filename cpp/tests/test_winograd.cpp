@@ -17,6 +17,7 @@ struct Case {
   std::vector<std::int64_t> channels;
   std::int64_t out_channels;
   bool relu;
+  std::vector<std::int64_t> margins = {};  // of the inputs; none: 0
 };
 
 std::vector<float> noise(std::size_t size, unsigned seed) {
@@ -30,8 +31,9 @@ std::vector<float> noise(std::size_t size, unsigned seed) {
 struct Problem {
   explicit Problem(const Case& c) : size{c} {
     for (std::size_t k = 0; k < c.channels.size(); ++k) {
-      inputs.push_back(
-          noise(static_cast<std::size_t>(c.n * c.rows * c.cols * c.channels[k]), static_cast<unsigned>(k)));
+      margins.push_back(c.margins.empty() ? 0 : c.margins[k]);
+      const std::int64_t pixels = c.n * (c.rows + 2 * margins[k]) * (c.cols + 2 * margins[k]);
+      inputs.push_back(noise(static_cast<std::size_t>(pixels * c.channels[k]), static_cast<unsigned>(k)));
       depth += c.channels[k];
     }
     weight = noise(static_cast<std::size_t>(c.out_channels * depth * 9), 100);
@@ -45,7 +47,9 @@ struct Problem {
   WinogradConv conv() {
     WinogradConv conv{{},          size.n,    size.rows,  size.cols,    size.out_channels, kernels.data(),
                       bias.data(), size.relu, out.data(), pooled.data()};
-    for (std::size_t k = 0; k < inputs.size(); ++k) conv.inputs.push_back({inputs[k].data(), size.channels[k]});
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      conv.inputs.push_back({inputs[k].data(), size.channels[k], margins[k]});
+    }
     return conv;
   }
 
@@ -53,11 +57,13 @@ struct Problem {
     double sum = bias[static_cast<std::size_t>(o)];
     std::int64_t before = 0;
     for (std::size_t k = 0; k < inputs.size(); ++k) {
+      const std::int64_t m = margins[k], rows = size.rows + 2 * m, cols = size.cols + 2 * m;
       for (std::int64_t c = 0; c < size.channels[k]; ++c) {
         for (std::int64_t dy = -1; dy <= 1; ++dy) {
           for (std::int64_t dx = -1; dx <= 1; ++dx) {
-            if (y + dy < 0 || y + dy >= size.rows || x + dx < 0 || x + dx >= size.cols) continue;
-            const auto at = ((i * size.rows + y + dy) * size.cols + x + dx) * size.channels[k] + c;
+            const std::int64_t row = y + m + dy, col = x + m + dx;
+            if (row < 0 || row >= rows || col < 0 || col >= cols) continue;
+            const auto at = ((i * rows + row) * cols + col) * size.channels[k] + c;
             const auto w = ((o * depth + before + c) * 3 + dy + 1) * 3 + dx + 1;
             sum += static_cast<double>(inputs[k][static_cast<std::size_t>(at)]) *
                    static_cast<double>(weight[static_cast<std::size_t>(w)]);
@@ -101,13 +107,20 @@ struct Problem {
 
   Case size;
   std::int64_t depth = 0;
+  std::vector<std::int64_t> margins;
   std::vector<std::vector<float>> inputs;
   std::vector<float> weight, bias, kernels, out, pooled;
 };
 
 const std::vector<Case> kCases{
-    {1, 1, 1, {16}, 16, false},   {1, 2, 9, {16}, 32, true},     {2, 5, 7, {16, 32}, 48, true},
-    {1, 13, 50, {48}, 16, false}, {3, 8, 4, {16, 16}, 80, true}, {1, 31, 30, {32}, 64, true},
+    {1, 1, 1, {16}, 16, false},
+    {1, 2, 9, {16}, 32, true},
+    {2, 5, 7, {16, 32}, 48, true},
+    {1, 13, 50, {48}, 16, false},
+    {3, 8, 4, {16, 16}, 80, true},
+    {1, 31, 30, {32}, 64, true},
+    {2, 9, 14, {16, 32}, 16, true, {3, 0}},
+    {1, 8, 5, {16}, 32, false, {1}},
 };
 
 }  // namespace

@@ -114,6 +114,10 @@ class Region:
         """Number of pixels."""
         return self.height * self.width
 
+    def grown(self, margin: int) -> Region:
+        """Return the rectangle with `margin` px more on each side."""
+        return Region(self.y - margin, self.x - margin, self.height + 2 * margin, self.width + 2 * margin)
+
     def __str__(self) -> str:
         return f"rows {self.y}:{self.y1}, columns {self.x}:{self.x1}"
 
@@ -198,9 +202,10 @@ def _cut(start: int, stop: int, tile: int, stride: int) -> list[tuple[int, int]]
 
 
 def _grow(core: Region, halo: int, native: tuple[int, int] | None) -> Region:
-    y, x, y1, x1 = core.y - halo, core.x - halo, core.y1 + halo, core.x1 + halo
-    if native is not None:
-        y, x, y1, x1 = max(y, 0), max(x, 0), min(y1, native[0]), min(x1, native[1])
+    full = core.grown(halo)
+    if native is None:
+        return full
+    y, x, y1, x1 = max(full.y, 0), max(full.x, 0), min(full.y1, native[0]), min(full.x1, native[1])
     return Region(y, x, y1 - y, x1 - x)
 
 

@@ -15,15 +15,17 @@ namespace bainite {
 // Channels of every input and of the output come in multiples of this.
 inline constexpr std::int64_t kWinogradChannels = 16;
 
-// One image batch [n, rows, cols, channels], contiguous.
+// One image batch [n, rows + 2·margin, cols + 2·margin, channels], contiguous: `margin` pixels beyond the output on
+// each side are read, and only beyond them does the zero padding begin.
 struct WinogradInput {
   const float* data;
   std::int64_t channels;
+  std::int64_t margin = 0;
 };
 
 struct WinogradConv {
   std::vector<WinogradInput> inputs;  // concatenated along the channels, without a copy
-  std::int64_t n, rows, cols;
+  std::int64_t n, rows, cols;         // of the output
   std::int64_t out_channels;
   const float* kernels;  // from winograd_kernels: [36, in_channels, out_channels]
   const float* bias;     // [out_channels]
@@ -38,8 +40,8 @@ bool winograd_available();
 // Transform kernels [out_channels, in_channels, 3, 3], once, in double precision.
 void winograd_kernels(const float* weight, std::int64_t out_channels, std::int64_t in_channels, float* out);
 
-// Zero-padded by one pixel at each border, stride 1. Each output is computed by one thread in one order: the result
-// does not depend on `threads` (0 = the cap).
+// Each input is zero-padded by one pixel at each border; stride 1. Each output is computed by one thread in one order:
+// the result does not depend on `threads` (0 = the cap).
 void winograd_convolve(const WinogradConv& conv, int threads);
 
 }  // namespace bainite

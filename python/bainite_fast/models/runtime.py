@@ -14,7 +14,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -26,8 +26,10 @@ from torch import nn
 from ..errors import DeviceError, ModelError
 from .contract import Contract, LoadedModel
 from .fold import fold_batch_norm, worst_difference
+from .fuse import fuse_layers, middle
 from .peak import fit_line, peak_bytes, resident_bytes
 from .threads import keep_serial, serial_threads
+from .trim import trim
 from .winograd import Rewriting, use_winograd
 
 Precision = Literal["float32", "bfloat16"]
@@ -66,6 +68,8 @@ class Runtime:
         Convolutions replaced by :class:`~bainite_fast.models.winograd.WinogradConv2d`.
     winograd_share : float
         Their share of the network's multiplications, 0…1.
+    trimmed : int
+        Margin in px that :meth:`run_core` leaves out on each side; 0 where it runs the whole network.
     """
 
     contract: Contract
@@ -75,8 +79,10 @@ class Runtime:
     folded: int
     winograd: int
     winograd_share: float
+    trimmed: int
     weight_bytes: int
     _network: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
+    _core: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
     _line: tuple[float, float] | None = field(default=None, repr=False)
     _fitting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -118,6 +124,29 @@ class Runtime:
         ModelError
             If the batch has another shape or dtype.
         """
+        return self._run(self._network, batch)
+
+    def run_core(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits where the halo is in the batch, and of up to a halo of pixels round it.
+
+        Parameters
+        ----------
+        batch : torch.Tensor [n, in_channels, height, width]
+            As for :meth:`run`, and at least two halos and a stride high and wide.
+
+        Returns
+        -------
+        torch.Tensor [n, out_channels, height - 2 · trimmed, width - 2 · trimmed]
+            In the runtime's dtype and in either layout.
+
+        Raises
+        ------
+        ModelError
+            If the batch has another shape or dtype.
+        """
+        return self._run(self._core, batch)
+
+    def _run(self, network: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
         stride, channels = self.contract.stride, self.contract.in_channels
         if batch.dim() != 4 or batch.shape[1] != channels or batch.dtype != self.torch_dtype:
             raise ModelError(
@@ -130,7 +159,7 @@ class Runtime:
             )
         keep_serial()
         with torch.inference_mode():
-            return self._network(batch)
+            return network(batch)
 
     def activation_bytes(self, n: int, height: int, width: int) -> int:
         """Return the predicted peak memory of one run in bytes: batch, activations, scratch and logits.
@@ -167,6 +196,7 @@ class Runtime:
             "mode": self.mode,
             "folded_batch_norms": self.folded,
             "winograd_convolutions": self.winograd,
+            "trimmed_px": self.trimmed,
             "torch": torch.__version__,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mkldnn": _mkldnn.is_available(),
@@ -210,12 +240,27 @@ def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: La
 def _build(loaded: LoadedModel, precision: Precision, layout: Layout) -> Runtime:
     with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads():
         build = _compile_script if is_torchscript(loaded.module) else _compile_module
-        network, mode, folded, rewriting = build(loaded, precision, layout)
+        made = build(loaded, precision, layout)
     weights = [*loaded.module.parameters(), *loaded.module.buffers()]
     size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
-    # The method, and not the module: torch.fx, tracing in another thread, patches the call of modules meanwhile.
-    run = network.forward if isinstance(network, torch.jit.ScriptModule) else network
-    return Runtime(loaded.contract, precision, layout, mode, folded, rewriting.convolutions, rewriting.share, size, run)
+    return Runtime(
+        loaded.contract,
+        precision,
+        layout,
+        mode=made.mode,
+        folded=made.folded,
+        winograd=made.winograd,
+        winograd_share=made.winograd_share,
+        trimmed=made.trimmed,
+        weight_bytes=size,
+        _network=_call(made.network),
+        _core=_call(made.network if made.core is None else made.core),
+    )
+
+
+def _call(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the method, and not the module: torch.fx, tracing in another thread, patches the call of modules."""
+    return cast(Any, network).forward if is_torchscript(network) else network
 
 
 def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
@@ -344,7 +389,17 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-Compiled = tuple[Callable[[torch.Tensor], torch.Tensor], str, int, Rewriting]  # network, mode, folded norms
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled network and, where it gains, the one for tiles that have the halo on every side."""
+
+    network: nn.Module
+    mode: str
+    folded: int = 0
+    winograd: int = 0
+    winograd_share: float = 0.0
+    core: nn.Module | None = None
+    trimmed: int = 0
 
 
 def _edge(stride: int, least: int) -> int:
@@ -363,47 +418,76 @@ def _samples(loaded: LoadedModel, layout: Layout) -> list[torch.Tensor]:
     ]
 
 
-def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -> Compiled:
+def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -> _Compiled:
     samples, dtype = _samples(loaded, layout), _DTYPES[precision]
     reference = [loaded.module(x) for x in samples]
     network, folded = fold_batch_norm(loaded.module)
     if any(worst_difference(network(x), y) > _AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
         network, folded = copy.deepcopy(loaded.module), 0  # fx took a wrong turn: keep the network as it is
     network = network.eval().requires_grad_(False).to(dtype=dtype).to(memory_format=_FORMATS[layout])  # type: ignore[call-overload]
+    inputs = [x.to(dtype) for x in samples]
     try:
-        expected = [network(x.to(dtype)) for x in samples]
+        expected = [network(x) for x in inputs]
     except RuntimeError as error:
         raise DeviceError(f"the network does not run in {precision} ({error}); use precision='float32'") from error
     rewriting = Rewriting(network)
     if precision == "float32" and layout == "channels_last":
         faster = use_winograd(copy.deepcopy(network), samples[0])
-        if _same(faster.network, samples, expected, precision):
+        if _same(faster.network, inputs, expected, precision):
             rewriting, network = faster, faster.network
+    fused = fuse_layers(copy.deepcopy(network))
+    with contextlib.suppress(RuntimeError):  # oneDNN has no such convolution
+        network = fused if _same(fused, inputs, expected, precision) else network
+    made = _Compiled(network, "eager", folded, rewriting.convolutions, rewriting.share)
     for mode in ("traced", "scripted"):
-        try:
-            made = (
-                _jit.trace(network, samples[0].to(dtype), check_trace=False)
-                if mode == "traced"
-                else _jit.script(network)
-            )
-            frozen = _jit.freeze(made.eval())
-            for _ in range(2):  # the second run is the optimised one
-                same = _same(frozen, [x.to(dtype) for x in samples], expected, precision)
-        except (RuntimeError, TypeError, ValueError, AttributeError, _jit.TracingCheckError):
-            continue
-        if same:
-            return frozen, mode, folded, rewriting
-    return network, "eager", folded, rewriting
+        frozen = _freeze(network, mode, inputs, expected, precision)
+        if frozen is not None:
+            return _with_core(replace(made, network=frozen, mode=mode), network, loaded.contract, precision, layout)
+    return made
+
+
+def _freeze(
+    network: nn.Module, mode: str, samples: list[torch.Tensor], expected: list[torch.Tensor], precision: Precision
+) -> nn.Module | None:
+    """Return the network as TorchScript, or None where that fails or gives something else than `expected`."""
+    try:
+        made = _jit.trace(network, samples[0], check_trace=False) if mode == "traced" else _jit.script(network)
+        frozen = cast(nn.Module, _jit.freeze(made.eval()))
+        for _ in range(2):  # the second run is the optimised one
+            same = _same(frozen, samples, expected, precision)
+    except (RuntimeError, TypeError, ValueError, AttributeError, _jit.TracingCheckError):
+        return None
+    return frozen if same else None
+
+
+def _with_core(
+    made: _Compiled, network: nn.Module, contract: Contract, precision: Precision, layout: Layout
+) -> _Compiled:
+    """Add the trimmed network, if there is one and it gives the same logits where the halo is known."""
+    halo = contract.halo
+    trimming = trim(network, halo)
+    if trimming is None:
+        return made
+    trimmed, margin = trimming
+    height, width = (2 * halo + contract.stride * k for k in (2, 3))
+    noise = torch.randn(1, contract.in_channels, height, width, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(_DTYPES[precision]).contiguous(memory_format=_FORMATS[layout])
+    core = _freeze(trimmed, "traced", [noise], [middle(network(noise), halo)], precision)
+    return made if core is None else replace(made, core=core, trimmed=margin)
 
 
 def _same(network: Any, samples: list[torch.Tensor], expected: list[torch.Tensor], precision: Precision) -> bool:
+    """Say whether the answers agree where they are expected: all of it, or the middle."""
     found = [network(x) for x in samples]
     return all(
-        x.shape == y.shape and worst_difference(x, y) <= _AGREE[precision] for x, y in zip(found, expected, strict=True)
+        x.shape[:2] == y.shape[:2]
+        and x.shape[2:] >= y.shape[2:]
+        and worst_difference(middle(x, (x.shape[2] - y.shape[2]) // 2), y) <= _AGREE[precision]
+        for x, y in zip(found, expected, strict=True)
     )
 
 
-def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -> Compiled:
+def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -> _Compiled:
     samples, dtype = _samples(loaded, layout), _DTYPES[precision]
     reference = [loaded.module(x) for x in samples]
     network = copy.deepcopy(loaded.module)
@@ -425,4 +509,4 @@ def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -
         raise DeviceError(
             f"this TorchScript file gives other logits in {precision} than in float32; use precision='float32'"
         )
-    return network, "frozen", 0, Rewriting(network)
+    return _Compiled(network, "frozen")

@@ -7,7 +7,7 @@ it, and a rewriting of a traced network, so that any network's 3×3 convolutions
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,45 +16,32 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from .. import _core
+from .fuse import empty_image, pixels
+from .graphs import is_halving, is_relu, joined, only_user
 
 CHANNELS = 16  # inputs and output come in multiples of this
 
-_RELU_FUNCTIONS = (torch.relu, torch.relu_, torch.nn.functional.relu)
-
 _library: Any = cast(Any, torch.library.Library)("bainite_fast", "DEF")
-_library.define("conv3x3(Tensor[] inputs, Tensor kernels, Tensor bias, bool relu) -> Tensor")
+_library.define("conv3x3(Tensor[] inputs, Tensor kernels, Tensor bias, bool relu, int crop=0) -> Tensor")
 _library.define("conv3x3_pool2x2(Tensor[] inputs, Tensor kernels, Tensor bias, bool relu) -> (Tensor, Tensor)")
 
 
-def _conv3x3(inputs: Sequence[torch.Tensor], kernels: torch.Tensor, bias: torch.Tensor, relu: bool) -> torch.Tensor:
-    first = inputs[0]
-    out = _image(first, bias.shape[0], first.shape[2], first.shape[3])
-    _core.winograd_convolve(
-        [_pixels(x) for x in inputs],
-        _pixels(out),
-        kernels=kernels,
-        bias=bias,
-        relu=relu,
-        threads=torch.get_num_threads(),
-    )
+def _conv3x3(
+    inputs: Sequence[torch.Tensor], kernels: torch.Tensor, bias: torch.Tensor, relu: bool, crop: int = 0
+) -> torch.Tensor:
+    height, width = _least(inputs)
+    out = empty_image(inputs[0], bias.shape[0], height - 2 * crop, width - 2 * crop)
+    _convolve(inputs, out, kernels, bias, relu)
     return out
 
 
 def _conv3x3_pool2x2(
     inputs: Sequence[torch.Tensor], kernels: torch.Tensor, bias: torch.Tensor, relu: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    first = inputs[0]
-    out = _image(first, bias.shape[0], first.shape[2], first.shape[3])
-    pooled = _image(first, bias.shape[0], first.shape[2] // 2, first.shape[3] // 2)
-    _core.winograd_convolve(
-        [_pixels(x) for x in inputs],
-        _pixels(out),
-        kernels=kernels,
-        bias=bias,
-        relu=relu,
-        pooled=_pixels(pooled),
-        threads=torch.get_num_threads(),
-    )
+    height, width = _least(inputs)
+    out = empty_image(inputs[0], bias.shape[0], height, width)
+    pooled = empty_image(inputs[0], bias.shape[0], height // 2, width // 2)
+    _convolve(inputs, out, kernels, bias, relu, pixels(pooled))
     return out, pooled
 
 
@@ -62,17 +49,34 @@ _library.impl("conv3x3", _conv3x3, "CPU")
 _library.impl("conv3x3_pool2x2", _conv3x3_pool2x2, "CPU")
 
 
-def _image(like: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
-    return torch.empty((like.shape[0], channels, height, width), dtype=like.dtype, memory_format=torch.channels_last)
+def _convolve(
+    inputs: Sequence[torch.Tensor],
+    out: torch.Tensor,
+    kernels: torch.Tensor,
+    bias: torch.Tensor,
+    relu: bool,
+    pooled: torch.Tensor | None = None,
+) -> None:
+    """Fill `out` from the middle of the inputs."""
+    _core.winograd_convolve(
+        [pixels(x) for x in inputs],
+        pixels(out),
+        kernels=kernels,
+        bias=bias,
+        relu=relu,
+        pooled=pooled,
+        threads=torch.get_num_threads(),
+    )
 
 
-def _pixels(x: torch.Tensor) -> torch.Tensor:
-    """Return [N, H, W, C], contiguous, of an image [N, C, H, W]: without a copy where it is channels-last."""
-    return x.permute(0, 2, 3, 1).contiguous()
+def _least(inputs: Sequence[torch.Tensor]) -> tuple[int, int]:
+    return min(int(x.shape[2]) for x in inputs), min(int(x.shape[3]) for x in inputs)
 
 
 class WinogradConv2d(nn.Module):
     """A 3×3 convolution, zero-padded by one pixel, of the concatenation of its inputs; float32 on the CPU.
+
+    Inputs larger than the smallest give what lies round its middle; and of the output, only the middle may be computed.
 
     Parameters
     ----------
@@ -94,9 +98,12 @@ class WinogradConv2d(nn.Module):
         self.register_buffer("bias", bias)
         self.relu = relu
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return the convolution [N, out_channels, H, W] of images [N, C, H, W] concatenated along C."""
-        out: torch.Tensor = torch.ops.bainite_fast.conv3x3(list(inputs), self.kernels, self.bias, self.relu)
+    def forward(self, *inputs: torch.Tensor, crop: int = 0) -> torch.Tensor:
+        """Return the convolution [N, out_channels, H, W] of images [N, C, H, W] concatenated along C.
+
+        `crop` px on each side are left out.
+        """
+        out: torch.Tensor = torch.ops.bainite_fast.conv3x3(list(inputs), self.kernels, self.bias, self.relu, crop)
         return out
 
 
@@ -159,12 +166,12 @@ def use_winograd(network: nn.Module, sample: torch.Tensor) -> Rewriting:
         all_products += _products(node, conv)
         if not isinstance(conv, nn.Conv2d) or not replaceable(conv) or len(node.args) != 1 or node.kwargs:
             continue
-        inputs = _parts(cast(fx.Node, node.args[0]))
+        inputs = joined(cast(fx.Node, node.args[0]))
         if any(len(_shape(x)) != 4 or _shape(x)[1] % CHANNELS for x in inputs):
             continue
-        relu = _only_user(node, lambda user: _is_relu(user, modules))
+        relu = only_user(node, lambda user: is_relu(user, modules))
         last = node if relu is None else relu
-        pool = next((user for user in last.users if _is_pool(user, modules)), None)
+        pool = next((user for user in last.users if is_halving(user, modules)), None)
         kind = WinogradConv2d if pool is None else WinogradConv2dPool
         name = f"winograd_{replaced}"
         network.add_submodule(name, kind(conv, relu=relu is not None))
@@ -172,8 +179,8 @@ def use_winograd(network: nn.Module, sample: torch.Tensor) -> Rewriting:
             call = network.graph.call_module(name, tuple(inputs))
             out = call
             if pool is not None:
-                out = network.graph.call_function(_item, (call, 0))
-                pooled = network.graph.call_function(_item, (call, 1))
+                out = network.graph.call_function(pair_item, (call, 0))
+                pooled = network.graph.call_function(pair_item, (call, 1))
                 pooled.meta = dict(pool.meta)
                 pool.replace_all_uses_with(pooled)
                 network.graph.erase_node(pool)
@@ -195,46 +202,10 @@ def _products(node: fx.Node, module: nn.Module | None) -> int:
     return math.prod(_shape(node)) * math.prod(module.weight.shape[1:]) if isinstance(module, nn.Conv2d) else 0
 
 
-def _item(pair: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+def pair_item(pair: tuple[torch.Tensor, torch.Tensor], index: int) -> torch.Tensor:
+    """Return one output of :class:`WinogradConv2dPool`: 0 the convolution, 1 its pooling."""
     return pair[index]
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
     return tuple(getattr(node.meta.get("tensor_meta"), "shape", ()))
-
-
-def _parts(node: fx.Node) -> list[fx.Node]:
-    """Return what a concatenation along the channels joins, or the node itself."""
-    if node.op != "call_function" or node.target is not torch.cat:
-        return [node]
-    arguments = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    parts = arguments["tensors"]
-    if arguments.get("dim", 0) not in (1, -3) or not isinstance(parts, (list, tuple)):
-        return [node]
-    return [x for part in parts for x in _parts(cast(fx.Node, part))]
-
-
-def _only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:
-    user = next(iter(node.users)) if len(node.users) == 1 else None
-    return user if user is not None and wanted(user) else None
-
-
-def _is_relu(node: fx.Node, modules: dict[str, Any]) -> bool:
-    if node.op == "call_module":
-        return type(modules[str(node.target)]) is nn.ReLU
-    if node.op == "call_method":
-        return node.target in ("relu", "relu_")
-    return node.op == "call_function" and node.target in _RELU_FUNCTIONS
-
-
-def _is_pool(node: fx.Node, modules: dict[str, Any]) -> bool:
-    pool = modules.get(str(node.target)) if node.op == "call_module" else None
-    return (
-        type(pool) is nn.MaxPool2d
-        and pool.kernel_size in (2, (2, 2))
-        and pool.stride in (2, (2, 2))
-        and pool.padding in (0, (0, 0))
-        and pool.dilation in (1, (1, 1))
-        and not pool.ceil_mode
-        and not pool.return_indices
-    )

@@ -195,9 +195,9 @@ class Engine:
         confidence: Labels | None = np.empty_like(labels) if self.job.confidence else None
         for group in _batches(plan.tiles(by, bx), plan.batch):
             with self.guard.watching():
-                logits = self._pass(image, origin, group, watch)
+                logits, trimmed = self._pass(image, origin, group, watch)
                 with watch("scatter"):
-                    crops = _crops(group, area)
+                    crops = _crops(group, area, trimmed)
                     bad = kernels.scatter(logits, labels, crops=crops, confidence=confidence, threads=1)
                 del logits
             if bad:
@@ -212,8 +212,8 @@ class Engine:
         assert back[0] is not None  # for the type checker: labels are always there
         return back[0], back[1]
 
-    def _pass(self, image: Pixels, origin: Region, group: list[Tile], watch: Stopwatch) -> Any:
-        """Return the logits of one batch of tiles."""
+    def _pass(self, image: Pixels, origin: Region, group: list[Tile], watch: Stopwatch) -> tuple[Any, int]:
+        """Return the logits of one batch of tiles, and how many pixels on each side of the tiles they lack."""
         job = self.job
         with watch("gather"):
             batch = self._buffer(len(group), group[0].input.height, group[0].input.width)
@@ -229,7 +229,9 @@ class Engine:
                 threads=1,
             )
         with watch("network"):
-            return self.runtime.run(batch)
+            if all(t.core.grown(job.plan.halo) == t.input for t in group):
+                return self.runtime.run_core(batch), self.runtime.trimmed
+            return self.runtime.run(batch), 0
 
     def _buffer(self, n: int, height: int, width: int) -> Any:
         """Return the thread's input buffer, made anew only when the shape changes."""
@@ -251,13 +253,16 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
             yield group[start : start + size]
 
 
-def _crops(group: list[Tile], area: Region) -> npt.NDArray[np.int64]:
-    """Return (src_y, src_x, height, width, dst_y, dst_x) of every tile: its core, clipped to the area."""
+def _crops(group: list[Tile], area: Region, trimmed: int) -> npt.NDArray[np.int64]:
+    """Return (src_y, src_x, height, width, dst_y, dst_x) of every tile: its core, clipped to the area.
+
+    The logits lack `trimmed` px on each side of the tile's input.
+    """
     return np.array(
         [
             (
-                t.core.y - t.input.y,
-                t.core.x - t.input.x,
+                t.core.y - t.input.y - trimmed,
+                t.core.x - t.input.x - trimmed,
                 min(t.core.y1, area.y1) - t.core.y,
                 min(t.core.x1, area.x1) - t.core.x,
                 t.core.y - area.y,

@@ -1,0 +1,172 @@
+"""Fewer passes over memory, and faster ones, for what a network does between its convolutions.
+
+A ReLU is computed by the convolution before it, in oneDNN: in bfloat16 PyTorch's own takes longer than a convolution of
+16 channels on AMX. Concatenation and 2×2 pooling of channels-last images run at the speed of a copy
+(``cpp/include/bainite/layers.hpp``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+from .. import _core
+from .graphs import is_halving, is_relu, joined, only_user
+
+_mkldnn_ops: Any = torch.ops.mkldnn
+_DTYPES = (torch.float32, torch.bfloat16)
+
+# Operators of our own, so that TorchScript can hold them; PyTorch's fused convolution has a signature that its tracer
+# does not take.
+_library: Any = cast(Any, torch.library.Library)("bainite_fast", "FRAGMENT")
+_library.define(
+    "conv_relu(Tensor x, Tensor weight, Tensor? bias, int[] padding, int[] stride, int[] dilation, int groups)"
+    " -> Tensor"
+)
+_library.define("join_channels(Tensor[] inputs) -> Tensor")
+_library.define("max_pool2x2(Tensor x) -> Tensor")
+
+
+def _conv_relu(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    padding: list[int],
+    stride: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    y: torch.Tensor = _mkldnn_ops._convolution_pointwise(
+        x, weight, bias, padding, stride, dilation, groups, "relu", [], ""
+    )
+    return y
+
+
+def _join_channels(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    height, width = (min(int(x.shape[axis]) for x in inputs) for axis in (2, 3))
+    if not all(_streamable(x) and x.dtype == inputs[0].dtype for x in inputs):
+        return torch.cat([middle(x, (int(x.shape[2]) - height) // 2) for x in inputs], dim=1)
+    out = empty_image(inputs[0], sum(int(x.shape[1]) for x in inputs), height, width)
+    _core.join_channels([pixels(x) for x in inputs], pixels(out), threads=torch.get_num_threads())
+    return out
+
+
+def _max_pool2x2(x: torch.Tensor) -> torch.Tensor:
+    if not _streamable(x):
+        return nn.functional.max_pool2d(x, 2)
+    out = empty_image(x, int(x.shape[1]), int(x.shape[2]) // 2, int(x.shape[3]) // 2)
+    _core.max_pool2x2(pixels(x), pixels(out), threads=torch.get_num_threads())
+    return out
+
+
+_library.impl("conv_relu", _conv_relu, "CPU")
+_library.impl("join_channels", _join_channels, "CPU")
+_library.impl("max_pool2x2", _max_pool2x2, "CPU")
+
+
+def middle(x: torch.Tensor, margin: int) -> torch.Tensor:
+    """Return an image [N, C, H, W] without `margin` px on each side."""
+    return x[:, :, margin:-margin, margin:-margin] if margin else x
+
+
+def pixels(x: torch.Tensor) -> torch.Tensor:
+    """Return [N, H, W, C], contiguous, of an image [N, C, H, W]: without a copy where it is channels-last."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _streamable(x: torch.Tensor) -> bool:
+    return x.dtype in _DTYPES and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def empty_image(like: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
+    """Return an uninitialised channels-last image of the batch size and dtype of another."""
+    return torch.empty((like.shape[0], channels, height, width), dtype=like.dtype, memory_format=torch.channels_last)
+
+
+class ConvReLU2d(nn.Conv2d):
+    """A convolution and its ReLU in one call.
+
+    Parameters
+    ----------
+    conv : torch.nn.Conv2d
+        Whose weights are taken, without a copy.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        sizes = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
+        super().__init__(conv.in_channels, conv.out_channels, *sizes, bias=False, device="meta")  # type: ignore[arg-type]
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return max(0, convolution) [N, out_channels, H, W] of an image [N, in_channels, H, W]."""
+        y: torch.Tensor = torch.ops.bainite_fast.conv_relu(
+            x, self.weight, self.bias, list(self.padding), list(self.stride), list(self.dilation), self.groups
+        )
+        return y
+
+
+class JoinChannels(nn.Module):
+    """Concatenation along the channels; of larger inputs, the middle is taken."""
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return [N, sum of C, H, W] of images [N, C, H + 2 · margin, W + 2 · margin], the smallest of margin 0."""
+        y: torch.Tensor = torch.ops.bainite_fast.join_channels(list(inputs))
+        return y
+
+
+class MaxPool2x2(nn.Module):
+    """2×2 maximum pooling of stride 2."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return [N, C, H // 2, W // 2] of an image [N, C, H, W]."""
+        y: torch.Tensor = torch.ops.bainite_fast.max_pool2x2(x)
+        return y
+
+
+def fuse_layers(network: nn.Module) -> nn.Module:
+    """Rewrite a symbolically traced network.
+
+    A ReLU that alone follows a convolution goes into it; concatenations along the channels and 2×2 maximum poolings are
+    replaced by our own.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed in place. Anything but a ``torch.fx.GraphModule`` is returned as it is.
+    """
+    if not isinstance(network, fx.GraphModule):
+        return network
+    modules = dict(network.named_modules())
+    can_fuse = torch.backends.mkldnn.is_available() and hasattr(_mkldnn_ops, "_convolution_pointwise")  # type: ignore[no-untyped-call]
+    for node in reversed(list(network.graph.nodes)):  # a concatenation before those that it holds
+        conv = modules.get(str(node.target)) if node.op == "call_module" else None
+        relu = only_user(node, lambda user: is_relu(user, modules))
+        parts = joined(node)
+        layer: nn.Module
+        if relu is not None and _fusable(conv) and can_fuse:
+            layer = ConvReLU2d(cast(nn.Conv2d, conv))
+            last = relu
+        elif is_halving(node, modules):
+            layer, last = MaxPool2x2(), node
+        elif parts != [node]:
+            layer, last = JoinChannels(), node
+        else:
+            continue
+        name = f"layer_{len(modules)}"
+        modules[name] = layer
+        network.add_submodule(name, layer)
+        inputs = tuple(parts) if isinstance(layer, JoinChannels) else node.args
+        with network.graph.inserting_after(last):
+            last.replace_all_uses_with(network.graph.call_module(name, inputs))
+    network.graph.eliminate_dead_code()
+    network.delete_all_unused_submodules()
+    network.graph.lint()
+    network.recompile()
+    return network
+
+
+def _fusable(conv: Any) -> bool:
+    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)

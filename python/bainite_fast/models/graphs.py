@@ -1,0 +1,51 @@
+"""What the rewritings of a symbolically traced network ask of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+_RELU_FUNCTIONS = (torch.relu, torch.relu_, torch.nn.functional.relu)
+
+
+def only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:
+    """Return the one user of a node if it is what is wanted."""
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    return user if user is not None and wanted(user) else None
+
+
+def is_relu(node: fx.Node, modules: dict[str, Any]) -> bool:
+    """Say whether a node is a ReLU."""
+    if node.op == "call_module":
+        return type(modules[str(node.target)]) is nn.ReLU
+    if node.op == "call_method":
+        return node.target in ("relu", "relu_")
+    return node.op == "call_function" and node.target in _RELU_FUNCTIONS
+
+
+def is_halving(node: fx.Node, modules: dict[str, Any]) -> bool:
+    """Say whether a node is a 2×2 maximum pooling of stride 2."""
+    pool = modules.get(str(node.target)) if node.op == "call_module" else None
+    return (
+        type(pool) is nn.MaxPool2d
+        and pool.kernel_size in (2, (2, 2))
+        and pool.stride in (2, (2, 2))
+        and pool.padding in (0, (0, 0))
+        and pool.dilation in (1, (1, 1))
+        and not pool.ceil_mode
+        and not pool.return_indices
+    )
+
+
+def joined(node: fx.Node) -> list[fx.Node]:
+    """Return what a concatenation along the channels joins, or the node itself."""
+    if node.op != "call_function" or node.target is not torch.cat:
+        return [node]
+    arguments = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    parts = arguments["tensors"]
+    if arguments.get("dim", 0) not in (1, -3) or not isinstance(parts, (list, tuple)):
+        return [node]
+    return [x for part in parts for x in joined(cast(fx.Node, part))]
