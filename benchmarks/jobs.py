@@ -45,7 +45,7 @@ def bare_network(model: Any, plan: bainite_fast.Plan, pixels: int) -> float:
     count = round(pixels / plan.tile**2 / plan.batch)
 
     def one(k: int) -> None:
-        compiled.run(tiles[k % len(tiles)])
+        compiled.run_core(tiles[k % len(tiles)])
 
     start = time.perf_counter()
     with serial_threads(), ThreadPoolExecutor(plan.workers) as pool:
