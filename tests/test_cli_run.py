@@ -83,8 +83,20 @@ def test_a_dry_run_writes_nothing(ask: Ask, threshold: str, picture: np.ndarray[
     assert plan["estimated_seconds"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
     text = CliRunner().invoke(app, ["segment", "picture.png", "--model", threshold, "--dry-run"]).stdout
-    for word in ("tiles", "halo", "memory", "time"):
+    for word in ("tiles", "halo", "memory", "time", "picture.ome.zarr/labels/phases (new)"):
         assert word in text
+
+
+def test_a_dry_run_refuses_what_the_run_would(ask: Ask, threshold: str, picture: np.ndarray[Any, Any]) -> None:
+    command = ("segment", "picture.png", "--model", threshold)
+    ask(*command)
+    refused = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert refused.exit_code == 1
+    assert "overwrite" in refused.stderr
+    assert ask(*command, "--dry-run", "--overwrite")["state"] == "replaces the labels there"
+    Path("picture.ome.zarr/labels/other.partial").mkdir()
+    assert ask(*command, "--dry-run", "--name", "other")["state"] == "goes on with the unfinished run there"
+    assert ask(*command, "--dry-run", "--name", "other", "--no-resume")["state"] == "replaces the unfinished run there"
 
 
 def test_results_are_on_stdout_and_progress_on_stderr(threshold: str, picture: Any, tmp_path: Path) -> None:

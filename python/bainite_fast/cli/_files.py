@@ -24,10 +24,18 @@ def info(
     emit_json(found) if as_json else emit(summarize(found))
 
 
+_KINDS = {
+    "ZarrMosaic": "Zarr image",
+    "TiffMosaic": "TIFF image",
+    "PictureMosaic": "picture",
+    "labels": "label image",
+}
+
+
 def summarize(found: dict[str, Any]) -> str:
     """Return what matters of a description as lines for a reader; ``--json`` has all of it."""
     rows = [
-        ("kind", found["kind"].removesuffix("Mosaic")),
+        ("kind", _KINDS.get(found["kind"], found["kind"])),
         ("place", found["location"]),
         *_pixels(found),
         *_storage(found),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -154,7 +155,7 @@ def segment(
         "overwrite": overwrite,
     }
     if dry_run:
-        show_plan(source, model, planning, as_json)
+        show_plan(source, model, planning, writing, as_json)
         return
     try:
         with graceful_interrupt(), progress("segment", quiet=quiet) as step:
@@ -179,20 +180,30 @@ def _follower(step: Step, *, quiet: bool) -> Callable[[ProgressEvent], None]:
     return follow
 
 
-def show_plan(source: str, model: str | None, planning: dict[str, Any], as_json: bool) -> None:
-    """Print what a run would do, with its memory and time."""
+def show_plan(source: str, model: str | None, planning: dict[str, Any], writing: dict[str, Any], as_json: bool) -> None:
+    """Print what a run would do and where it would write, with its memory and time; refuse what the run would."""
+    from ..io import LabelTarget, open_mosaic
     from ..models import load
     from ..segmentation import plan
     from ._estimate import estimate_seconds
 
+    chosen = {key: planning[key] for key in ("plane", "channel", "level", "crop_bar")}
+    where = {key: writing[key] for key in ("out", "name", "ome_version", "overwrite")}
+    with contextlib.closing(open_mosaic(source, **chosen)) as mosaic:
+        target = LabelTarget.resolve(mosaic, **where)
+    state = "new"
+    if target.partial_dir.is_dir():
+        state = "goes on with the unfinished run there" if writing["resume"] else "replaces the unfinished run there"
+    elif target.path.exists():
+        state = "replaces the labels there"
     loaded = load(model, normalize=planning.pop("normalize"))
     planned = plan(source, loaded, **planning)
     seconds = estimate_seconds(planned, loaded)
     if as_json:
-        emit_json({**planned.to_dict(), "estimated_seconds": seconds})
+        emit_json({**planned.to_dict(), "estimated_seconds": seconds, "output": str(target.path), "state": state})
     else:
         time = "less than 1 s" if seconds < 1 else f"about {duration(seconds)}"
-        emit(f"{planned}\n{'time':<11}{time} on this machine")
+        emit(f"{planned}\n{'time':<11}{time} on this machine\n{'output':<11}{target.path} ({state})")
 
 
 def tune_allocator() -> None:

@@ -192,7 +192,8 @@ def _plan_planes(axes: Sequence[str], shape: Sequence[int], plane: Plane, name: 
             raise InputError(f"plane={plane} does not say on which axis of {name}; use plane={_example(longer)}")
         if not stacks:
             if plane != 0:
-                raise InputError(f"plane={plane} is asked for, but {name} is a single plane")
+                cure = "leave it out" + (", or choose one of the channels with channel=…" if "c" in axes else "")
+                raise InputError(f"plane={plane} is asked for, but {name} is a single plane; {cure}")
         else:
             chosen = {longer[0] if longer else next(iter(stacks)): int(plane)}
     missing = [axis for axis in longer if axis not in chosen]
