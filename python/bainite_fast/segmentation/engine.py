@@ -6,6 +6,7 @@ what a process needs once: the compiled network, its buffers, and the gate that 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -109,29 +110,48 @@ class BlockResult:
         The line for the journal.
     pixels : int
         Pixels labelled.
-    seconds : dict
-        Time spent in each stage: read, gather, network, scatter, write; and wait, for the gate.
+    spans : tuple of Span
+        When each stage began and ended: read, gather, network, scatter, write; wait, for the gate; and tiles, from the
+        gate to the last label.
     """
 
     record: BlockRecord
     pixels: int
-    seconds: dict[str, float]
+    spans: tuple[Span, ...]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time spent in each stage, s."""
+        total: dict[str, float] = {}
+        for span in self.spans:
+            if span.stage != "tiles":  # it holds others
+                total[span.stage] = total.get(span.stage, 0.0) + span.end - span.start
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stage of a block: from when to when, in seconds of ``time.perf_counter`` of the machine that did it."""
+
+    stage: str
+    start: float
+    end: float
 
 
 class Stopwatch:
-    """Adds up the time of each stage of one block."""
+    """Notes when each stage of one block begins and ends."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.spans: list[Span] = []
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the time of the context towards `stage`."""
+        """Note the time of the context as `stage`."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+            self.spans.append(Span(stage, start, time.perf_counter()))
 
 
 class Engine:
@@ -153,9 +173,10 @@ class Engine:
         region = plan.region(by, bx)
         with watch("read"):
             image, origin, digest = self._read(by, bx)
-        asked = time.perf_counter()
-        with self.guard.gate():
-            watch.seconds["wait"] = time.perf_counter() - asked
+        with contextlib.ExitStack() as stack:
+            with watch("wait"):
+                stack.enter_context(self.guard.gate())
+            stack.enter_context(watch("tiles"))
             labels, confidence = self._infer(image, origin, by, bx, watch)
         del image
         with watch("write"):
@@ -163,7 +184,7 @@ class Engine:
             shards = self.job.store.write_block(by, bx, labels, confidence)
         files = tuple((shard.path, shard.size) for shard in shards)
         record = BlockRecord(by, bx, tuple(int(n) for n in counts), digest, files)
-        return BlockResult(record, region.pixels, watch.seconds)
+        return BlockResult(record, region.pixels, tuple(watch.spans))
 
     def _read(self, by: int, bx: int) -> tuple[Pixels, Region, str]:
         """Return the pixels at the model's scale, where they lie, and the digest of the block's own pixels."""

@@ -259,8 +259,9 @@ def execute(
     target: io.LabelTarget,
     executor: Executor,
     report: Callable[[ProgressEvent], None],
+    observe: Callable[[BlockResult], None] = lambda _: None,
 ) -> Segmentation:
-    """Run, or go on with, a segmentation and finish its output."""
+    """Run, or go on with, a segmentation and finish its output; `observe` is told of every block."""
     path = target.partial_dir / _JOURNAL
     plan = prepared.plan(_decided(prepared, path), executor)
     if mem.resident() > plan.memory:
@@ -268,7 +269,7 @@ def execute(
     target.make_partial()
     with exclusive(target.partial_dir / "lock", target.path):
         store, journal = _begin(prepared, target, plan)
-        tally = _Tally(plan, journal, report)
+        tally = _Tally(plan, journal, report, observe)
         job = prepared.job(plan, store)
         try:
             stream(executor, job, iter([b for b in plan.blocks() if b not in journal.done]), tally)
@@ -320,8 +321,14 @@ def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.L
 class _Tally:
     """Takes each result: into the journal first, then into the sums and to whoever watches."""
 
-    def __init__(self, plan: Plan, journal: Journal, report: Callable[[ProgressEvent], None]) -> None:
-        self.journal, self.report = journal, report
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        report: Callable[[ProgressEvent], None],
+        observe: Callable[[BlockResult], None],
+    ) -> None:
+        self.journal, self.report, self.observe = journal, report, observe
         self.total = plan.shape[0] * plan.shape[1]
         self.resumed = self.done = sum(plan.region(by, bx).pixels for by, bx in journal.done)
         self.stages: dict[str, float] = {}
@@ -334,6 +341,7 @@ class _Tally:
         for stage, seconds in result.seconds.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + seconds
         self.seconds = time.perf_counter() - self.started
+        self.observe(result)
         self.report(ProgressEvent(self.done, self.total, self.resumed, self.seconds))
 
     @property

@@ -1,0 +1,214 @@
+"""Throughput acceptance: one mosaic segmented several times, where the time went, and how near the machine's floor."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import kernels
+from .._version import __version__
+from ..errors import BainiteWarning, InputError
+from ..models import serial_threads
+from ..segmentation import memory
+from ..segmentation.engine import Span
+from ..segmentation.request import check_request
+from ..segmentation.run import Choice, execute, prepare, resolve_target
+from ..segmentation.stream import ThreadExecutor
+from .floors import bare_network_rate, flop_per_pixel, matrix_rate
+from .timeline import STAGES, WAITS, Timeline, timeline
+
+FORMAT = 1
+# What must be the same for times to be compared. The tile may differ: it is chosen by the memory that is free.
+_ALIKE = (("mosaic", "shape"), ("mosaic", "dtype"), ("model", "sha256"), ("plan", "precision"), ("plan", "edge"),
+          ("plan", "device"), ("plan", "grid"))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured, and what a quality-control line asks of it.
+
+    Attributes
+    ----------
+    values : dict
+        JSON-able; times in s, rates in px/s, memory in bytes.
+    """
+
+    values: dict[str, Any]
+
+    @property
+    def latency(self) -> float:
+        """Median time of one mosaic, s."""
+        return float(self.values["latency_seconds"]["p50"])
+
+    @property
+    def slowest(self) -> float:
+        """Time of the slowest mosaic, s."""
+        return float(self.values["latency_seconds"]["max"])
+
+    def slower_than(self, baseline: Report) -> float:
+        """Return by what share the median time is longer than the baseline's; negative where it is shorter.
+
+        Raises
+        ------
+        InputError
+            If the baseline is of other pixels, another model or other settings.
+        """
+        for group, key in _ALIKE:
+            mine, theirs = self.values[group][key], baseline.values[group].get(key)
+            if mine != theirs:
+                raise InputError(
+                    f"the baseline cannot be compared: the {key} of its {group} is {theirs}, and here it is {mine}; "
+                    "measure both alike, or save a new baseline"
+                )
+        return self.latency / baseline.latency - 1.0
+
+
+def measure(
+    source: Any,
+    model: Any = None,
+    *,
+    runs: int = 3,
+    precision: str = "auto",
+    edge: str = "mirror",
+    scale: str | float = "auto",
+    tile: int | None = None,
+    memory_budget: int | float | str | None = None,
+    work: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Segment a mosaic several times and report what it took.
+
+    The network is loaded, compiled and run before the clock starts, as on a line that takes one mosaic after another.
+
+    Parameters
+    ----------
+    source, model, precision, edge, scale, tile
+        As in :func:`bainite_fast.segment`.
+    runs : int
+        How many times, at least 1.
+    memory_budget : int or str, optional
+        As `memory` in :func:`bainite_fast.segment`.
+    work : pathlib.Path, optional
+        Folder for the labels, which are removed afterwards; by default the system's temporary one.
+    progress : callable
+        Called with (pixels done, all pixels) of all runs.
+
+    Returns
+    -------
+    Report
+        Of the machine, the plan and the measurements.
+
+    Raises
+    ------
+    BainiteError
+        As :func:`bainite_fast.segment`.
+    """
+    if runs < 1:
+        raise InputError(f"runs is {runs}; at least one run is needed")
+    request = check_request(
+        device="auto", precision=precision, edge=edge, scale=scale, tile=tile, memory=memory_budget,
+        confidence=False, resume=False, overwrite=True, with_image=False,
+    )  # fmt: skip
+    choice = Choice(source, model, None, None, None, 0, None, None)
+    with prepare(choice, request) as prepared:
+        plan = prepared.plan(None)
+        runtime = prepared.network.runtime
+        bare = bare_network_rate(runtime, plan)
+        matrix = matrix_rate(plan.precision, plan.workers)
+        operations = flop_per_pixel(prepared.network.loaded)
+        pixels = plan.shape[0] * plan.shape[1]
+        with tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work) as folder, memory.PeakSampler() as sampler:
+            lines = []
+            for run in range(runs):
+                done = run * pixels
+                out = Path(folder) / "labels.ome.zarr"
+                lines.append(_one(choice, request, out, lambda n, done=done: progress(done + n, runs * pixels)))  # type: ignore[misc]
+        bare = max(bare, bare_network_rate(runtime, plan))  # the best of before and after: a floor
+    seen = sum(tile.input.pixels for block in plan.blocks() for tile in plan.tiles(*block))
+    walls = np.array([line.wall for line in lines])
+    network = float(np.mean([line.network for line in lines]))
+    labelled = plan.grid[0] * plan.grid[1]
+    return Report(
+        {
+            "format": FORMAT,
+            "bainite_fast": __version__,
+            "machine": _machine(),
+            "mosaic": {"shape": list(plan.shape), "dtype": str(prepared.mosaic.dtype), "name": prepared.mosaic.name},
+            "model": {"name": prepared.contract.name, "sha256": prepared.contract.sha256},
+            "plan": {**plan.identity(), "shape": list(plan.shape), "grid": list(plan.grid)},
+            "workers": plan.workers,
+            "runs": runs,
+            "pixels_per_second": runs * pixels / float(walls.sum()),
+            "latency_seconds": {
+                **{f"p{q}": float(np.percentile(walls, q)) for q in (50, 95, 99)},
+                "max": float(walls.max()),
+                "runs": [float(wall) for wall in walls],
+            },
+            "stages": {
+                stage: {
+                    "busy_seconds": float(np.mean([line.busy[stage] for line in lines])),
+                    "share": float(sum(line.busy[stage] for line in lines) / sum(sum(x.busy.values()) for x in lines)),
+                }
+                for stage in STAGES
+            },
+            "network_waited_seconds": {name: float(np.mean([line.waits[name] for line in lines])) for name in WAITS},
+            "network": {
+                "seconds": network,
+                "unexplained_seconds": float(np.mean([line.unexplained for line in lines])),
+                "bare_pixels_per_second": bare,
+                "share_of_bare": labelled / float(np.median(walls)) / bare,
+                "flop_per_pixel": operations,
+                "matrix_flop_per_second": matrix,
+                "utilisation": operations * seen / network / matrix,
+            },
+            "memory": {"peak_host_bytes": sampler.peak, "budget_bytes": plan.memory, "peak_device_bytes": None},
+            "joules_per_gigapixel": None,  # NVML measures GPUs, and the network ran on the CPU
+        }
+    )
+
+
+def _one(choice: Choice, request: Any, out: Path, progress: Callable[[int], None]) -> Timeline:
+    """Return the timeline of one call, from opening the mosaic to finished labels."""
+    spans: list[Span] = []
+    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BainiteWarning)  # said already, by the first to prepare
+            prepared = stack.enter_context(prepare(choice, request))
+        target = resolve_target(prepared, out, "phases", None)
+        with serial_threads():
+            done = execute(
+                prepared,
+                target,
+                ThreadExecutor(),
+                lambda event: progress(event.done),
+                observe=lambda result: spans.extend(result.spans),
+            )
+    return timeline(spans, start, time.perf_counter(), done.plan.workers)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": kernels.get_num_threads(),
+        "memory_bytes": memory.total_memory(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,70 @@
+"""What the machine can do at best: the bare network on tiles in memory, and its rate of matrix products."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..models import serial_threads
+
+if TYPE_CHECKING:
+    from ..models import LoadedModel
+    from ..models.runtime import Runtime
+    from ..segmentation import Plan
+
+_MATRIX = 1536  # edge; its three matrices in bfloat16 or float32 leave no cache of today cold for long
+_SECONDS = 1.0
+_MOST_PASSES = 12
+
+
+def bare_network_rate(runtime: Runtime, plan: Plan) -> float:
+    """Return the pixels per second that the compiled network labels on tiles held in memory, on the plan's threads."""
+    edge = plan.tile + 2 * plan.halo
+    tiles = [runtime.new_batch(plan.batch, edge, edge).uniform_() for _ in range(plan.workers)]
+
+    def one(worker: int) -> int:
+        for _ in range(passes):
+            runtime.run_core(tiles[worker])
+        return passes
+
+    with serial_threads(), ThreadPoolExecutor(plan.workers) as pool:
+        passes = 1
+        seconds = _timed(lambda: list(pool.map(one, range(plan.workers))))  # the first one pages memory in
+        passes = max(1, min(_MOST_PASSES, round(_SECONDS / seconds)))
+        seconds = min(_timed(lambda: list(pool.map(one, range(plan.workers)))) for _ in range(3))
+    return plan.workers * passes * plan.batch * plan.tile**2 / seconds
+
+
+def matrix_rate(precision: str, workers: int) -> float:
+    """Return the operations per second (two for each product) of square matrix products on so many threads."""
+    dtype = getattr(torch, precision)
+    pairs = [(torch.randn(_MATRIX, _MATRIX).to(dtype), torch.randn(_MATRIX, _MATRIX).to(dtype)) for _ in range(workers)]
+
+    def one(worker: int) -> float:
+        a, b = pairs[worker]
+        return statistics.median(_timed(lambda: torch.mm(a, b)) for _ in range(7))
+
+    with serial_threads(), ThreadPoolExecutor(workers) as pool:
+        seconds = list(pool.map(one, range(workers)))
+    return sum(2 * _MATRIX**3 / s for s in seconds)
+
+
+def flop_per_pixel(loaded: LoadedModel) -> float:
+    """Return the operations of the network as written, for each pixel that it sees; one product counts as two."""
+    contract = loaded.contract
+    edge = contract.stride * max(1, 64 // contract.stride)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        loaded.module(torch.zeros(1, contract.in_channels, edge, edge))
+    return float(counter.get_total_flops()) / edge**2
+
+
+def _timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start

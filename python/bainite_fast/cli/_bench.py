@@ -1,0 +1,185 @@
+"""``bainite-fast bench``: throughput acceptance of an installation."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import InputError, OutputExistsError
+from ._console import duration, emit, emit_json, file_size, plain, progress, say, table
+from ._options import Json, Overwrite, Quiet, parse_bytes, parse_output, parse_scale
+from ._segment import tune_allocator
+
+if TYPE_CHECKING:
+    from ..bench import Report
+
+EXIT_LIMIT = 3
+
+
+def bench(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[SOURCE]", help="The mosaic; left out, one is drawn.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="As for `segment`.", show_default="the bundled model"),
+    ] = None,
+    gigapixels: Annotated[
+        float, typer.Option(metavar="N", help="Size of the mosaic that is drawn where no SOURCE is given.")
+    ] = 0.1,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="How many times the mosaic is segmented.")] = 3,
+    takt: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.0,
+            help="Time that a mosaic may take: exit status 3 if any took longer.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="As for `segment`.")] = "auto",
+    scale: Annotated[
+        Any, typer.Option(parser=parse_scale, metavar="auto|as-is|UM_PER_PX", help="As for `segment`.")
+    ] = "auto",
+    tile: Annotated[
+        int | None, typer.Option(metavar="PX", help="As for `segment`.", show_default="from the memory")
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(parser=parse_bytes, metavar="SIZE", help="As for `segment`.", show_default="from what is free"),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the drawn mosaic and the labels go for the time being.", show_default="temporary"
+        ),
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(parser=parse_output, metavar="FILE", help="Save the report as a baseline.", show_default=False),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Compare with a baseline: exit status 3 if slower than --limit.", show_default=False
+        ),
+    ] = None,
+    limit: Annotated[
+        float, typer.Option(metavar="PERCENT", min=0.0, help="How much slower than the baseline is still accepted.")
+    ] = 10.0,
+    chart: Annotated[
+        str | None,
+        typer.Option(parser=parse_output, metavar="PNG", help="Draw the stages as PNG.", show_default=False),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast this installation segments a mosaic, and what the network waits for.
+
+    The network is compiled and warm before the clock starts. Exit status 3 says that a limit failed: --takt or
+    --compare.
+    """
+    tune_allocator()
+    from .. import bench as acceptance
+
+    for path in (save, chart):
+        if path is not None and Path(path).exists() and not overwrite:
+            raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+    baseline = None if compare is None else read_report(compare)
+    with contextlib.ExitStack() as stack:
+        if source is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work))
+            source = str(acceptance.draw(Path(folder) / f"drawn-{gigapixels:g}-gigapixels.ome.zarr", gigapixels))
+        with progress("bench", quiet=quiet) as step:
+            report = acceptance.measure(
+                source,
+                model,
+                runs=runs,
+                precision=precision,
+                scale=scale,
+                tile=tile,
+                memory_budget=memory,
+                work=work,
+                progress=step,
+            )
+    if save is not None:
+        Path(save).write_text(json.dumps(plain(report.values), indent=2) + "\n")
+    if chart is not None:
+        acceptance.save_png(report, Path(chart))
+    slower = None if baseline is None else report.slower_than(baseline)
+    verdicts = judge(report, takt, slower, limit / 100)
+    if as_json:
+        emit_json({**report.values, "takt_seconds": takt, "slower_than_baseline": slower, "failed": verdicts})
+    else:
+        emit(f"{summarize(report)}\n\n{acceptance.text(report)}")
+        if slower is not None:
+            emit(f"\n{'slower' if slower > 0 else 'faster'} than the baseline by {abs(slower):.1%}")
+    for verdict in verdicts:
+        say(f"failed: {verdict}")
+    if verdicts:
+        raise typer.Exit(EXIT_LIMIT)
+
+
+def read_report(path: Path) -> Report:
+    """Read what ``--save`` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is not there or is no report.
+    """
+    from ..bench import Report
+
+    try:
+        values = json.loads(path.read_text())
+        report = Report(values)
+        if not (report.latency > 0 and {"format", "mosaic", "model", "plan"} <= values.keys()):
+            raise KeyError("latency_seconds")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; save a baseline first: bainite-fast bench … --save {path}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise InputError(f"{path} is not a report of `bainite-fast bench --save` ({error})") from error
+    return report
+
+
+def judge(report: Report, takt: float | None, slower: float | None, limit: float) -> list[str]:
+    """Return what failed, in words."""
+    failed = []
+    if takt is not None and report.slowest > takt:
+        failed.append(f"a mosaic took {report.slowest:.3g} s, and the takt is {takt:g} s")
+    if slower is not None and slower > limit:
+        failed.append(f"{slower:.1%} slower than the baseline, and {limit:.1%} is the limit")
+    return failed
+
+
+def summarize(report: Report) -> str:
+    """Return the figures as lines for a reader."""
+    values = report.values
+    latency, network, plan = values["latency_seconds"], values["network"], values["plan"]
+    waits = values["network_waited_seconds"]
+    return table(
+        [
+            ("mosaic", f"{values['mosaic']['name']}, {plan['shape'][0]} × {plan['shape'][1]} px"),
+            ("runs", str(values["runs"])),
+            ("model", values["model"]["name"]),
+            ("device", f"{plan['device']}, {plan['precision']}, {values['workers']} networks at a time"),
+            ("machine", f"{values['machine']['cpu']}, {values['machine']['cores']} cores"),
+            ("sustained", f"{values['pixels_per_second'] / 1e6:.3g} Mpx/s"),
+            ("latency", ", ".join(f"{name} {latency[name]:.3g} s" for name in ("p50", "p95", "p99"))),
+            ("network", f"{duration(network['seconds'])} of {duration(sum(latency['runs']) / values['runs'])}, "
+             f"waited {duration(sum(waits.values()))}"),
+            ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s; the job has "
+             f"{network['share_of_bare']:.1%} of it"),
+            ("utilisation", f"{network['utilisation']:.1%} of {network['matrix_flop_per_second'] / 1e9:.4g} GFLOP/s "
+             "measured in matrix products"),
+            ("memory", f"{file_size(values['memory']['peak_host_bytes'])} peak of "
+             f"{file_size(values['memory']['budget_bytes'])}"),
+        ]
+    )  # fmt: skip

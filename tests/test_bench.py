@@ -1,0 +1,185 @@
+"""Throughput acceptance: where the time went adds up, and a slower installation is caught."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from bainite_fast import bench
+from bainite_fast.bench import acceptance
+from bainite_fast.bench.floors import flop_per_pixel
+from bainite_fast.bench.timeline import STAGES, WAITS, timeline
+from bainite_fast.cli import app
+from bainite_fast.errors import InputError
+from bainite_fast.models import UNet, load, save_package
+from bainite_fast.models.runtime import Runtime
+from bainite_fast.segmentation.engine import Span
+
+
+@pytest.fixture
+def mosaic(tmp_path: Path) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (1100, 1500), np.uint8)
+
+
+def test_each_wait_gets_its_name() -> None:
+    spans = [
+        Span("read", 1, 3), Span("tiles", 3, 9), Span("gather", 3, 4), Span("network", 4, 7), Span("scatter", 7, 8),
+        Span("write", 9, 12),
+        Span("read", 3, 6), Span("tiles", 6, 12), Span("network", 6, 12),
+    ]  # fmt: skip
+    found = timeline(spans, 0, 14, workers=2)
+    assert found.network == 9 / 2
+    assert found.busy == {"read": 5, "gather": 1, "network": 9, "scatter": 1, "write": 3}
+    # read: both networks for 2 s, one from 3 to 6; gather, scatter: the first for 1 s; write: the first for 3 s
+    assert found.waits == {
+        "start": 1, "read": 3.5, "gather": 0.5, "scatter": 0.5, "write": 1.5, "blocks": 0, "finish": 2,
+    }  # fmt: skip
+    assert found.unexplained == 0.5  # the first held its place from 8 to 9
+
+
+@settings(deadline=None)
+@given(data=st.data(), workers=st.integers(1, 3))
+def test_network_and_waits_are_the_wall_time(data: st.DataObject, workers: int) -> None:
+    spans, end = [], 0.0
+    for _ in range(workers):  # one chain of blocks for each place
+        now = data.draw(st.floats(0, 1))
+        for _ in range(data.draw(st.integers(0, 4))):
+            lengths = data.draw(st.lists(st.floats(0, 2), min_size=7, max_size=7))
+            edges = now + np.concatenate([[0.0], np.cumsum(lengths)])
+            names = ("read", "wait", "gather", "network", "scatter", "rest", "write")
+            spans += [Span(name, *edges[k : k + 2]) for k, name in enumerate(names) if name != "rest"]
+            spans.append(Span("tiles", edges[2], edges[6]))
+            now = float(edges[-1])
+        end = max(end, now)
+    found = timeline(spans, 0.0, end + 1, workers)
+    assert found.network + sum(found.waits.values()) + found.unexplained == pytest.approx(end + 1)
+    assert min(found.waits.values()) >= 0 and found.unexplained >= 0
+    assert set(found.busy) == set(STAGES) and set(found.waits) == set(WAITS)
+
+
+def test_a_report_adds_up(mosaic: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    seen = []
+    report = bench.measure(
+        mosaic, UNet(base=8, depth=2).eval(), runs=2, tile=256, scale="as-is", work=tmp_path,
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    values = report.values
+    walls = values["latency_seconds"]["runs"]
+    named = values["network"]["seconds"] + sum(values["network_waited_seconds"].values())
+    assert named == pytest.approx(np.mean(walls), rel=0.05)
+    assert values["pixels_per_second"] == pytest.approx(2 * mosaic.size / sum(walls))
+    assert report.slowest == max(walls)
+    assert sum(stage["share"] for stage in values["stages"].values()) == pytest.approx(1)
+    assert values["memory"]["peak_host_bytes"] > 10_000_000
+    assert 0 < values["network"]["utilisation"] < 10
+    assert seen[-1] == (2 * mosaic.size, 2 * mosaic.size)
+    assert list(tmp_path.iterdir()) == []
+    assert json.loads(json.dumps(values))["runs"] == 2
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    # 64 channels, four levels: 1.47 MFLOP a pixel
+    assert flop_per_pixel(load(UNet().eval())) == pytest.approx(1.47e6, rel=0.03)
+    assert flop_per_pixel(load(torch.nn.Conv2d(1, 3, 5, padding=2), normalize=(0, 1))) == 2 * 25 * 3
+
+
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Return the pace: a network that takes so many seconds a megapixel, whatever else the machine does."""
+    pace = {"seconds": 1.0}
+
+    def run(self: Runtime, batch: torch.Tensor) -> torch.Tensor:
+        time.sleep(pace["seconds"] * batch.numel() / 1e6)
+        n, _, height, width = batch.shape
+        cut = 2 * self.trimmed
+        return torch.zeros(n, self.contract.out_channels, height - cut, width - cut)
+
+    monkeypatch.setattr(Runtime, "run_core", run)
+    monkeypatch.setattr(acceptance, "bare_network_rate", lambda *_: 1e6)  # measured in another test
+    return pace
+
+
+@pytest.fixture
+def command(tmp_path: Path, mosaic: np.ndarray[Any, Any]) -> list[str]:
+    torch.manual_seed(0)
+    package = save_package(
+        UNet(base=2, depth=2).eval(), tmp_path / "model", classes=("a", "b"), test_input=mosaic[:64, :64].copy()
+    )
+    from bainite_fast.io import convert
+
+    convert(mosaic, tmp_path / "m.ome.zarr", um_per_px=0.1)
+    return ["bench", str(tmp_path / "m.ome.zarr"), "--model", str(package), "--runs", "2", "--tile", "256"]
+
+
+def test_a_slowdown_of_20_percent_is_caught(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+    baseline = str(tmp_path / "baseline.json")
+    first = CliRunner().invoke(app, [*command, "--save", baseline])
+    assert first.exit_code == 0, first.stderr
+    again = CliRunner().invoke(app, [*command, "--save", baseline])
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    same = CliRunner().invoke(app, [*command, "--compare", baseline])
+    assert same.exit_code == 0, same.stderr
+    paced["seconds"] *= 1.2
+    slower = CliRunner().invoke(app, [*command, "--compare", baseline, "--json"])
+    assert slower.exit_code == 3, slower.stderr
+    assert "slower than the baseline" in slower.stderr
+    assert 0.1 < json.loads(slower.stdout)["slower_than_baseline"] < 0.4
+    spared = CliRunner().invoke(app, [*command, "--compare", baseline, "--limit", "50"])
+    assert spared.exit_code == 0, spared.stderr
+
+
+def test_a_missed_takt_is_exit_status_3(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+    paced["seconds"] = 0.01
+    chart = tmp_path / "chart.png"
+    kept = CliRunner().invoke(app, [*command, "--takt", "100", "--chart", str(chart)])
+    assert kept.exit_code == 0, kept.stderr
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    for word in ("sustained", "latency", "bare network", "read + decode", "waited"):
+        assert word in kept.stdout
+    missed = CliRunner().invoke(app, [*command, "--takt", "0.05"])
+    assert missed.exit_code == 3
+    assert "takt" in missed.stderr
+
+
+def test_a_baseline_of_something_else_is_refused(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+    paced["seconds"] = 0.0
+    baseline = tmp_path / "baseline.json"
+    assert CliRunner().invoke(app, [*command, "--save", str(baseline)]).exit_code == 0
+    values = json.loads(baseline.read_text())
+    values["mosaic"]["shape"] = [1, 2]
+    baseline.write_text(json.dumps(values))
+    refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
+    assert refused.exit_code == 1
+    assert "shape" in refused.stderr and "save a new baseline" in refused.stderr
+    for text in ("{}", "[1]", "no json"):
+        baseline.write_text(text)
+        refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
+        assert refused.exit_code == 1
+        assert "is not a report" in refused.stderr
+    missing = CliRunner().invoke(app, [*command, "--compare", str(tmp_path / "none.json")])
+    assert missing.exit_code == 1
+    assert "--save" in missing.stderr
+
+
+def test_a_mosaic_is_drawn_of_about_the_size_asked(tmp_path: Path) -> None:
+    from bainite_fast.io import open_mosaic
+
+    with open_mosaic(bench.draw(tmp_path / "m.ome.zarr", 0.009)) as drawn:
+        assert drawn.shape == (2048, 4096)
+        assert drawn.um_per_px == pytest.approx(0.1266)
+    for wrong in (0.0, -1.0, 1e6):
+        with pytest.raises(InputError, match="gigapixels"):
+            bench.draw(tmp_path / "other.ome.zarr", wrong)
+    with pytest.raises(InputError, match="runs"):
+        bench.measure(np.zeros((4, 4), np.uint8), runs=0)
