@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import bainite_fast
+from bainite_fast.cli import app
 from segment_helpers import save_small_package, small_unet
 
 distributed = pytest.importorskip("distributed")
@@ -78,3 +83,35 @@ def test_killed_worker_costs_only_its_blocks(client, mosaic, tmp_path):
     files = (path for path in (tmp_path / "cluster.ome.zarr").rglob("*") if path.is_file())
     assert {str(p.relative_to(tmp_path / "cluster.ome.zarr")): p.read_bytes() for p in files} == content
     assert sum(seg.counts.values()) == 2000 * 2800
+
+
+def test_two_workers_of_the_command_line_give_the_bytes_of_threads(mosaic, tmp_path):
+    package = save_small_package(small_unet(depth=2), tmp_path / "package", um_per_px=None)
+    _, content = _run(mosaic, package, tmp_path / "threads.ome.zarr")
+    out = tmp_path / "workers.ome.zarr"
+    command = ["segment", str(mosaic), "--model", str(package), "--out", str(out), "--precision", "float32"]
+    script = "import sys; from bainite_fast.cli import main; sys.argv[0] = 'bainite-fast'; main()"
+    options = ["--tile", "256", "--scale", "as-is", "--workers", "2", "--memory", "6GiB", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, *options], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["plan"]["memory"] == 2 * 2**30
+    files = (path for path in out.rglob("*") if path.is_file())
+    assert {str(path.relative_to(out)): path.read_bytes() for path in files} == content
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scheduler_is_used_and_named_in_errors(client, mosaic, tmp_path, monkeypatch):
+    monkeypatch.chdir(mosaic.parent)
+    package = save_small_package(small_unet(depth=1), tmp_path / "package", um_per_px=None)
+    command = ["segment", mosaic.name, "--model", str(package), "--out", str(tmp_path / "o.ome.zarr"), "--quiet"]
+    address = client.scheduler.address
+    done = CliRunner().invoke(app, [*command, "--scheduler", address])
+    assert done.exit_code == 0, done.stderr
+    both = CliRunner().invoke(app, [*command, "--scheduler", address, "--workers", "2"])
+    assert both.exit_code == 2
+    monkeypatch.setattr("bainite_fast.cli._cluster._SECONDS_TO_ANSWER", 1)
+    nobody = CliRunner().invoke(app, [*command, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"])
+    assert nobody.exit_code == 1
+    assert "no dask scheduler answers at tcp://127.0.0.1:9" in nobody.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -118,6 +119,23 @@ def segment(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted run from its journal, or start anew.")
     ] = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Run on N processes of this machine, which share --memory.",
+            show_default="threads of one process",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run on a dask cluster, tcp://…, whose workers see the same folders; --memory is each worker's.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, its memory and its time; write nothing.")
     ] = False,
@@ -129,8 +147,11 @@ def segment(
     The result equals one pass over the whole image. Memory stays within --memory, whatever the size of the mosaic. A
     run that was stopped continues when the same command is given again.
     """
+    if workers is not None and scheduler is not None:
+        raise typer.BadParameter("--workers starts a cluster and --scheduler names one; give one of the two")
     tune_allocator()
     from ..segmentation import segment as run
+    from ._cluster import cluster
 
     planning: dict[str, Any] = {
         "device": device,
@@ -158,12 +179,21 @@ def segment(
         show_plan(source, model, planning, writing, as_json)
         return
     try:
-        with graceful_interrupt(), progress("segment", quiet=quiet) as step:
-            done = run(source, model, **planning, **writing, progress=_follower(step, quiet=quiet))
+        with graceful_interrupt(), cluster(scheduler, workers, memory) as place:
+            if place.client is not None:  # workers may stand in another folder
+                source, writing["out"] = _absolute(source), None if out is None else _absolute(out)
+            planning["memory"] = place.memory
+            with progress("segment", quiet=quiet) as step:
+                follow = _follower(step, quiet=quiet)
+                done = run(source, model, **planning, **writing, progress=follow, client=place.client)
     except KeyboardInterrupt:
         say(RESUME_HINT)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     emit_json(as_dict(done)) if as_json else emit(str(done))
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path or "::" in path else str(Path(path).absolute())
 
 
 def _follower(step: Step, *, quiet: bool) -> Callable[[ProgressEvent], None]:

@@ -4,7 +4,7 @@ The package is not called `segment` because `bainite_fast.segment` is the functi
 """
 
 from .api import plan, segment
-from .memory import format_bytes, parse_memory
+from .memory import default_budget, format_bytes, parse_memory
 from .progress import format_progress
 from .result import ProgressEvent, Segmentation
 from .run_plan import Plan
@@ -13,6 +13,7 @@ __all__ = [
     "Plan",
     "ProgressEvent",
     "Segmentation",
+    "default_budget",
     "format_bytes",
     "format_progress",
     "parse_memory",

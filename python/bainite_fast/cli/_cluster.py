@@ -1,0 +1,88 @@
+"""A dask cluster for the length of a command: one that runs already, or workers of this machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError, MissingExtraError
+
+_SECONDS_TO_ANSWER = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where the blocks run.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        None: in threads of this process.
+    memory : int or None
+        Budget of each process in bytes; None leaves it to the run.
+    """
+
+    client: Any
+    memory: int | None
+
+
+@contextmanager
+def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> Iterator[Cluster]:
+    """Connect to a scheduler, or start so many workers here, and let them go at the end.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address, such as ``tcp://10.0.0.5:8786``. Each of its workers gets the whole of `memory`.
+    workers : int, optional
+        Processes to start on this machine. They and this process share `memory`.
+    memory : int, optional
+        Budget in bytes; by default the run's own.
+
+    Raises
+    ------
+    MissingExtraError
+        Without dask.distributed.
+    InputError
+        If no scheduler answers, or it has no workers.
+    """
+    if scheduler is None and workers is None:
+        yield Cluster(None, memory)
+        return
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError("a cluster needs dask.distributed: pip install 'bainite-fast[distributed]'") from error
+    if workers is not None:
+        from ..segmentation import default_budget
+
+        share = (default_budget() if memory is None else memory) // (workers + 1)
+        local: Any = distributed.LocalCluster
+        with (
+            local(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                protocol="tcp://",
+                silence_logs=logging.ERROR,
+                memory_limit=0,  # the plan keeps the budget; dask would kill a worker for it
+            ) as here,
+            distributed.Client(here) as client,  # type: ignore[no-untyped-call]
+        ):
+            yield Cluster(client, share)
+        return
+    try:
+        remote: Any = distributed.Client(scheduler, timeout=_SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"no dask scheduler answers at {scheduler} ({' '.join(str(error).split())}); start one with "
+            "`dask scheduler`, and give the address that it prints, such as tcp://10.0.0.5:8786"
+        ) from error
+    with remote:
+        if not remote.nthreads():
+            raise InputError(f"the scheduler at {scheduler} has no workers; start some with `dask worker {scheduler}`")
+        yield Cluster(remote, memory)
