@@ -18,7 +18,17 @@ from torch import nn
 from torch.nn import functional
 
 from bainite_fast.errors import DeviceError, ModelError
-from bainite_fast.models import LoadedModel, UNet, compile, load, measure_layout, runtime, save_package, serial_threads
+from bainite_fast.models import (
+    LoadedModel,
+    UNet,
+    compile,
+    load,
+    measure_layout,
+    precision,
+    runtime,
+    save_package,
+    serial_threads,
+)
 from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.peak import allocator_keeps_pages
 from bainite_fast.models.runtime import Runtime
@@ -170,22 +180,22 @@ def packed(folder: Path, bias: float) -> LoadedModel:
 
 def test_precision_follows_the_labels(tmp_path: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     sure, unsure = packed(tmp_path / "sure", 1.0), packed(tmp_path / "unsure", 0.0)
-    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: True)
-    assert runtime.choose_precision(sure) == "bfloat16"
-    monkeypatch.setattr(runtime, "FLIP_LIMIT", -1.0)
-    assert runtime.choose_precision(unsure) == "float32"
-    assert runtime.choose_precision(loaded) == "float32"  # no test input
-    assert runtime.choose_precision(unsure, "bfloat16") == "bfloat16"
-    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: False)
-    assert runtime.choose_precision(sure) == "float32"
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    assert precision.choose_precision(sure) == "bfloat16"
+    monkeypatch.setattr(precision, "FLIP_LIMIT", -1.0)
+    assert precision.choose_precision(unsure) == "float32"
+    assert precision.choose_precision(loaded) == "float32"  # no test input
+    assert precision.choose_precision(unsure, "bfloat16") == "bfloat16"
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    assert precision.choose_precision(sure) == "float32"
     with pytest.raises(ModelError, match="use 'auto', 'float32' or 'bfloat16'"):
-        runtime.choose_precision(sure, "float8")
+        precision.choose_precision(sure, "float8")
 
 
 def test_labels() -> None:
     logits = torch.tensor([[1.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 2.0, 1.0]])[None, :, None]
-    assert runtime.labels(logits).tolist() == [[[0, 1, 2]]]
-    assert runtime.labels(torch.tensor([[[[-1.0, 0.0, 0.1]]]])).tolist() == [[[0, 0, 1]]]
+    assert precision.labels(logits).tolist() == [[[0, 1, 2]]]
+    assert precision.labels(torch.tensor([[[[-1.0, 0.0, 0.1]]]])).tolist() == [[[0, 0, 1]]]
 
 
 def test_many_threads_give_the_same_bits(loaded: LoadedModel) -> None:
@@ -267,6 +277,6 @@ print((status("VmHWM") - before) / predicted)
 """
     if not Path("/proc/self/status").exists():
         pytest.skip("the high-water mark of memory is read from /proc, which this system lacks")
-    for precision in runtime.PRECISIONS:
-        done = subprocess.run([sys.executable, "-c", code, precision], capture_output=True, text=True, check=True)
+    for name in runtime.PRECISIONS:
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
         assert 0.5 < float(done.stdout) < 1.25  # too little would break a budget; what smaller runs left free lowers it

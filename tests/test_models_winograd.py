@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from bainite_fast import _core
-from bainite_fast.models import UNet, compile, load, runtime, serial_threads, winograd
+from bainite_fast.models import UNet, compile, load, precision, runtime, serial_threads, winograd
 from bainite_fast.models.winograd import WinogradConv2d, WinogradConv2dPool, use_winograd
 
 pytestmark = pytest.mark.skipif(not _core.winograd_available(), reason="this CPU has no AVX2")
@@ -217,9 +217,9 @@ def test_a_network_stays_direct_where_it_must(monkeypatch: pytest.MonkeyPatch, w
 def test_auto_stays_in_float32_where_winograd_is_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = dataclasses.replace(load(UNet(base=16, depth=2).eval()), test_input=np.zeros((32, 32), np.uint8))
-    monkeypatch.setattr(runtime, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(runtime, "flipped", lambda *_: 0.0)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "flipped", lambda *_: 0.0)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    assert runtime.choose_precision(model) == "float32"
+    assert precision.choose_precision(model) == "float32"
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
-    assert runtime.choose_precision(model) == "bfloat16"
+    assert precision.choose_precision(model) == "bfloat16"

@@ -152,10 +152,10 @@ def look_at_memory() -> Iterator[Finding]:
 
 def look_at_network() -> Iterator[Finding]:
     """Look at torch, and at what the processor has for it."""
-    from ..models import runtime
+    from ..models import precision
 
     yield Finding("torch", "ok", metadata.version("torch"))
-    if runtime.cpu_has_bfloat16():
+    if precision.cpu_has_bfloat16():
         yield Finding("bfloat16", "ok", "in hardware; precision=auto may take it")
     else:
         yield Finding("bfloat16", "absent", "not in this processor's instructions; precision=auto means float32")

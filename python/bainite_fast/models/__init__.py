@@ -14,8 +14,9 @@ from .contract import Contract, LoadedModel
 if TYPE_CHECKING:
     from .loading import load
     from .package import load_package, save_package
+    from .precision import choose_precision, measure_layout
     from .receptive_field import Reach, probe
-    from .runtime import Runtime, choose_precision, compile, measure_layout
+    from .runtime import Runtime, compile
     from .threads import serial_threads
     from .unet import UNet
 
@@ -26,9 +27,9 @@ _LAZY = {
     "Reach": "receptive_field",
     "probe": "receptive_field",
     "Runtime": "runtime",
-    "choose_precision": "runtime",
+    "choose_precision": "precision",
     "compile": "runtime",
-    "measure_layout": "runtime",
+    "measure_layout": "precision",
     "serial_threads": "threads",
     "UNet": "unet",
 }

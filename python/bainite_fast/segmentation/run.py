@@ -20,7 +20,7 @@ from .. import io, kernels
 from .._version import __version__
 from ..errors import BainiteWarning, InputError
 from ..geometry import scaled_shape
-from ..models import Contract, LoadedModel, runtime
+from ..models import Contract, LoadedModel, choose_precision
 from ..models import load as load_model
 from . import memory as mem
 from .engine import BlockResult, Job, Network, forget
@@ -168,7 +168,7 @@ def _load(choice: Choice, mosaic: io.Mosaic, request: Request) -> Network:
     with _loading:
         loaded = _known(load_model(choice.model, normalize=choice.normalize), choice)
         _check_channels(mosaic, loaded)
-        network = Network(loaded, runtime.choose_precision(loaded, request.precision))
+        network = Network(loaded, choose_precision(loaded, request.precision))
         network.runtime.activation_bytes(1, loaded.contract.stride, loaded.contract.stride)
         return network
 

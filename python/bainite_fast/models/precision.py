@@ -1,0 +1,105 @@
+"""What to run a network in: float32 or bfloat16, and in which layout, by the rules and by measurement."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from ..errors import DeviceError, ModelError
+from ..geometry import round_up
+from .contract import LoadedModel
+from .runtime import LAYOUTS, PRECISIONS, Layout, Precision, Runtime, compile
+from .threads import serial_threads
+
+WINOGRAD_WINS = 0.9  # share of the multiplications from which float32 is as fast as bfloat16 without AMX
+FLIP_LIMIT = 1e-3  # share of labels that may differ from float32 before low precision is refused
+
+_mkldnn: Any = torch.backends.mkldnn
+
+
+def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
+    """Return the precision to run a model in.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model.
+    requested : {"auto", "float32", "bfloat16"}
+        ``"auto"`` is bfloat16 where it is faster and at most 0.1 % of the labels of the package's own test input
+        differ from float32; a model without a test input stays in float32. It is faster where the CPU multiplies it
+        in hardware, except that AVX-512 BF16 does not make up for Winograd's convolutions in float32 (AMX does).
+
+    Raises
+    ------
+    ModelError
+        If `requested` is another word.
+    """
+    if requested in PRECISIONS:
+        return cast(Precision, requested)
+    if requested != "auto":
+        raise ModelError(f"precision {requested!r} is unknown; use 'auto', 'float32' or 'bfloat16'")
+    if loaded.test_input is None or not cpu_has_bfloat16():
+        return "float32"
+    full = compile(loaded)
+    if full.winograd_share >= WINOGRAD_WINS and not torch.cpu.get_capabilities().get("amx_bf16", False):
+        return "float32"
+    try:
+        low = compile(loaded, precision="bfloat16")
+    except DeviceError:
+        return "float32"  # a frozen TorchScript file: only an explicit request fails
+    return "bfloat16" if flipped(full, low, loaded.test_input) <= FLIP_LIMIT else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Say whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX) and oneDNN can use it."""
+    has = torch.cpu.get_capabilities()
+    return _mkldnn.is_available() and any(has.get(x, False) for x in ("avx512_bf16", "amx_bf16"))
+
+
+def flipped(reference: Runtime, other: Runtime, image: np.ndarray) -> float:
+    """Return the share of pixels of a raw image that two runtimes label differently."""
+    batch = torch.from_numpy(reference.contract.normalize(image))
+    a, b = (
+        labels(x.run(batch.to(x.torch_dtype).contiguous(memory_format=x.memory_format))) for x in (reference, other)
+    )
+    return float((a != b).float().mean())
+
+
+def labels(logits: torch.Tensor) -> torch.Tensor:
+    """Return label values [N, H, W] of logits [N, K, H, W]: argmax, ties to the lower class; K = 1: logit > 0."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.float().argmax(dim=1)
+
+
+def measure_layout(
+    loaded: LoadedModel, precision: Precision = "float32", *, shape: tuple[int, int] = (512, 512), rounds: int = 3
+) -> dict[str, float]:
+    """Return the speed of each layout in pixels per second on one thread, the fastest first.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model.
+    precision : {"float32", "bfloat16"}
+        To measure in.
+    shape : (int, int)
+        Height and width of the batch, px; rounded up to the stride.
+    rounds : int
+        Layouts take turns this many times; the median counts.
+    """
+    height, width = (round_up(x, loaded.contract.stride) for x in shape)
+    runtimes = {layout: compile(loaded, precision=precision, layout=cast(Layout, layout)) for layout in LAYOUTS}
+    seconds: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+    with serial_threads():
+        for turn in range(rounds + 1):
+            for layout, runtime in runtimes.items():
+                batch = runtime.new_batch(1, height, width).zero_()
+                start = time.perf_counter()
+                runtime.run(batch)
+                if turn:  # the first warms caches and compilers up
+                    seconds[layout].append(time.perf_counter() - start)
+    speeds = {layout: height * width / statistics.median(times) for layout, times in seconds.items()}
+    return dict(sorted(speeds.items(), key=lambda item: -item[1]))
