@@ -58,7 +58,8 @@ BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper,
   }
   if (confidence == nullptr) return bad_pixels;
   for (std::int64_t x = 0; x < count; ++x) {
-    confidence[x] = confidence_of(sum_of_two(upper[x] - lower[x]), not_finite(lower[x]) | not_finite(upper[x]));
+    const float sum = sum_of_two(upper[x] - lower[x]);
+    confidence[x] = confidence_of(sum, not_finite(lower[x]) | not_finite(upper[x]));
   }
   return bad_pixels;
 }
