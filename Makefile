@@ -104,6 +104,11 @@ cpp-test: check-doctest venv ## Run the C++ tests
 cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DBAINITE_SANITIZE=address$(comma)undefined)
 
+.PHONY: cuda-compile
+cuda-compile: venv ## Compile the CUDA kernels for every architecture of a release (needs nvcc, no GPU)
+	$(CMAKE) -S . -B $(BUILD)/cuda -DBAINITE_CUDA=ON -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_WERROR=ON -DCMAKE_BUILD_TYPE=Release
+	$(CMAKE) --build $(BUILD)/cuda -j $(JOBS) --target bainite_cuda
+
 $(VENV)/.peers: $(VENV)/.package
 	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20"
 	@touch $@

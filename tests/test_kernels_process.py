@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import bainite_fast
-from bainite_fast import kernels
+from bainite_fast import _core, kernels
 from bainite_fast.errors import InputError
 
 
@@ -81,7 +81,9 @@ def test_calls_from_several_threads_at_once_agree() -> None:
 def test_the_machine_describes_itself() -> None:
     info = kernels.build_info()
     assert info["simd"] in ("avx512", "avx2", "baseline")
-    assert info["cuda"] is False
+    assert info["cuda"] is _core.cuda_built()
+    assert _core.cuda_device_count() >= 0
+    assert _core.cuda_built() or _core.cuda_device_count() == 0
     assert all(isinstance(name, str) for name in kernels.cpu_features())
     assert python("from bainite_fast import kernels; print(kernels.tune_allocator())").strip() in ("True", "False")
 

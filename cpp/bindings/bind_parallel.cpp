@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include "bainite/cuda.hpp"
 #include "bainite/device.hpp"
 #include "bainite/parallel.hpp"
 #include "bind.hpp"
@@ -15,12 +16,14 @@ const char* compiler() {
 #endif
 }
 
+bool cuda_built() { return BAINITE_HAS_CUDA != 0; }
+
 py::dict build_info() {
   py::dict info;
   info["version"] = BAINITE_VERSION;
   info["compiler"] = compiler();
   info["simd"] = simd_path();
-  info["cuda"] = false;
+  info["cuda"] = cuda_built();
   return info;
 }
 
@@ -37,6 +40,9 @@ void bind_parallel(py::module_& m) {
       py::arg("n"));
   m.def("build_info", &build_info);
   m.def("cpu_features", &cpu_features);
+  m.def("cuda_built", &cuda_built);
+  // The first call looks for the driver, which takes its time.
+  m.def("cuda_device_count", [] { return without_gil([] { return cuda::device_count(); }); });
   m.def("tune_allocator", &tune_allocator);
 }
 

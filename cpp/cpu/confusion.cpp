@@ -21,29 +21,12 @@ constexpr std::int64_t kTables = 4;           // histograms filled in turn: equa
 constexpr std::int64_t kManyCodes = 1 << 14;  // above, one histogram is enough: four would leave L2
 constexpr std::uint16_t kNone = 0xffff;
 
-// Codes of pairs: truth · k + pred, then k² for "left out", then k² + 1 for "outside of 0 .. k-1".
-template <class Code>
-struct Coding {
-  std::int64_t classes;
-  bool has_ignore;
-  std::int64_t ignore;
-
-  Code left_out() const { return static_cast<Code>(classes * classes); }
-  Code outside() const { return static_cast<Code>(classes * classes + 1); }
-  std::int64_t codes() const { return classes * classes + 2; }
-};
-
 BAINITE_CLONES void encode_bytes(const std::uint8_t* truth, const std::uint8_t* pred, std::int64_t count,
                                  const Coding<std::uint8_t>& coding, std::uint8_t* codes) {
   const auto k = static_cast<std::uint8_t>(coding.classes);
   const std::uint8_t left_out = coding.left_out();
   const std::uint8_t outside = coding.outside();
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint8_t t = truth[i];
-    const std::uint8_t p = pred[i];
-    const bool inside = (t < k) & (p < k);
-    codes[i] = inside ? static_cast<std::uint8_t>(t * k + p) : outside;
-  }
+  for (std::int64_t i = 0; i < count; ++i) codes[i] = pair_code(truth[i], pred[i], k, outside);
   if (!coding.has_ignore || coding.ignore < 0 || coding.ignore > 255) return;
   const auto ignore = static_cast<std::uint8_t>(coding.ignore);
   for (std::int64_t i = 0; i < count; ++i) codes[i] = truth[i] == ignore ? left_out : codes[i];
@@ -65,10 +48,7 @@ BAINITE_CLONES void leave_out(const T* truth, std::int64_t count, std::int64_t i
 BAINITE_CLONES void combine(const std::uint16_t* truth, const std::uint16_t* pred, std::int64_t count,
                             std::uint32_t classes, std::uint32_t outside, std::uint32_t* codes) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::uint32_t t = truth[i];
-    const std::uint32_t p = pred[i];
-    const bool none = (t == kNone) | (p == kNone);
-    codes[i] = none ? outside : t * classes + p;
+    codes[i] = pair_code<std::uint32_t>(truth[i], pred[i], classes, outside);
   }
 }
 

@@ -48,8 +48,6 @@ BAINITE_INLINE const float* load(const In* in, std::int64_t stride, float* buffe
   return buffer;
 }
 
-BAINITE_INLINE std::int32_t not_finite(float value) { return is_finite(value) ? 0 : 1; }
-
 // The two-class case of classify() in one loop: it is the commonest, and bound by memory.
 BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper, std::uint8_t* labels,
                                          std::uint8_t* confidence, std::int64_t count) {
@@ -60,11 +58,8 @@ BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper,
   }
   if (confidence == nullptr) return bad_pixels;
   for (std::int64_t x = 0; x < count; ++x) {
-    const float apart = upper[x] - lower[x];
-    const float sum = 1.0f + exp_nonpositive(apart > 0.0f ? -apart : apart);
-    const std::int32_t bad = not_finite(lower[x]) | not_finite(upper[x]);
-    const float safe = bad != 0 ? 1.0e9f : sum;
-    confidence[x] = confidence_byte(safe);
+    const float sum = sum_of_two(upper[x] - lower[x]);
+    confidence[x] = confidence_of(sum, not_finite(lower[x]) | not_finite(upper[x]));
   }
   return bad_pixels;
 }
@@ -82,21 +77,12 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
   if (classes == 2) {
     return classify_two(plane, load(in + stride_c, stride_x, best, count), labels, confidence, count);
   }
-  for (std::int64_t x = 0; x < count; ++x) {
-    best[x] = plane[x];
-    bad[x] = not_finite(plane[x]);
-    winner[x] = classes == 1 && plane[x] > 0.0f ? 1 : 0;  // one class: two with logits (0, l)
-  }
+  const bool only = classes == 1;
+  for (std::int64_t x = 0; x < count; ++x) first_class(plane[x], only, best[x], winner[x], bad[x]);
   for (std::int64_t k = 1; k < classes; ++k) {
     plane = load(in + k * stride_c, stride_x, buffer, count);
     const auto label = static_cast<std::int32_t>(k);
-    for (std::int64_t x = 0; x < count; ++x) {
-      const float value = plane[x];
-      const float so_far = best[x];
-      bad[x] |= not_finite(value);
-      winner[x] = value > so_far ? label : winner[x];
-      best[x] = value > so_far ? value : so_far;
-    }
+    for (std::int64_t x = 0; x < count; ++x) next_class(plane[x], label, best[x], winner[x], bad[x]);
   }
   std::int32_t bad_pixels = 0;
   for (std::int64_t x = 0; x < count; ++x) {
@@ -106,10 +92,8 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
   if (confidence == nullptr) return bad_pixels;
 
   float sum[kRun];
-  if (classes == 1) {
-    for (std::int64_t x = 0; x < count; ++x) {
-      sum[x] = 1.0f + exp_nonpositive(best[x] > 0.0f ? -best[x] : best[x]);
-    }
+  if (only) {
+    for (std::int64_t x = 0; x < count; ++x) sum[x] = sum_of_two(best[x]);
   } else {
     for (std::int64_t x = 0; x < count; ++x) sum[x] = 0.0f;
     for (std::int64_t k = 0; k < classes; ++k) {
@@ -117,11 +101,7 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
       for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive(plane[x] - best[x]);
     }
   }
-  // A sum of a bad pixel may be NaN or 0: it is replaced before the division, not after the conversion to an integer.
-  for (std::int64_t x = 0; x < count; ++x) {
-    const float safe = bad[x] != 0 ? 1.0e9f : sum[x];
-    confidence[x] = confidence_byte(safe);
-  }
+  for (std::int64_t x = 0; x < count; ++x) confidence[x] = confidence_of(sum[x], bad[x]);
   return bad_pixels;
 }
 

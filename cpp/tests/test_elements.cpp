@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "bainite/confusion.hpp"
 #include "bainite/device.hpp"
 #include "bainite/pyramid.hpp"
 #include "bainite/stitching.hpp"
@@ -77,6 +78,50 @@ TEST_CASE("exp_nonpositive is within 2e-7 of e^x") {
   CHECK(exp_nonpositive(-0.0f) == 1.0f);
   CHECK(exp_nonpositive(-87.5f) == 0.0f);
   CHECK(exp_nonpositive(-std::numeric_limits<float>::infinity()) == 0.0f);
+}
+
+TEST_CASE("next_class keeps the lower of equal classes and notes what is not finite") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  float best = 0.0f;
+  std::int32_t winner = 7;
+  std::int32_t bad = 7;
+  first_class(-2.0f, false, best, winner, bad);
+  CHECK((best == -2.0f && winner == 0 && bad == 0));
+  next_class(-2.0f, 1, best, winner, bad);
+  CHECK(winner == 0);
+  next_class(3.0f, 2, best, winner, bad);
+  next_class(3.0f, 3, best, winner, bad);
+  CHECK((best == 3.0f && winner == 2 && bad == 0));
+  next_class(nan, 4, best, winner, bad);
+  CHECK((best == 3.0f && winner == 2 && bad == 1));
+  next_class(4.0f, 5, best, winner, bad);
+  CHECK((winner == 5 && bad == 1));
+  first_class(0.0f, true, best, winner, bad);
+  CHECK((winner == 0 && bad == 0));
+  first_class(std::numeric_limits<float>::denorm_min(), true, best, winner, bad);
+  CHECK(winner == 1);
+  first_class(std::numeric_limits<float>::infinity(), true, best, winner, bad);
+  CHECK((winner == 1 && bad == 1));
+}
+
+TEST_CASE("confidence is 255 times the winner's probability, and 0 where a logit is not finite") {
+  CHECK(confidence_of(sum_of_two(0.0f), 0) == 128);
+  CHECK(confidence_of(sum_of_two(90.0f), 0) == 255);
+  CHECK(sum_of_two(1.5f) == sum_of_two(-1.5f));
+  CHECK(confidence_of(4.0f, 0) == 64);
+  CHECK(confidence_of(0.0f, 1) == 0);
+  CHECK(confidence_of(std::numeric_limits<float>::quiet_NaN(), 1) == 0);
+}
+
+TEST_CASE("label_code and pair_code keep what is out of range apart") {
+  CHECK(label_code<std::int64_t>(-1, 5) == 0xffff);
+  CHECK(label_code<std::uint64_t>(std::numeric_limits<std::uint64_t>::max(), 5) == 0xffff);
+  CHECK(label_code<std::int32_t>(5, 5) == 0xffff);
+  CHECK(label_code<std::uint16_t>(4, 5) == 4);
+  CHECK(pair_code<std::uint32_t>(4095, 4095, 4096, 16777217) == 16777215);
+  CHECK(pair_code<std::uint32_t>(0xffff, 0, 4096, 16777217) == 16777217);
+  CHECK(pair_code<std::uint8_t>(14, 13, 15, 226) == 223);
+  CHECK(pair_code<std::uint8_t>(3, 200, 15, 226) == 226);
 }
 
 TEST_CASE("mode_of_four takes the first of the most frequent") {

@@ -35,6 +35,37 @@ BAINITE_HD BAINITE_INLINE std::uint8_t confidence_byte(float sum) {
   return static_cast<std::uint8_t>(static_cast<std::int32_t>(255.0f / sum + 0.5f));
 }
 
+BAINITE_HD BAINITE_INLINE std::int32_t not_finite(float value) { return is_finite(value) ? 0 : 1; }
+
+// The best class so far of one pixel, and whether any of its logits was not finite. One class counts as two with the
+// logits (0, l): above 0 the upper one wins.
+BAINITE_HD BAINITE_INLINE void first_class(float logit, bool only, float& best, std::int32_t& winner,
+                                           std::int32_t& bad) {
+  best = logit;
+  bad = not_finite(logit);
+  winner = only && logit > 0.0f ? 1 : 0;
+}
+
+// Ties go to the lower class.
+BAINITE_HD BAINITE_INLINE void next_class(float logit, std::int32_t label, float& best, std::int32_t& winner,
+                                          std::int32_t& bad) {
+  const float so_far = best;
+  bad |= not_finite(logit);
+  winner = logit > so_far ? label : winner;
+  best = logit > so_far ? logit : so_far;
+}
+
+// Σ exp(logit − best logit) of two classes whose logits are `apart`.
+BAINITE_HD BAINITE_INLINE float sum_of_two(float apart) {
+  return 1.0f + exp_nonpositive(apart > 0.0f ? -apart : apart);
+}
+
+// 0 for a bad pixel: its sum may be NaN or 0, and is replaced before the division, not after the conversion to an
+// integer.
+BAINITE_HD BAINITE_INLINE std::uint8_t confidence_of(float sum, std::int32_t bad) {
+  return confidence_byte(bad != 0 ? 1.0e9f : sum);
+}
+
 // What a tile writes: the height x width pixels of logits at (src_y, src_x) go to labels at (dst_y, dst_x).
 struct Crop {
   std::int64_t src_y, src_x, height, width, dst_y, dst_x;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "bainite/device.hpp"
+
 namespace bainite {
 
 // [rows, cols], last axis contiguous; pitch = elements from one row to the next.
@@ -13,7 +15,7 @@ struct View2D {
   std::int64_t cols = 0;
   std::int64_t pitch = 0;
 
-  T* row(std::int64_t r) const { return data + r * pitch; }
+  BAINITE_HD T* row(std::int64_t r) const { return data + r * pitch; }
 };
 
 // [rows, cols, channels], pixels interleaved and contiguous within a row; pitch = elements from row to row.
@@ -25,7 +27,7 @@ struct View3D {
   std::int64_t channels = 0;
   std::int64_t pitch = 0;
 
-  T* row(std::int64_t r) const { return data + r * pitch; }
+  BAINITE_HD T* row(std::int64_t r) const { return data + r * pitch; }
 };
 
 // [n, channels, rows, cols] with any strides, in elements: NCHW and NHWC ("channels last") are two choices of strides.
@@ -41,7 +43,7 @@ struct View4D {
   std::int64_t stride_y = 0;
   std::int64_t stride_x = 0;
 
-  T* at(std::int64_t i, std::int64_t c, std::int64_t y, std::int64_t x) const {
+  BAINITE_HD T* at(std::int64_t i, std::int64_t c, std::int64_t y, std::int64_t x) const {
     return data + i * stride_n + c * stride_c + y * stride_y + x * stride_x;
   }
 };

@@ -1,0 +1,53 @@
+// The CUDA back end: the kernels of tiling, stitching, confusion and pyramid on arrays in device memory, with the same
+// values as on the CPU, bit for bit. Compiles without CUDA's headers.
+//
+// Every pointer, also those within views, points to memory of the current device: corners, gain, offset, crops and
+// counts too. Calls queue their work on the stream and return; nothing is allocated, copied to the host or waited for.
+// A launch that fails throws std::runtime_error with CUDA's message.
+#pragma once
+
+#include <cstdint>
+
+#include "bainite/stitching.hpp"
+#include "bainite/tiling.hpp"
+#include "bainite/view.hpp"
+
+namespace bainite::cuda {
+
+using Stream = void*;  // a cudaStream_t; null: the default stream
+
+// Devices that this process can use: 0 without a driver, and in a build without CUDA. Never throws.
+#if BAINITE_HAS_CUDA
+int device_count() noexcept;
+#else
+inline int device_count() noexcept { return 0; }
+#endif
+
+// region: [h, w, C]; out: [n, C', th, tw], columns or channels contiguous; gain, offset: [C'].
+// C == C', or C == 3 with C' == 1 (luma), or C == 1 with C' == 3 (repeated). `fill` is a raw value (constant mode).
+// Precondition: first_uncovered(...) < 0, asked with the corners in host memory.
+template <class In, class Out>
+void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, const float* gain, const float* offset,
+            float fill, Stream stream);
+
+// logits: [n, K, th, tw], any strides; crops: [n]; labels, confidence: [h, w] (confidence.data may be null).
+// What the CPU returns, the number of pixels with a NaN or infinite logit, is added to *bad_pixels.
+template <class In>
+void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels, View2D<std::uint8_t> confidence,
+             std::int64_t* bad_pixels, Stream stream);
+
+// truth, pred: [rows, cols]; counts: [k, k], row = truth, added to. What the CPU returns, the number of pixels with a
+// label outside of 0 .. k - 1, is added to *outside.
+template <class T, class P>
+void confusion(View2D<const T> truth, View2D<const P> pred, std::int64_t classes, bool has_ignore, std::int64_t ignore,
+               std::int64_t* counts, std::int64_t* outside, Stream stream);
+
+// labels: [rows, cols]; counts: [k], added to, as is *outside.
+template <class T>
+void class_counts(View2D<const T> labels, std::int64_t classes, std::int64_t* counts, std::int64_t* outside,
+                  Stream stream);
+
+// labels: [h, w]; out: [ceil(h/2), ceil(w/2)]: the mode of every 2x2 cell.
+void downsample_labels(View2D<const std::uint8_t> labels, View2D<std::uint8_t> out, Stream stream);
+
+}  // namespace bainite::cuda
