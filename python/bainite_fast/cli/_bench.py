@@ -24,7 +24,7 @@ EXIT_LIMIT = 3
 def bench(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[SOURCE]", help="The mosaic; left out, one is drawn.", show_default=False),
+        typer.Argument(metavar="SOURCE", help="The mosaic; left out, one is drawn.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,

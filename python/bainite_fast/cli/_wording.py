@@ -7,7 +7,7 @@ import re
 _FLAGS = {"overwrite=True": "--overwrite", "resume=False": "--no-resume"}
 _FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
 _OPTION = re.compile(
-    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name)="
+    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name|gigapixels)="
     r"('[^']*'|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
 )
 
