@@ -70,7 +70,7 @@ def test_a_report_adds_up(mosaic: np.ndarray[Any, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
     seen = []
     report = bench.measure(
-        mosaic, UNet(base=8, depth=2).eval(), runs=2, tile=256, scale="as-is", work=tmp_path,
+        mosaic, UNet(base=16, depth=3).eval(), runs=2, tile=512, scale="as-is", work=tmp_path,
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     values = report.values

@@ -24,8 +24,9 @@ def draw(path: Path, gigapixels: float) -> Path:
     InputError
         If the size is not between one field and 1000 gigapixels.
     """
-    if not FIELD**2 / 1e9 / 2 <= gigapixels <= _LARGEST:
-        raise InputError(f"gigapixels={gigapixels:g} cannot be drawn; use {FIELD**2 / 1e9:.4f} (one field) to {_LARGEST:g}")
+    least = FIELD**2 / 1e9
+    if not least / 2 <= gigapixels <= _LARGEST:
+        raise InputError(f"gigapixels={gigapixels:g} cannot be drawn; use {least:.4f} (one field) to {_LARGEST:g}")
     fields = max(1, round(gigapixels * 1e9 / FIELD**2))
     rows = max(1, math.isqrt(fields))
     field = da.from_array(make((FIELD, FIELD), preset="lom", seed=1)[0], chunks=(FIELD, FIELD))  # type: ignore[no-untyped-call]
