@@ -96,7 +96,7 @@ def test_operations_are_those_of_the_layers() -> None:
 @pytest.fixture
 def paced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Return the pace: a network that takes so many seconds a megapixel, whatever else the machine does."""
-    pace = {"seconds": 2.5}
+    pace = {"seconds": 2.0}
 
     def run(self: Runtime, batch: torch.Tensor) -> torch.Tensor:
         time.sleep(pace["seconds"] * batch.numel() / 1e6)
@@ -117,7 +117,8 @@ def command(tmp_path: Path, mosaic: np.ndarray[Any, Any]) -> list[str]:
     )
     from bainite_fast.io import convert
 
-    convert(mosaic, tmp_path / "m.ome.zarr", um_per_px=0.1)
+    # Four blocks of one size on two networks: the order in which they finish does not matter.
+    convert(mosaic[:1024, :1024], tmp_path / "m.ome.zarr", um_per_px=0.1)
     return ["bench", str(tmp_path / "m.ome.zarr"), "--model", str(package), "--runs", "3", "--tile", "256"]
 
 
