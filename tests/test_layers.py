@@ -18,7 +18,8 @@ PACKAGE = "bainite_fast"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"_core", "_version", "errors", "geometry", "_optional"}),
     frozenset({"kernels", "_reference"}),
-    frozenset({"io", "models", "metrics", "ebsd"}),
+    frozenset({"io", "models", "metrics"}),
+    frozenset({"ebsd"}),
     frozenset({"synthetic", "segmentation", "training", "correlate", "measure", "explain"}),
     frozenset({"evaluation", "report", "bench", "line"}),
     frozenset({"cli"}),
@@ -32,9 +33,10 @@ TORCH_ROOMS = frozenset({"models", "segmentation", "training", "explain", "evalu
 ROOMS_OF: dict[str, frozenset[str]] = {
     "torch": TORCH_ROOMS,
     "safetensors": TORCH_ROOMS,
-    "zarr": frozenset({"io"}),
+    "zarr": frozenset({"io", "ebsd"}),
     "zarrs": frozenset({"io"}),
     "tifffile": frozenset({"io"}),
+    "h5py": frozenset({"ebsd"}),
     "typer": frozenset({"cli"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
