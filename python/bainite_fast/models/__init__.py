@@ -13,6 +13,7 @@ from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
     from .architectures import architecture, build
+    from .imagenet import load_imagenet
     from .loading import load
     from .package import load_package, save_package
     from .precision import choose_precision, measure_layout
@@ -26,6 +27,7 @@ _LAZY = {
     "architecture": "architectures",
     "build": "architectures",
     "load": "loading",
+    "load_imagenet": "imagenet",
     "load_package": "package",
     "save_package": "package",
     "Reach": "receptive_field",
@@ -54,6 +56,7 @@ __all__ = [
     "choose_precision",
     "compile",
     "load",
+    "load_imagenet",
     "load_package",
     "measure_layout",
     "probe",
