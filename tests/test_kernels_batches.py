@@ -152,9 +152,7 @@ def logits_and_crops(draw: Any) -> Any:
 
 
 @given(case=logits_and_crops(), temperature=st.sampled_from([1.0, 0.3, 2.7]), threads=st.integers(0, 2))
-def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(
-    case: Any, temperature: float, threads: int
-) -> None:
+def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(case: Any, temperature: float, threads: int) -> None:
     logits, crops = case
     labels = np.full((30, 90), 250, np.uint8)[:, 2:-3]
     sure = np.full((30, 85), 251, np.uint8)
