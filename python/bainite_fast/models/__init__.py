@@ -14,6 +14,7 @@ from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
     from .architectures import architecture, build
+    from .exporting import export
     from .imagenet import load_imagenet
     from .loading import load
     from .package import load_package, save_package
@@ -28,6 +29,7 @@ _LAZY = {
     "architecture": "architectures",
     "build": "architectures",
     "load": "loading",
+    "export": "exporting",
     "load_imagenet": "imagenet",
     "load_package": "package",
     "save_package": "package",
@@ -58,6 +60,7 @@ __all__ = [
     "bundled_names",
     "choose_precision",
     "compile",
+    "export",
     "load",
     "load_imagenet",
     "load_package",
