@@ -1,0 +1,36 @@
+"""Training: recipes, losses, augmentation, and the trainer.
+
+Names are imported at first use, so that listing recipes does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .recipe import Recipe
+    from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
+
+_LAZY = {
+    "Recipe": "recipe",
+    "copy_recipe": "recipe_files",
+    "parse_changes": "recipe_files",
+    "read_recipe": "recipe_files",
+    "recipe_names": "recipe_files",
+    "recipe_text": "recipe_files",
+}
+
+__all__ = ["Recipe", "copy_recipe", "parse_changes", "read_recipe", "recipe_names", "recipe_text"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
