@@ -313,9 +313,10 @@ class Recipe(_Strict):
         For lists and the model's card.
     data, network, loss, optimiser, schedule, augmentation, validation
         See the classes.
-    normalize : {"data", "imagenet", "none"} or (float, float)
-        Mean and standard deviation of the intensities on the 0…1 scale: measured on the training images; those of
-        ImageNet; none; or two numbers. A run that starts from a package keeps the package's.
+    normalize : {"auto", "data", "none"} or (float, float)
+        Mean and standard deviation of the intensities on the 0…1 scale: measured on the training images; none; or two
+        numbers. ``"auto"`` measures them, except for the VGG16 U-Net, which holds ImageNet's inside. A run that starts
+        from a package keeps the package's.
     epochs : int
         Passes over the training images.
     batch : int
@@ -335,7 +336,7 @@ class Recipe(_Strict):
     description: str = ""
     data: DataRecipe = DataRecipe()
     network: NetworkRecipe = NetworkRecipe()
-    normalize: Literal["data", "imagenet", "none"] | tuple[float, Positive] = "data"
+    normalize: Literal["auto", "data", "none"] | tuple[float, Positive] = "auto"
     loss: Loss = FocalLoss()
     optimiser: OptimiserRecipe = OptimiserRecipe()
     schedule: ScheduleRecipe = ScheduleRecipe()
