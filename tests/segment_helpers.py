@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bainite_fast.geometry import round_up
-from bainite_fast.models import UNet, save_package
+from bainite_fast.models import UNet, VGG16UNet, save_package
 
 TIE = 1e-4
 
@@ -14,7 +14,16 @@ TIE = 1e-4
 def small_unet(*, base=4, depth=2, kernel=3, in_channels=1, classes=2, seed=0):
     """Return a U-Net of random weights whose batch norms are not the identity and whose classes are balanced."""
     torch.manual_seed(seed)
-    net = UNet(in_channels=in_channels, classes=classes, base=base, depth=depth, kernel=kernel)
+    return _lively(UNet(in_channels=in_channels, classes=classes, base=base, depth=depth, kernel=kernel))
+
+
+def small_vgg16_unet(*, base=2, in_channels=1, classes=2, seed=0):
+    """Return a VGG16 U-Net of the same kind."""
+    torch.manual_seed(seed)
+    return _lively(VGG16UNet(in_channels=in_channels, classes=classes, base=base))
+
+
+def _lively(net):
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -28,7 +37,7 @@ def small_unet(*, base=4, depth=2, kernel=3, in_channels=1, classes=2, seed=0):
     net.eval()
     last = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)][-1]
     with torch.inference_mode():
-        probe = torch.rand(1, in_channels, 8 * 2**depth, 8 * 2**depth)
+        probe = torch.rand(1, net.in_channels, 8 * net.multiple, 8 * net.multiple)
         mean = net(probe).mean(dim=(0, 2, 3))
     last.bias.data -= mean.clone()
     return net

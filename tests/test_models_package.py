@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from bainite_fast.errors import ModelError, OutputExistsError
-from bainite_fast.models import LoadedModel, UNet, load, load_package, save_package
+from bainite_fast.models import LoadedModel, UNet, VGG16UNet, load, load_package, save_package
 
 CLASSES = ["ferrite", "lath bainite"]
 
@@ -96,6 +96,29 @@ def test_a_package_gives_back_the_network_and_its_contract(saved: Path, network:
     assert not loaded.module.training
     assert loaded.test_input is not None and loaded.test_output is not None
     assert loaded.test_output.shape == (2, *loaded.test_input.shape)
+
+
+def test_a_vgg16_unet_is_packed_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = VGG16UNet(base=2).eval()
+    made = save_package(net, tmp_path / "vgg.zip", classes=CLASSES, test_input=image(32, 48))
+    loaded = load(made)
+    contract = loaded.contract
+    assert (contract.mean, contract.std, contract.stride, contract.halo) == ((0.0,), (1.0,), 16, 144)
+    raw = image(48, 16)
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(raw).float()[None, None] / 255)
+    torch.testing.assert_close(logits(loaded, raw), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ModelError, match="far more than its model needs"):
+        swap_weights_of_another(made, tmp_path)
+
+
+def swap_weights_of_another(made: Path, tmp_path: Path) -> None:
+    """Load the package with an architecture too small for its weights."""
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(tmp_path / "vgg")
+    (tmp_path / "vgg" / "weights.safetensors").write_bytes(bytes(4 * 2**20))
+    load(tmp_path / "vgg")
 
 
 def test_folder_and_zip_are_one_model(saved: Path, network: UNet, tmp_path: Path) -> None:
@@ -209,7 +232,8 @@ def test_a_flipped_byte_is_found(name: str, package: Path) -> None:
     [
         (lambda c: c.update(surprise=1), "surprise: Extra inputs are not permitted"),
         (lambda c: c["architecture"].update(dropout=0.5), "architecture.dropout"),
-        (lambda c: c["architecture"].update(kind="vit"), "architecture.kind"),
+        (lambda c: c["architecture"].update(kind="vit"), r"architecture.kind: .*'vit'.*'unet', 'vgg16_unet'"),
+        (lambda c: c["architecture"].update(kind="vgg16_unet"), "architecture.depth"),
         (lambda c: c.pop("stride"), "stride: Field required"),
         (lambda c: c.update(halo=19), "not a multiple of the stride"),
         (lambda c: c.update(format_version=2), "format_version"),

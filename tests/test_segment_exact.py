@@ -12,7 +12,7 @@ import bainite_fast
 from bainite_fast import kernels
 from bainite_fast.geometry import scaled_shape
 from bainite_fast.segmentation import planner
-from segment_helpers import assert_exact, save_small_package, small_unet, whole_logits
+from segment_helpers import assert_exact, save_small_package, small_unet, small_vgg16_unet, whole_logits
 
 NETS = {
     "unet-2": {"depth": 2},
@@ -23,12 +23,17 @@ NETS = {
     "four-classes": {"depth": 2, "classes": 4},
     "rgb": {"depth": 1, "in_channels": 3},
     "winograd": {"depth": 2, "base": 16},  # wide enough for Winograd's convolutions
+    "vgg16": {"base": 2},
 }
 
 
 @pytest.fixture(scope="module")
 def nets():
-    return {name: small_unet(seed=k, **options) for k, (name, options) in enumerate(NETS.items())}
+    return {name: _make(name, seed=k, **options) for k, (name, options) in enumerate(NETS.items())}
+
+
+def _make(name, **options):
+    return (small_vgg16_unet if name.startswith("vgg16") else small_unet)(**options)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +78,7 @@ def test_any_shape_tile_and_edge(nets, tmp_path_factory, name, shape, tile, edge
     net = nets[name]
     channels = NETS[name].get("in_channels", 1)
     image = _texture(shape, channels, dtype, seed)
-    stride = 2 ** NETS[name]["depth"]
+    stride = net.multiple
     seg = _segment(image, net, tmp_path_factory.mktemp("exact"), tile=tile * stride, edge=edge)
     assert (seg.plan.stride, seg.plan.tile, seg.plan.edge) == (stride, tile * stride, edge)
     logits = whole_logits(net, image, halo=seg.plan.halo, stride=stride, edge=edge)
@@ -88,6 +93,21 @@ def test_planned_tile_and_real_blocks(nets, tmp_path, monkeypatch, shape):
     image = _texture(shape, seed=5)
     seg = _segment(image, nets["unet-4"], tmp_path, memory="3GiB")
     assert_exact(np.asarray(seg.labels), whole_logits(nets["unet-4"], image, halo=seg.plan.halo, stride=16))
+
+
+@pytest.mark.parametrize(("base", "tile", "edge"), [(2, 16, "mirror"), (2, 96, "native"), (16, 112, "mirror")])
+def test_the_vgg16_unet_is_exact(tmp_path, base, tile, edge):
+    """Bilinear upsampling, three convolutions a level, and base 16 through Winograd's."""
+    net = small_vgg16_unet(base=base, seed=3)
+    image = _texture((331, 250), seed=6)
+    apart = np.diff(whole_logits(net, image, halo=144, stride=16, edge=edge), axis=0)
+    net.head.bias.data[1] -= float(np.median(apart))  # as many pixels of one class as of the other
+    save_small_package(net, tmp_path / "package")
+    seg = _segment(image, tmp_path / "package", tmp_path, tile=tile, edge=edge, scale="as-is")
+    assert (seg.plan.stride, seg.plan.halo, seg.plan.tile) == (16, 144, tile)
+    logits = whole_logits(net, image, halo=144, stride=16, edge=edge)
+    assert_exact(np.asarray(seg.labels), logits)
+    assert min(seg.counts.values()) > 0.4 * image.size
 
 
 def test_halo_is_needed(nets, tmp_path):

@@ -1,4 +1,4 @@
-"""Models: the U-Net of the paper, the package format, the receptive-field probe and the compiled runtime.
+"""Models: the U-Nets of the paper, the package format, the receptive-field probe and the compiled runtime.
 
 Names are imported at first use, so that listing models does not import torch.
 """
@@ -12,6 +12,8 @@ from .catalog import DEFAULT_MODEL, available, bundled_names
 from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
+    from .architectures import architecture, build
+    from .imagenet import load_imagenet
     from .loading import load
     from .package import load_package, save_package
     from .precision import choose_precision, measure_layout
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
     from .runtime import Runtime, compile
     from .threads import serial_threads
     from .unet import UNet
+    from .vgg16_unet import VGG16UNet
 
 _LAZY = {
+    "architecture": "architectures",
+    "build": "architectures",
     "load": "loading",
+    "load_imagenet": "imagenet",
     "load_package": "package",
     "save_package": "package",
     "Reach": "receptive_field",
@@ -32,6 +38,7 @@ _LAZY = {
     "measure_layout": "precision",
     "serial_threads": "threads",
     "UNet": "unet",
+    "VGG16UNet": "vgg16_unet",
 }
 
 __all__ = [
@@ -41,11 +48,15 @@ __all__ = [
     "Reach",
     "Runtime",
     "UNet",
+    "VGG16UNet",
+    "architecture",
     "available",
+    "build",
     "bundled_names",
     "choose_precision",
     "compile",
     "load",
+    "load_imagenet",
     "load_package",
     "measure_layout",
     "probe",

@@ -8,7 +8,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..errors import ModelError
 
@@ -39,6 +48,25 @@ class UNetConfig(_Strict):
     kernel: Annotated[int, Field(gt=0, le=31)] = 3
 
 
+class VGG16UNetConfig(_Strict):
+    """Arguments of :class:`bainite_fast.models.vgg16_unet.VGG16UNet`."""
+
+    kind: Literal["vgg16_unet"] = "vgg16_unet"
+    in_channels: Literal[1, 3] = 1
+    classes: Annotated[int, Field(gt=0, le=256)] = 2
+    base: Annotated[int, Field(gt=0, le=1024)] = 64
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", "unet") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+ArchitectureConfig = Annotated[
+    Annotated[UNetConfig, Tag("unet")] | Annotated[VGG16UNetConfig, Tag("vgg16_unet")], Discriminator(_kind)
+]
+"""What network a package holds, told by its ``kind``."""
+
+
 class ClassConfig(_Strict):
     """One label value: its name and colour."""
 
@@ -53,7 +81,7 @@ class PackageConfig(_Strict):
     format_version: Literal[1] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str = ""
-    architecture: UNetConfig
+    architecture: ArchitectureConfig
     classes: Annotated[tuple[ClassConfig, ...], Field(min_length=2, max_length=256)]
     um_per_px: Annotated[float, Field(gt=0)] | None = None
     mean: tuple[float, ...]
@@ -104,13 +132,18 @@ def parse_config(data: bytes | str, source: str) -> PackageConfig:
     try:
         return PackageConfig.model_validate_json(data)
     except ValidationError as error:
-        what = "; ".join(
-            f"{'.'.join(str(x) for x in e['loc']) or CONFIG}: {e['msg']}" for e in error.errors(include_url=False)
-        )
+        what = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False))
         raise ModelError(
             f"{source}: {CONFIG} does not describe a model package ({what}); "
             "write packages with bainite_fast.models.save_package"
         ) from error
+
+
+def _place(keys: tuple[int | str, ...]) -> str:
+    """Return where in the file a key is; of ``architecture``, pydantic names the kind too."""
+    if keys[:1] == ("architecture",):
+        keys = ("architecture", *keys[2:]) if keys[1:] else ("architecture", "kind")
+    return ".".join(map(str, keys)) or CONFIG
 
 
 def config_bytes(config: PackageConfig) -> bytes:
@@ -147,8 +180,9 @@ def available() -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By name: ``description``, ``classes`` (names), ``um_per_px``, ``channels``, ``parameters``, ``bytes`` (size of
-        the package), ``stride``, ``halo`` (px), ``synthetic_only``, ``default`` and ``path``.
+        By name: ``description``, ``classes`` (names), ``um_per_px``, ``kind`` (of network), ``channels``,
+        ``parameters``, ``bytes`` (size of the package), ``stride``, ``halo`` (px), ``synthetic_only``, ``default`` and
+        ``path``.
     """
     models: dict[str, dict[str, Any]] = {}
     for name in bundled_names():
@@ -158,6 +192,7 @@ def available() -> dict[str, dict[str, Any]]:
             "description": config.description,
             "classes": [x.name for x in config.classes],
             "um_per_px": config.um_per_px,
+            "kind": config.architecture.kind,
             "channels": config.architecture.in_channels,
             "parameters": parameter_count(config.architecture),
             "bytes": sum(x.stat().st_size for x in folder.iterdir() if x.is_file()),
@@ -170,20 +205,33 @@ def available() -> dict[str, dict[str, Any]]:
     return models
 
 
-def parameter_count(unet: UNetConfig) -> int:
-    """Return the number of trained parameters of a U-Net."""
+def parameter_count(network: UNetConfig | VGG16UNetConfig) -> int:
+    """Return the number of trained parameters of a network."""
+    if isinstance(network, UNetConfig):
+        return _unet_parameters(network)
+    widths = [network.base << level for level in (0, 1, 2, 3, 3)]
+    convolutions = (2, 2, 3, 3, 3)  # of VGG16's four levels and centre
+    before, total = 3, 0
+    for width, count in zip(widths, convolutions, strict=True):
+        total += 9 * before * width + (count - 1) * 9 * width * width + count * width
+        before = width
+    up = sum(_pair_parameters(below + width, width, 3) for width, below in zip(widths, widths[1:], strict=False))
+    return total + up + (network.base + 1) * network.classes
 
-    def pair(before: int, after: int) -> int:
-        return (
-            unet.kernel * unet.kernel * (before * after + after * after) + 4 * after
-        )  # two convolutions, two batch norms
 
+def _pair_parameters(before: int, after: int, kernel: int) -> int:
+    """Return the parameters of two convolutions without bias and their batch norms."""
+    return kernel * kernel * (before * after + after * after) + 4 * after
+
+
+def _unet_parameters(unet: UNetConfig) -> int:
     widths = [unet.base << level for level in range(unet.depth + 1)]
-    down = sum(pair(before, after) for before, after in zip([unet.in_channels, *widths], widths, strict=False))
-    up = sum(8 * width * width + width + pair(2 * width, width) for width in widths[:-1])
+    pairs = zip([unet.in_channels, *widths], widths, strict=False)
+    down = sum(_pair_parameters(before, after, unet.kernel) for before, after in pairs)
+    up = sum(8 * width * width + width + _pair_parameters(2 * width, width, unet.kernel) for width in widths[:-1])
     return down + up + (unet.base + 1) * unet.classes
 
 
-def sanity_limit(unet: UNetConfig) -> int:
+def sanity_limit(network: UNetConfig | VGG16UNetConfig) -> int:
     """Return the largest plausible size of the weights in bytes: float32 weights, statistics and a generous header."""
-    return math.ceil(4.2 * parameter_count(unet)) + 2**20
+    return math.ceil(4.2 * parameter_count(network)) + 2**20

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import fx, nn
 
+from .graphs import symbolic_trace
+
 
 def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
     """Return a copy with every batch norm that alone follows a convolution folded into it, and how many were folded.
@@ -22,7 +24,7 @@ def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
     """
     module = copy.deepcopy(module).eval()
     try:
-        graph = fx.symbolic_trace(module)
+        graph = symbolic_trace(module)
     except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
         return module, 0  # control flow on values or sizes: fx says so by these
     modules = dict(graph.named_modules())

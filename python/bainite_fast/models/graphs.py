@@ -8,7 +8,23 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
+from .vgg16_unet import ImageNetInput
+
 _RELU_FUNCTIONS = (torch.relu, torch.relu_, torch.nn.functional.relu)
+
+
+class _Tracer(fx.Tracer):
+    """Keeps what the rewritings know as one layer whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) is ImageNetInput or super().is_leaf_module(m, module_qualified_name)
+
+
+def symbolic_trace(module: nn.Module) -> fx.GraphModule:
+    """Return the graph of a network's layers; raises as ``torch.fx.symbolic_trace`` does."""
+    tracer = _Tracer()
+    graph = tracer.trace(module)
+    return fx.GraphModule(tracer.root, graph, type(module).__name__)
 
 
 def only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:

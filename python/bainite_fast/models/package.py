@@ -17,8 +17,10 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from ..errors import ModelError, OutputError, OutputExistsError
+from .architectures import architecture, build
 from .catalog import (
     CARD,
     CONFIG,
@@ -29,7 +31,6 @@ from .catalog import (
     WEIGHTS,
     ClassConfig,
     PackageConfig,
-    UNetConfig,
     config_bytes,
     parse_config,
     sanity_limit,
@@ -37,7 +38,6 @@ from .catalog import (
 from .contract import Color, Contract, LoadedModel, default_colors, per_channel
 from .receptive_field import probe
 from .threads import serial_threads
-from .unet import UNet
 
 TOLERANCE = 1e-3  # of the largest logit, or of 1: CPUs differ by 1e-5 or so, wrong weights by far more
 _TEST_LIMIT = 512 * 2**20  # bytes of a test array
@@ -45,7 +45,7 @@ _CONFIG_LIMIT = 2**20  # bytes
 
 
 def save_package(
-    module: UNet,
+    module: nn.Module,
     path: str | os.PathLike[str],
     *,
     classes: Sequence[str],
@@ -64,7 +64,7 @@ def save_package(
 
     Parameters
     ----------
-    module : UNet
+    module : UNet or VGG16UNet
         Trained network.
     path : path
         A folder to make, or a zip file if it ends in ``.zip``. It appears whole or not at all.
@@ -99,29 +99,25 @@ def save_package(
     OutputExistsError
         If `path` exists and `overwrite` is false.
     ModelError
-        If the network is not a :class:`UNet`, cannot be tiled, or does not fit what is declared.
+        If the network is not a :class:`UNet` or :class:`VGG16UNet`, cannot be tiled, or does not fit what is declared.
     """
     target = Path(path)
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
-    if not isinstance(module, UNet):
-        raise ModelError(
-            f"a package holds a bainite_fast UNet, and got {type(module).__name__}; pass other networks to segment() "
-            "as they are, or save them with torch.jit.trace(...).save(path)"
-        )
+    layers = architecture(module)
     network = copy.deepcopy(module).to("cpu").float().eval()
     files = {
         WEIGHTS: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()})
     }
-    reach = probe(network, module.in_channels)
+    reach = probe(network, layers.in_channels)
     draft = PackageConfig.model_construct(
         name=name or target.name.removesuffix(".zip"),
         description=description,
-        architecture=UNetConfig.model_validate(_arguments(module)),
+        architecture=layers,
         classes=_classes(classes, colors),
         um_per_px=um_per_px,
-        mean=per_channel(_tuple(normalize[0]), module.in_channels, "mean"),
-        std=per_channel(_tuple(normalize[1]), module.in_channels, "std"),
+        mean=per_channel(_tuple(normalize[0]), layers.in_channels, "mean"),
+        std=per_channel(_tuple(normalize[1]), layers.in_channels, "std"),
         stride=reach.stride,
         halo=reach.halo,
         radius=reach.radius,
@@ -196,10 +192,6 @@ def _contract(config: PackageConfig) -> Contract:
     )
 
 
-def _arguments(unet: UNet) -> dict[str, int]:
-    return {key: getattr(unet, key) for key in ("in_channels", "classes", "base", "depth", "kernel")}
-
-
 def _tuple(value: float | Sequence[float]) -> float | tuple[float, ...]:
     return value if isinstance(value, (int, float)) else tuple(value)
 
@@ -212,7 +204,7 @@ def _classes(names: Sequence[str], colors: Sequence[Color] | None) -> tuple[Clas
     return tuple(ClassConfig.model_construct(name=n, color=tuple(c)) for n, c in zip(names, chosen, strict=True))
 
 
-def _test_logits(network: UNet, contract: Contract, image: np.ndarray) -> np.ndarray:
+def _test_logits(network: nn.Module, contract: Contract, image: np.ndarray) -> np.ndarray:
     if image.ndim not in (2, 3) or image.size == 0:
         raise ModelError(f"the test input has shape {image.shape}; give one image [h, w] or [h, w, C]")
     with torch.inference_mode(), serial_threads():
@@ -222,7 +214,7 @@ def _test_logits(network: UNet, contract: Contract, image: np.ndarray) -> np.nda
     return logits
 
 
-def _self_test(network: UNet, contract: Contract, given: np.ndarray, expected: np.ndarray, source: Path) -> None:
+def _self_test(network: nn.Module, contract: Contract, given: np.ndarray, expected: np.ndarray, source: Path) -> None:
     found = _test_logits(network, contract, given)
     cure = "the package does not do what it did when it was made; pack it again with save_package"
     if found.shape != expected.shape or expected.dtype != np.float32:
@@ -238,13 +230,13 @@ def _self_test(network: UNet, contract: Contract, given: np.ndarray, expected: n
         )
 
 
-def _network(config: PackageConfig, weights: bytes, source: Path) -> UNet:
+def _network(config: PackageConfig, weights: bytes, source: Path) -> nn.Module:
     try:
         state = safetensors.torch.load(weights)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{source}: {WEIGHTS} is corrupt ({error}); get a fresh copy") from error
     with torch.device("meta"):  # neither allocates twice nor draws from the caller's random numbers
-        network = UNet(**config.architecture.model_dump(exclude={"kind"}))
+        network = build(config.architecture)
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from .fuse import ConvReLU2d, JoinChannels, MaxPool2x2, middle
 from .unet import check_size
+from .vgg16_unet import ImageNetInput
 from .winograd import WinogradConv2d, WinogradConv2dPool, pair_item
 
 
@@ -40,7 +41,7 @@ class _Layer:
 _POINTWISE = _Layer()
 _POINTWISE_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Sigmoid,
-    nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Dropout2d,
+    nn.Tanh, nn.BatchNorm2d, nn.Identity, nn.Dropout, nn.Dropout2d, ImageNetInput,
 )  # fmt: skip
 _POINTWISE_FUNCTIONS = (
     check_size, torch.relu, torch.relu_, functional.relu, torch.sigmoid, torch.add, torch.mul, torch.cat, operator.add,
