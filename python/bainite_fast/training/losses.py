@@ -13,10 +13,8 @@ import torch
 from torch.nn import functional
 
 from ..errors import InputError
+from .dataset import IGNORE
 from .recipe import CrossEntropyLoss, DiceLoss, FocalLoss, Loss, SumLoss, WeightedBCELoss
-
-IGNORE = 255
-"""Label of a pixel whose truth is unknown."""
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
