@@ -9,19 +9,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api import train
+    from .loop import Progress
     from .recipe import Recipe
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
+    from .result import TrainingRun, read_run
 
 _LAZY = {
+    "Progress": "loop",
     "Recipe": "recipe",
+    "TrainingRun": "result",
     "copy_recipe": "recipe_files",
     "parse_changes": "recipe_files",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
+    "read_run": "result",
+    "train": "api",
 }
 
-__all__ = ["Recipe", "copy_recipe", "parse_changes", "read_recipe", "recipe_names", "recipe_text"]
+__all__ = [
+    "Progress",
+    "Recipe",
+    "TrainingRun",
+    "copy_recipe",
+    "parse_changes",
+    "read_recipe",
+    "read_run",
+    "recipe_names",
+    "recipe_text",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -105,8 +105,6 @@ class Job:
         Where.
     folder : Path
         Of the checkpoints.
-    fingerprint : str
-        What a checkpoint must have been written for.
     """
 
     recipe: Recipe
@@ -118,7 +116,6 @@ class Job:
     reach: Reach
     device: torch.device
     folder: Path
-    fingerprint: str
 
 
 class Trainer:
@@ -199,9 +196,7 @@ class Trainer:
         place.step += 1
         place.loss_sum += value * len(batch.names)
         place.images_seen += len(batch.names)
-        self.progress(
-            Progress(epoch + 1, recipe.epochs, place.step, self.steps, place.loss_sum / place.images_seen)
-        )
+        self.progress(Progress(epoch + 1, recipe.epochs, place.step, self.steps, place.loss_sum / place.images_seen))
 
     def _backward(self, batch: Batch, hardware: Hardware) -> torch.Tensor:
         """Leave the gradients of a batch in the network and return its loss."""
@@ -274,7 +269,6 @@ class Trainer:
             "place": self.place.to_dict(),
             "precision": self.hardware.precision,
             "scaler": self.scaler.state_dict(),
-            "fingerprint": self.job.fingerprint,
         }
         checkpoint.save(self.job.folder / checkpoint.LAST, tensors, place)
         self._saved = time.monotonic()

@@ -69,7 +69,9 @@ def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, in
     """
     wanted = recipe.network
     if wanted.outputs == "single" and classes != 2:
-        raise InputError(f'network.outputs "single" tells two classes apart, and the data have {classes}; use per_class')
+        raise InputError(
+            f'network.outputs "single" tells two classes apart, and the data have {classes}; use per_class'
+        )
     described = _described(wanted, channels, 1 if wanted.outputs == "single" else classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
