@@ -145,8 +145,8 @@ def _pieces(url: str, target: Path) -> Iterator[tuple[bytes, int]]:
     except (OSError, HTTPException) as error:  # HTTP and URL errors, timeouts, cut connections
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ModelError(
-            f"the ImageNet weights cannot be downloaded from {url} ({reason}). On a machine without network, fetch that "
-            f"file elsewhere and give its path as the source of the weights, or put it at {target}; or train from "
+            f"the ImageNet weights cannot be downloaded from {url} ({reason}). On a machine without network, fetch "
+            f"that file elsewhere and give its path as the source of the weights, or put it at {target}; or train from "
             "random weights"
         ) from error
 
