@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import io, models, synthetic
+    from . import io, models, synthetic, training
     from .errors import BainiteError, BainiteWarning
     from .kernels import confusion_matrix, stitch_tiles, tile_image
     from .metrics import accuracy, iou
     from .segmentation import Plan, Segmentation, plan, segment
+    from .training import TrainingRun, train
 
 __all__ = [
     "BainiteError",
     "BainiteWarning",
     "Plan",
     "Segmentation",
+    "TrainingRun",
     "__version__",
     "accuracy",
     "confusion_matrix",
@@ -35,6 +37,8 @@ __all__ = [
     "stitch_tiles",
     "synthetic",
     "tile_image",
+    "train",
+    "training",
 ]
 
 _HOME = {
@@ -42,6 +46,7 @@ _HOME = {
     "BainiteWarning": "errors",
     "Plan": "segmentation",
     "Segmentation": "segmentation",
+    "TrainingRun": "training",
     "accuracy": "metrics",
     "confusion_matrix": "kernels",
     "iou": "metrics",
@@ -49,8 +54,9 @@ _HOME = {
     "segment": "segmentation",
     "stitch_tiles": "kernels",
     "tile_image": "kernels",
+    "train": "training",
 }
-_MODULES = ("io", "models", "synthetic")
+_MODULES = ("io", "models", "synthetic", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -22,12 +22,13 @@ from .folder import FORMAT, check_folder, locked, open_record, write_record
 from .hardware import choose_device
 from .loop import Callback, Job, Progress, Trainer
 from .losses import make_loss
-from .prepare import Parts, Split, check_classes, chosen, digest_of, read_split, scaled, training_tiles
+from .prepare import SplitSource, check_classes, digest_of, part_indices, training_items
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .record import TensorBoard, draw_curve, write_card, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run
 from .start import Init, start_network
+from .tiles import scale_dataset
 
 TEST_EDGE = 128  # px, of the package's test input
 
@@ -38,7 +39,7 @@ def train(
     masks: str | os.PathLike[str] | Sequence[Any] | None = None,
     out: str | os.PathLike[str] = "run",
     *,
-    split: Split = None,
+    split: SplitSource = None,
     epochs: int | None = None,
     classes: Classes = None,
     init: Init = None,
@@ -55,16 +56,18 @@ def train(
     Parameters
     ----------
     recipe : str, path, mapping or Recipe
-        ``"vanilla"``, ``"vgg16"`` or another name of :func:`bainite_fast.training.recipe_names`, a YAML file, or values.
+        ``"vanilla"``, ``"vgg16"`` or another name of :func:`bainite_fast.training.recipe_names`, a YAML file, or
+        values.
     images, masks : path, sequence of arrays, or Dataset
-        Two folders, two sequences of arrays (images uint8, uint16 or float [H, W] or [H, W, 3]; masks integers [H, W]),
-        or one :class:`~bainite_fast.training.dataset.Dataset` in place of both.
+        Two folders, two sequences of arrays (images uint8, uint16 or float [H, W] or [H, W, 3]; masks integers
+        [H, W]), or one :class:`~bainite_fast.training.dataset.Dataset` in place of both.
     out : path
         Folder to make: ``model`` is the package, beside it ``metrics.csv``, ``curve.png``, ``recipe.yaml``,
         ``run.json`` and ``checkpoints``.
-    split : path or mapping, optional
-        Names of the images by part, ``train``, ``validate`` and ``test``, or a file of them. The test part is not
-        looked at. Without a split every image is for training, and nothing is validated.
+    split : path, mapping or Split, optional
+        Names of the images by part, ``train``, ``validation`` and ``test``, or a file of them, as
+        :func:`bainite_fast.training.splits.read_split` takes it. The test part is not looked at. Without a split every
+        image is for training, and nothing is validated.
     epochs, seed : int, optional
         In place of the recipe's.
     classes : int or sequence of str, optional
@@ -116,31 +119,31 @@ def train(
     data = _dataset(full, images, masks, classes)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
     with locked(target):
-        record = open_record(target, record, overwrite=overwrite)
-        if record["result"] is not None:
+        found = open_record(target, record, overwrite=overwrite)
+        if found["result"] is not None:
             return read_run(target)
         write_text(target / RECIPE, recipe_text(full))
-        return _run(job, dict(record), target, progress)
+        return _run(job, record, target, progress)
 
 
 def prepare_job(
-    recipe: Recipe, data: Dataset, split: Split, init: Init, *, device: torch.device, out: Path, name: str | None
+    recipe: Recipe, data: Dataset, split: SplitSource, init: Init, *, device: torch.device, out: Path, name: str | None
 ) -> tuple[Job, dict[str, Any]]:
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
-    parts = read_split(split, data.names)
-    train_images = chosen(data, parts.train)
-    check_classes(train_images, "training images")
-    validate = scaled(chosen(data, parts.validate), recipe.data.scale) if parts.validate else None
-    _check_rules(recipe, parts)
-    tiles = training_tiles(train_images, recipe.data)
-    counts = check_classes(tiles, "training images")
+    train_part, validation_part = part_indices(data, split)
+    _check_rules(recipe, bool(validation_part))
+    validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
+    train_images = data.subset(train_part)
+    check_classes(train_images)
+    tiles = training_items(train_images, recipe.data)
+    counts = check_classes(tiles)
     intensities = measure_intensities(tiles)
     start = start_network(recipe, init, channels=data.channels, classes=data.n_classes, intensities=intensities)
     reach = probe(start.network, data.channels)
-    fingerprint = {
+    fingerprint: dict[str, Any] = {
         "recipe": {key: value for key, value in recipe.to_dict().items() if key not in ("name", "description")},
-        "data": digest_of(chosen(data, (*parts.train, *parts.validate))),
-        "split": {"train": sorted(parts.train), "validate": sorted(parts.validate)},
+        "data": digest_of(data.subset((*train_part, *validation_part))),
+        "split": {"train": list(train_images.names), "validation": list(validate.names if validate else ())},
         "starting weights": start.digest,
         "device": device.type,
     }
@@ -152,7 +155,7 @@ def prepare_job(
         "machine": platform.machine(),
         "recipe": recipe.to_dict(),
         "data": _about(data, tiles, counts, fingerprint["data"]),
-        "split": {"train": list(parts.train), "validate": list(parts.validate)},
+        "split": fingerprint["split"],
         "origin": start.origin,
         "synthetic_only": recipe.data.synthetic is not None and start.synthetic is not False,
         "normalize": {"mean": list(start.mean), "std": list(start.std)},
@@ -192,8 +195,8 @@ def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Datas
     return data
 
 
-def _check_rules(recipe: Recipe, parts: Parts) -> None:
-    if recipe.validation.early_stop is not None and not parts.validate:
+def _check_rules(recipe: Recipe, validated: bool) -> None:
+    if recipe.validation.early_stop is not None and not validated:
         raise InputError(
             "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
             "validation.early_stop to null"

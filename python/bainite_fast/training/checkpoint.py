@@ -90,10 +90,11 @@ def unpack(
             index, _, name = key.partition("/")
             state.setdefault(int(index), {})[name] = value
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        for index, values in state.items():
+        for number, values in state.items():
+            like = parameters[number]
             for name, value in values.items():
-                if value.shape == parameters[index].shape:
-                    values[name] = torch.empty_like(parameters[index]).copy_(value)
+                if value.shape == like.shape:
+                    values[name] = torch.empty_like(like).copy_(value)
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     except (RuntimeError, KeyError, IndexError, ValueError) as error:
         raise JournalError(

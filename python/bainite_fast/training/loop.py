@@ -133,7 +133,7 @@ class Trainer:
     def __init__(self, job: Job, progress: Callback | None = None) -> None:
         self.job, self.progress = job, progress or (lambda _: None)
         recipe = job.recipe
-        self.network = job.start.network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = job.start.network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(recipe.optimiser, self.network.parameters())
         self.average = None if recipe.ema is None else MovingAverage(self.network, recipe.ema)
         self.batches = Batches(job.train, recipe, job.reach.stride)
@@ -171,7 +171,8 @@ class Trainer:
             self.network.load_state_dict(checkpoint.part(tensors, "network"))
         elif self.average is not None:
             self.network.load_state_dict(self.average.state)
-        return self.network.eval()
+        self.network.eval()
+        return self.network
 
     def _step(self) -> None:
         recipe, place = self.job.recipe, self.place

@@ -80,7 +80,7 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+            self.writer = SummaryWriter(os.fspath(folder))
 
     def add(self, row: Row) -> None:
         """Write the row of an epoch."""
@@ -114,17 +114,18 @@ def write_card(run: TrainingRun, about: Mapping[str, Any]) -> str:
     lines += [
         "## Data",
         "",
-        f"- {len(about['split']['train'])} training and {len(about['split']['validate'])} validation images; sha256 of "
-        f"the data `{data['sha256']}`",
-        f"- scale {scale}; {data['tiles']} {'tiles' if run.recipe.data.tile else 'images'} to learn from; classes: {shares}",
+        f"- {len(about['split']['train'])} training and {len(about['split']['validation'])} validation images",
+        f"- sha256 of the data `{data['sha256']}`",
+        f"- scale {scale}; {data['tiles']} {'tiles' if run.recipe.data.tile else 'images'} to learn from",
+        f"- classes: {shares}",
         f"- training images: {', '.join(about['split']['train'])}",
-        f"- validation images: {', '.join(about['split']['validate']) or 'none'}",
+        f"- validation images: {', '.join(about['split']['validation']) or 'none'}",
         "",
         "## Scores",
         "",
     ]
     if scores:
-        count = len(about["split"]["validate"])
+        count = len(about["split"]["validation"])
         lines += [
             f"On {count} validation image{'s' if count > 1 else ''}, whole, after epoch {run.kept_epoch}"
             + (", the best of the run: chosen on the images it is scored on, so a little high." if

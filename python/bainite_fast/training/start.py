@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import BainiteWarning, InputError, ModelError
 from ..models import LoadedModel, load
-from ..models.build import architecture, build
+from ..models.architectures import architecture, build
 from .batches import Intensities
 from .recipe import NetworkRecipe, Recipe
 
@@ -147,8 +147,8 @@ def _from_package(network: nn.Module, loaded: LoadedModel, recipe: Recipe) -> St
     if classes[0] != classes[1]:
         state = {key: value for key, value in state.items() if not key.startswith("head.")}
         warnings.warn(
-            f"the package {loaded.contract.name!r} has {classes[1]} outputs and {classes[0]} are needed: its last layer "
-            "is made anew, everything before it is kept",
+            f"the package {loaded.contract.name!r} has {classes[1]} outputs and {classes[0]} are needed: its last "
+            "layer is made anew, everything before it is kept",
             BainiteWarning,
             stacklevel=4,
         )
