@@ -62,13 +62,12 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if (out / RUN).exists():
             found = _record(out)
-            differing = [
-                key for key in record["fingerprint"] if found["fingerprint"].get(key) != record["fingerprint"][key]
-            ]
+            wanted, begun = record["fingerprint"], found["fingerprint"]
+            differing = " and ".join(key for key in wanted if begun.get(key) != wanted[key])
             if differing:
                 raise JournalError(
-                    f"the run in {out} was begun with other {' and '.join(differing)}; resume it with what it was begun "
-                    "with, give another folder, or pass overwrite=True to throw it away"
+                    f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
+                    "give another folder, or pass overwrite=True to throw it away"
                 )
             return found
         write_record(out, record)
