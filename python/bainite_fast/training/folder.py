@@ -30,9 +30,10 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file; give a folder to make")
-    if not out.exists() or not any(out.iterdir()):
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not names - {_LOCK}:
         return
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS)
+    foreign = sorted(names - set(_OURS))
     if foreign or not (out / RUN).exists():
         raise OutputExistsError(
             f"{out} holds files that are no training run's ({', '.join(foreign[:3]) or 'no ' + RUN}); give another "
@@ -108,7 +109,6 @@ def locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise OutputLockedError(f"another process trains in {out}; wait for it, or give another folder") from None
         yield
-        (out / _LOCK).unlink(missing_ok=True)
 
 
 def _record(out: Path) -> Mapping[str, Any]:
