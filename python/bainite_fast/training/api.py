@@ -181,14 +181,9 @@ def prepare_job(
 
 def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Dataset:
     if images is None:
-        raise InputError(
-            "no images are given"
-            + (
-                "; draw the recipe's with bainite_fast.evaluation.synthetic_data.synthetic_dataset(recipe.data.synthetic)"
-                if recipe.data.synthetic is not None
-                else ": give two folders, two sequences of arrays, or a data set"
-            )
-        )
+        drawn = "; draw the recipe's with bainite_fast.evaluation.synthetic_data.synthetic_dataset"
+        given = ": give two folders, two sequences of arrays, or a data set"
+        raise InputError(f"no images are given{given if recipe.data.synthetic is None else drawn}")
     if not hasattr(images, "subset"):
         return as_dataset(images, masks, classes=classes)
     data = as_dataset(images, masks)
