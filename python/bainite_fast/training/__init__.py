@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
     from .result import TrainingRun, read_run
     from .search import SearchResult, search
-    from .space import SearchSpace, read_space
+    from .space import SearchSpace, copy_space, read_space
 
 _LAZY = {
     "Progress": "loop",
@@ -24,6 +24,7 @@ _LAZY = {
     "SearchSpace": "space",
     "TrainingRun": "result",
     "copy_recipe": "recipe_files",
+    "copy_space": "space",
     "parse_changes": "recipe_files",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
@@ -41,6 +42,7 @@ __all__ = [
     "SearchSpace",
     "TrainingRun",
     "copy_recipe",
+    "copy_space",
     "parse_changes",
     "read_recipe",
     "read_run",
