@@ -118,12 +118,13 @@ def train(
     check_folder(target, resume=resume, overwrite=overwrite)
     data = _dataset(full, images, masks, classes)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
+    trainer = Trainer(job)
     with locked(target):
         found = open_record(target, record, overwrite=overwrite)
         if found["result"] is not None:
             return read_run(target)
         write_text(target / RECIPE, recipe_text(full))
-        return _run(job, record, target, progress)
+        return _run(trainer, record, target, progress)
 
 
 def prepare_job(
@@ -216,11 +217,10 @@ def _about(data: Dataset, tiles: Dataset, counts: np.ndarray, digest: str) -> di
     }
 
 
-def _run(job: Job, record: dict[str, Any], out: Path, progress: Callback | None) -> TrainingRun:
-    board = TensorBoard(out / "tensorboard")
-    trainer = Trainer(job, _watching(job, board, out, progress))
+def _run(trainer: Trainer, record: dict[str, Any], out: Path, progress: Callback | None) -> TrainingRun:
+    job, board = trainer.job, TensorBoard(out / "tensorboard")
     try:
-        place = trainer.run()
+        place = trainer.run(_watching(job, board, out, progress))
     finally:
         board.close()
     network = trainer.result()

@@ -150,12 +150,14 @@ def measure_intensities(data: Dataset) -> Intensities:
     Raises
     ------
     InputError
-        If every pixel has the same value.
+        If every pixel has the same value, or one is NaN or infinite.
     """
     count, total, squares = 0, np.zeros(data.channels), np.zeros(data.channels)
     low, high, whole = np.inf, -np.inf, True
     for i in range(len(data)):
         image = data.image(i)
+        if image.dtype.kind == "f" and not np.isfinite(image).all():
+            raise InputError(f"the training image {data.names[i]} holds NaN or infinity; replace such pixels")
         pixels = image.reshape(-1, data.channels).astype(np.float64) / _FULL_SCALE.get(image.dtype, 1.0)
         count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
         low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,8 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], place: Mapping[str, An
         safetensors.torch.save_file(own, scratch, {"format": _FORMAT, "place": json.dumps(place)})
         scratch.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         raise OutputError(f"the checkpoint {path} cannot be written ({error})") from error
 
 

@@ -30,9 +30,10 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file; give a folder to make")
-    if not out.exists() or not any(out.iterdir()):
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not names - {_LOCK}:
         return
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OURS)
+    foreign = sorted(names - set(_OURS))
     if foreign or not (out / RUN).exists():
         raise OutputExistsError(
             f"{out} holds files that are no training run's ({', '.join(foreign[:3]) or 'no ' + RUN}); give another "
@@ -62,13 +63,12 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if (out / RUN).exists():
             found = _record(out)
-            differing = [
-                key for key in record["fingerprint"] if found["fingerprint"].get(key) != record["fingerprint"][key]
-            ]
+            wanted, begun = record["fingerprint"], found["fingerprint"]
+            differing = " and ".join(key for key in wanted if begun.get(key) != wanted[key])
             if differing:
                 raise JournalError(
-                    f"the run in {out} was begun with other {' and '.join(differing)}; resume it with what it was begun "
-                    "with, give another folder, or pass overwrite=True to throw it away"
+                    f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
+                    "give another folder, or pass overwrite=True to throw it away"
                 )
             return found
         write_record(out, record)
@@ -109,7 +109,6 @@ def locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise OutputLockedError(f"another process trains in {out}; wait for it, or give another folder") from None
         yield
-        (out / _LOCK).unlink(missing_ok=True)
 
 
 def _record(out: Path) -> Mapping[str, Any]:

@@ -68,6 +68,18 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
+def check_precision(device: torch.device, precision: str) -> None:
+    """Refuse float16 on a CPU.
+
+    Raises
+    ------
+    DeviceError
+        If that is what is asked for.
+    """
+    if precision == "float16" and device.type == "cpu":
+        raise DeviceError("float16 trains on GPUs only; use auto, float32 or bfloat16")
+
+
 def choose_hardware(device: torch.device, requested: str, step: Callable[[Hardware], None]) -> Hardware:
     """Return the hardware of a run.
 
@@ -80,14 +92,7 @@ def choose_hardware(device: torch.device, requested: str, step: Callable[[Hardwa
         hardware it is the faster of float32 and bfloat16.
     step : callable
         Does one step of training that leaves no trace; run for the measurement.
-
-    Raises
-    ------
-    DeviceError
-        If float16 is asked for on a CPU.
     """
-    if requested == "float16" and device.type == "cpu":
-        raise DeviceError("float16 trains on GPUs only; use auto, float32 or bfloat16")
     if requested != "auto":
         return Hardware(device, requested)
     if device.type == "cuda":

@@ -20,7 +20,7 @@ from . import checkpoint
 from .augment import Augmentation
 from .batches import Batch, Batches, Intensities
 from .dataset import Dataset
-from .hardware import Hardware, choose_hardware, determinism, without_trace
+from .hardware import Hardware, check_precision, choose_hardware, determinism, without_trace
 from .losses import LossFunction
 from .nonfinite import write_batch
 from .optimise import MovingAverage, learning_rate, make_optimiser
@@ -125,14 +125,19 @@ class Trainer:
     ----------
     job : Job
         Everything prepared.
-    progress : callable, optional
-        Called with a :class:`Progress` after every step and every epoch. What it raises ends the run; the checkpoint
-        stays.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot train in the recipe's precision.
+    InputError
+        If images that are not cropped differ in size.
     """
 
-    def __init__(self, job: Job, progress: Callback | None = None) -> None:
-        self.job, self.progress = job, progress or (lambda _: None)
-        recipe = job.recipe
+    def __init__(self, job: Job) -> None:
+        self.job, recipe = job, job.recipe
+        self.progress: Callback = _ignore
+        check_precision(job.device, recipe.precision)
         self.network: nn.Module = job.start.network.to(job.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(recipe.optimiser, self.network.parameters())
         self.average = None if recipe.ema is None else MovingAverage(self.network, recipe.ema)
@@ -147,8 +152,16 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(job.device.type, enabled=False)
         self._saved = self._began = time.monotonic()
 
-    def run(self) -> Place:
-        """Train to the end, from the last checkpoint where there is one."""
+    def run(self, progress: Callback) -> Place:
+        """Train to the end, from the last checkpoint where there is one.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with a :class:`Progress` after every step and every epoch. What it raises ends the run; the
+            checkpoint stays.
+        """
+        self.progress, self._began = progress, time.monotonic()
         last = self.job.folder / checkpoint.LAST
         if last.exists():
             self._restore(last)

@@ -13,12 +13,12 @@ import psutil
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import splits
 from .dataset import ArrayDataset, Dataset, class_pixels
 from .recipe import DataRecipe
+from .splits import Split, read_split
 from .tiles import scale_dataset, tile_dataset
 
-SplitSource = str | os.PathLike[str] | Mapping[str, str | Path | Sequence[str]] | splits.Split | None
+SplitSource = str | os.PathLike[str] | Mapping[str, str | Path | Sequence[str]] | Split | None
 _MEMORY_SHARE = 0.25  # of what is free, that tiles may take
 
 
@@ -39,8 +39,8 @@ def part_indices(data: Dataset, split: SplitSource) -> tuple[tuple[int, ...], tu
     """
     if split is None:
         return tuple(range(len(data))), ()
-    if not isinstance(split, splits.Split):
-        split = splits.read_split(split if isinstance(split, Mapping) else Path(split))
+    if not isinstance(split, Split):
+        split = read_split(split if isinstance(split, Mapping) else Path(split))
     if split.is_folds:
         raise InputError(
             f"{split.source} lists folds; cross_validate trains them all, and a single run needs the parts train and, "
