@@ -37,7 +37,7 @@ def train(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
     images: str | os.PathLike[str] | Sequence[Any] | Dataset,
     masks: str | os.PathLike[str] | Sequence[Any] | None = None,
-    out: str | os.PathLike[str] = "run",
+    out: str | os.PathLike[str] | None = None,
     *,
     split: SplitSource = None,
     epochs: int | None = None,
@@ -114,6 +114,8 @@ def train(
         raise InputError("resume goes on with a run and overwrite throws it away; choose one")
     given = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     full = read_recipe(recipe, changes={**(changes or {}), **given})
+    if out is None:
+        raise InputError("no folder is given for the run; say where with out=")
     where, target = choose_device(device), Path(out)
     check_folder(target, resume=resume, overwrite=overwrite)
     data = _dataset(full, images, masks, classes)
@@ -179,14 +181,9 @@ def prepare_job(
 
 def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Dataset:
     if images is None:
-        raise InputError(
-            "no images are given"
-            + (
-                "; draw those of the recipe with bainite_fast.evaluation.synthetic_dataset(recipe.data.synthetic)"
-                if recipe.data.synthetic is not None
-                else ": give two folders, two sequences of arrays, or a data set"
-            )
-        )
+        drawn = "; draw the recipe's with bainite_fast.evaluation.synthetic_data.synthetic_dataset"
+        given = ": give two folders, two sequences of arrays, or a data set"
+        raise InputError(f"no images are given{given if recipe.data.synthetic is None else drawn}")
     if not hasattr(images, "subset"):
         return as_dataset(images, masks, classes=classes)
     data = as_dataset(images, masks)

@@ -72,16 +72,18 @@ def cross_entropy(
     label_smoothing : float
         Share of the probability mass of the truth that is spread over all classes.
     """
-    full = two_logits(logits).to(_precise(logits))
+    log_p = two_logits(logits).to(_precise(logits)).log_softmax(dim=1)
     known = target != IGNORE
-    weights = None if class_weights is None else _weights(class_weights, logits, full.dtype)
-    if weights is not None and not bool(weights[target.where(known, 0).long()].where(known, 0).any()):
-        return full.sum() * 0  # torch would divide by 0
-    if not bool(known.any()):
-        return full.sum() * 0
-    return functional.cross_entropy(
-        full, target.long(), weight=weights, ignore_index=IGNORE, label_smoothing=label_smoothing
-    )
+    labels = target.where(known, 0).long()
+    given = (1.0,) * _classes(logits) if class_weights is None else class_weights
+    weights = _weights(given, logits, log_p.dtype)
+    per_pixel = -weights[labels] * log_p.gather(1, labels[:, None])[:, 0]
+    if label_smoothing:
+        even = -(log_p * weights.view(1, -1, 1, 1)).mean(dim=1)
+        per_pixel = (1 - label_smoothing) * per_pixel + label_smoothing * even
+    # Not functional.cross_entropy: on a GPU its gradient differs from run to run.
+    whole = weights[labels].where(known, 0).sum()
+    return per_pixel.where(known, 0).sum() / whole.where(whole > 0, 1)
 
 
 def weighted_bce(logits: torch.Tensor, target: torch.Tensor, *, positive_weight: float = 1.0) -> torch.Tensor:

@@ -18,7 +18,7 @@ class _Strict(BaseModel):
 
 
 class SyntheticSource(_Strict):
-    """Images drawn instead of read; see :func:`bainite_fast.evaluation.synthetic_dataset`.
+    """Images drawn instead of read; see :func:`bainite_fast.evaluation.synthetic_data.synthetic_dataset`.
 
     Attributes
     ----------

@@ -53,7 +53,7 @@ def read_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(
-            f"{source}: {_what(error)}; `bainite-fast recipes --copy vanilla FILE` gives a whole one"
+            f"{source}: {describe(error)}; `bainite-fast recipes --copy vanilla FILE` gives a whole one"
         ) from error
 
 
@@ -170,7 +170,8 @@ def _missing(place: Any, section: str, name: str) -> Any:
     return place[section]
 
 
-def _what(error: ValidationError) -> str:
+def describe(error: ValidationError) -> str:
+    """Return what pydantic found, in one line."""
     parts = []
     for item in error.errors(include_url=False):
         place = ".".join(str(x) for x in item["loc"]) or "recipe"
