@@ -12,17 +12,31 @@ if TYPE_CHECKING:
     from .agreement import Agreement, agree
     from .api import evaluate
     from .calibration import Calibration
+    from .cross_validation import cross_validate
+    from .folds import CrossValidation, FoldScores
     from .scores import Scores
 
 _LAZY = {
     "Agreement": "agreement",
     "Calibration": "calibration",
+    "CrossValidation": "folds",
+    "FoldScores": "folds",
     "Scores": "scores",
     "agree": "agreement",
+    "cross_validate": "cross_validation",
     "evaluate": "api",
 }
 
-__all__ = ["Agreement", "Calibration", "Scores", "agree", "evaluate"]
+__all__ = [
+    "Agreement",
+    "Calibration",
+    "CrossValidation",
+    "FoldScores",
+    "Scores",
+    "agree",
+    "cross_validate",
+    "evaluate",
+]
 
 
 def __getattr__(name: str) -> Any:
