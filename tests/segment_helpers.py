@@ -43,10 +43,10 @@ def _lively(net):
     return net
 
 
-def save_small_package(net, path, *, um_per_px=0.1):
+def save_small_package(net, path, *, um_per_px=0.1, **fields):
     """Save a one-channel, two-class network as a package, tested on noise."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    return save_package(net, path, classes=("ferrite", "bainite"), test_input=noise, um_per_px=um_per_px)
+    return save_package(net, path, classes=("ferrite", "bainite"), test_input=noise, um_per_px=um_per_px, **fields)
 
 
 def whole_logits(net, image, *, halo, stride, edge="mirror"):

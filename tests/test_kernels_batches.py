@@ -151,8 +151,8 @@ def logits_and_crops(draw: Any) -> Any:
     return logits, crops
 
 
-@given(case=logits_and_crops(), threads=st.integers(0, 2))
-def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(case: Any, threads: int) -> None:
+@given(case=logits_and_crops(), temperature=st.sampled_from([1.0, 0.3, 2.7]), threads=st.integers(0, 2))
+def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(case: Any, temperature: float, threads: int) -> None:
     logits, crops = case
     labels = np.full((30, 90), 250, np.uint8)[:, 2:-3]
     sure = np.full((30, 85), 251, np.uint8)
@@ -160,11 +160,14 @@ def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(case: Any, thr
     bad = 0
     unknown = np.zeros(labels.shape, bool)
     for tile, (y, x, height, width, to_y, to_x) in zip(logits, crops, strict=True):
-        label, confidence, finite = _reference.classify(tile[:, y : y + height, x : x + width].float().numpy())
+        label, confidence, finite = _reference.classify(
+            tile[:, y : y + height, x : x + width].float().numpy(), temperature
+        )
         place = np.s_[to_y : to_y + height, to_x : to_x + width]
         expected[place], expected_sure[place], unknown[place] = label, confidence, ~finite
         bad += int((~finite).sum())
-    assert kernels.scatter(logits, labels, crops=crops, confidence=sure, threads=threads) == bad
+    options: dict[str, Any] = {"confidence": sure, "temperature": temperature, "threads": threads}
+    assert kernels.scatter(logits, labels, crops=crops, **options) == bad
     assert np.array_equal(labels[~unknown], expected[~unknown])
     assert np.abs(sure - expected_sure)[~unknown].max(initial=0) <= 0.51
     assert (sure[unknown] == 0).all()
@@ -173,14 +176,16 @@ def test_scatter_takes_the_first_of_the_largest_and_says_how_sure(case: Any, thr
     assert np.array_equal(again[~unknown], expected[~unknown])
 
 
+@pytest.mark.parametrize("temperature", [1.0, 1e-3, 1e3])
 @pytest.mark.parametrize("classes", [1, 2, 256])
-def test_confidence_over_the_whole_range_of_logits(classes: int) -> None:
+def test_confidence_over_the_whole_range_of_logits(classes: int, temperature: float) -> None:
     values = np.concatenate([np.linspace(-130, 130, 5001), [0, 1e-30, -1e-30, 3e38, -3e38, 88.8, -88.8]])
     logits = np.zeros((1, classes, 1, values.size), np.float32)
     logits[0, -1, 0] = values
     labels, sure = np.empty((2, 1, values.size), np.uint8)
-    assert kernels.scatter(logits, labels, crops=[(0, 0, 1, values.size, 0, 0)], confidence=sure) == 0
-    label, confidence, _ = _reference.classify(logits[0])
+    crops = [(0, 0, 1, values.size, 0, 0)]
+    assert kernels.scatter(logits, labels, crops=crops, confidence=sure, temperature=temperature) == 0
+    label, confidence, _ = _reference.classify(logits[0], temperature)
     assert np.array_equal(labels, label)
     assert np.abs(sure - confidence).max() <= 0.51
 
@@ -210,3 +215,6 @@ def test_scatter_refuses() -> None:
     ]:
         with pytest.raises(InputError, match=message):
             kernels.scatter(first, second, crops=crops, confidence=confidence)
+    for temperature in (0.0, -1.0, 1e4, np.nan):
+        with pytest.raises(InputError, match=r"temperature is .* 0.001 to 1000"):
+            kernels.scatter(logits, labels, crops=whole, temperature=temperature)

@@ -143,6 +143,24 @@ def test_confidence_is_the_softmax_of_the_winner(nets, tmp_path):
     assert np.abs(np.asarray(seg.confidence).astype(float) - expected).max() <= 1
 
 
+def test_a_temperature_changes_the_confidence_and_no_label(nets, tmp_path):
+    image = _texture((150, 170), seed=2)
+    net = nets["unet-2"]
+    runs = {}
+    for temperature in (None, 2.5, 0.01):
+        package, out = tmp_path / f"{temperature}", tmp_path / f"{temperature}-run"
+        save_small_package(net, package, temperature=temperature)
+        out.mkdir()
+        runs[temperature] = _segment(image, package, out, confidence=True, scale="as-is")
+    plain, calibrated, sharp = runs.values()
+    logits = torch.from_numpy(whole_logits(net, image, halo=plain.plan.halo, stride=4).copy())
+    expected = 255 * torch.softmax(logits.double() / 2.5, 0).amax(0).numpy()
+    assert np.abs(np.asarray(calibrated.confidence).astype(float) - expected).max() <= 1
+    assert np.asarray(sharp.confidence).mean() > np.asarray(plain.confidence).mean() > expected.mean()
+    assert np.array_equal(plain.labels, calibrated.labels)
+    assert np.array_equal(plain.labels, sharp.labels)
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.7391, 1.62])
 @pytest.mark.parametrize("edge", ["mirror", "native"])
 def test_resampled_run_equals_the_untiled_one(nets, tmp_path, factor, edge):

@@ -35,13 +35,14 @@ const Crop* checked_crops(const Borrowed& crops, const View4D<const std::uint8_t
 
 template <class In>
 std::int64_t run_scatter(const Borrowed& logits, const Crop* crops, View2D<std::uint8_t> labels,
-                         View2D<std::uint8_t> confidence, int threads) {
+                         View2D<std::uint8_t> confidence, float sharpness, int threads) {
   const auto from = logits.view4d<const In>();
-  return without_gil([&] { return scatter<In>(from, crops, labels, confidence, threads); });
+  return without_gil([&] { return scatter<In>(from, crops, labels, confidence, sharpness, threads); });
 }
 
 std::int64_t bind_scatter(const py::object& logits_object, const py::object& labels_object,
-                          const py::object& crops_object, const py::object& confidence_object, int threads) {
+                          const py::object& crops_object, const py::object& confidence_object, double temperature,
+                          int threads) {
   const Borrowed logits(logits_object, "logits", false);
   const Borrowed labels(labels_object, "labels", true);
   const Borrowed crops(crops_object, "crops", false);
@@ -51,14 +52,18 @@ std::int64_t bind_scatter(const py::object& logits_object, const py::object& lab
   if (shape.channels < 1 || shape.channels > 256) logits.refuse("[n, classes, rows, cols] with 1 to 256 classes");
   const Crop* crop = checked_crops(crops, shape, label_view);
   checked_threads(threads);
+  if (!(temperature >= 1e-3 && temperature <= 1e3)) {
+    throw py::value_error("temperature is " + std::to_string(temperature) + "; it must be 0.001 to 1000");
+  }
+  const auto sharpness = static_cast<float>(1.0 / temperature);
   const auto dispatch = [&](View2D<std::uint8_t> confidence) {
     switch (logits.dtype()) {
       case DType::float32:
-        return run_scatter<float>(logits, crop, label_view, confidence, threads);
+        return run_scatter<float>(logits, crop, label_view, confidence, sharpness, threads);
       case DType::bfloat16:
-        return run_scatter<bfloat16>(logits, crop, label_view, confidence, threads);
+        return run_scatter<bfloat16>(logits, crop, label_view, confidence, sharpness, threads);
       case DType::float16:
-        return run_scatter<float16>(logits, crop, label_view, confidence, threads);
+        return run_scatter<float16>(logits, crop, label_view, confidence, sharpness, threads);
       default:
         logits.refuse("float32, bfloat16 or float16");
     }
@@ -94,7 +99,7 @@ void bind_stitch_copy(const py::object& tiles_object, const py::object& image_ob
 
 void bind_stitching(py::module_& m) {
   m.def("scatter", &bind_scatter, py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("crops"),
-        py::arg("confidence") = py::none(), py::arg("threads") = 0);
+        py::arg("confidence") = py::none(), py::arg("temperature") = 1.0, py::arg("threads") = 0);
   m.def("stitch_copy", &bind_stitch_copy, py::arg("tiles"), py::arg("image"), py::kw_only(), py::arg("core"),
         py::arg("halo") = 0, py::arg("threads") = 0);
 }

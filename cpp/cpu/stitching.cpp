@@ -50,7 +50,7 @@ BAINITE_INLINE const float* load(const In* in, std::int64_t stride, float* buffe
 
 // The two-class case of classify() in one loop: it is the commonest, and bound by memory.
 BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper, std::uint8_t* labels,
-                                         std::uint8_t* confidence, std::int64_t count) {
+                                         std::uint8_t* confidence, float sharpness, std::int64_t count) {
   std::int32_t bad_pixels = 0;
   for (std::int64_t x = 0; x < count; ++x) {
     labels[x] = upper[x] > lower[x] ? 1 : 0;
@@ -58,7 +58,7 @@ BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper,
   }
   if (confidence == nullptr) return bad_pixels;
   for (std::int64_t x = 0; x < count; ++x) {
-    const float sum = sum_of_two(upper[x] - lower[x]);
+    const float sum = sum_of_two((upper[x] - lower[x]) * sharpness);
     confidence[x] = confidence_of(sum, not_finite(lower[x]) | not_finite(upper[x]));
   }
   return bad_pixels;
@@ -68,14 +68,15 @@ BAINITE_CLONES std::int64_t classify_two(const float* lower, const float* upper,
 // Returns the number of pixels that hold a logit that is not finite.
 template <class In>
 BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::int64_t stride_c, std::int64_t stride_x,
-                                     std::uint8_t* labels, std::uint8_t* confidence, std::int64_t count) {
+                                     std::uint8_t* labels, std::uint8_t* confidence, float sharpness,
+                                     std::int64_t count) {
   float best[kRun];
   float buffer[kRun];
   std::int32_t winner[kRun];
   std::int32_t bad[kRun];
   const float* plane = load(in, stride_x, buffer, count);
   if (classes == 2) {
-    return classify_two(plane, load(in + stride_c, stride_x, best, count), labels, confidence, count);
+    return classify_two(plane, load(in + stride_c, stride_x, best, count), labels, confidence, sharpness, count);
   }
   const bool only = classes == 1;
   for (std::int64_t x = 0; x < count; ++x) first_class(plane[x], only, best[x], winner[x], bad[x]);
@@ -93,12 +94,12 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
 
   float sum[kRun];
   if (only) {
-    for (std::int64_t x = 0; x < count; ++x) sum[x] = sum_of_two(best[x]);
+    for (std::int64_t x = 0; x < count; ++x) sum[x] = sum_of_two(best[x] * sharpness);
   } else {
     for (std::int64_t x = 0; x < count; ++x) sum[x] = 0.0f;
     for (std::int64_t k = 0; k < classes; ++k) {
       plane = load(in + k * stride_c, stride_x, buffer, count);
-      for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive(plane[x] - best[x]);
+      for (std::int64_t x = 0; x < count; ++x) sum[x] += exp_nonpositive((plane[x] - best[x]) * sharpness);
     }
   }
   for (std::int64_t x = 0; x < count; ++x) confidence[x] = confidence_of(sum[x], bad[x]);
@@ -109,7 +110,7 @@ BAINITE_CLONES std::int64_t classify(const In* in, std::int64_t classes, std::in
 
 template <class In>
 std::int64_t scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels,
-                     View2D<std::uint8_t> confidence, int threads) {
+                     View2D<std::uint8_t> confidence, float sharpness, int threads) {
   if (logits.rows == 0 || logits.cols == 0) return 0;
   std::atomic<std::int64_t> bad{0};
   const std::int64_t row_bytes = logits.cols * (logits.channels * static_cast<std::int64_t>(sizeof(In)) + 1);
@@ -124,9 +125,9 @@ std::int64_t scatter(View4D<const In> logits, const Crop* crops, View2D<std::uin
       std::uint8_t* label = labels.row(crop.dst_y + y) + crop.dst_x;
       std::uint8_t* sure = confidence.data == nullptr ? nullptr : confidence.row(crop.dst_y + y) + crop.dst_x;
       for (std::int64_t x = 0; x < crop.width; x += kRun) {
-        found +=
-            classify(logits.at(tile, 0, crop.src_y + y, crop.src_x + x), logits.channels, logits.stride_c,
-                     logits.stride_x, label + x, sure == nullptr ? nullptr : sure + x, std::min(kRun, crop.width - x));
+        found += classify(logits.at(tile, 0, crop.src_y + y, crop.src_x + x), logits.channels, logits.stride_c,
+                          logits.stride_x, label + x, sure == nullptr ? nullptr : sure + x, sharpness,
+                          std::min(kRun, crop.width - x));
       }
     }
     if (found > 0) bad.fetch_add(found, std::memory_order_relaxed);
@@ -136,9 +137,11 @@ std::int64_t scatter(View4D<const In> logits, const Crop* crops, View2D<std::uin
   return bad.load();
 }
 
-template std::int64_t scatter(View4D<const float>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
-template std::int64_t scatter(View4D<const bfloat16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
-template std::int64_t scatter(View4D<const float16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, int);
+template std::int64_t scatter(View4D<const float>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, float, int);
+template std::int64_t scatter(View4D<const bfloat16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, float,
+                              int);
+template std::int64_t scatter(View4D<const float16>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, float,
+                              int);
 
 void stitch_copy(const std::uint8_t* tiles, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t halo,
                  View3D<std::uint8_t> image, int threads) {

@@ -13,7 +13,8 @@ constexpr int kPixels = 16 / static_cast<int>(sizeof(In));  // of a thread: 16 b
 // `classes`. Returns the number of pixels that hold a logit that is not finite.
 template <int kClasses, int kCount, class Load>
 __device__ __forceinline__ std::int32_t classify(int classes, const Load& load, Pack<std::uint8_t, kCount>& labels,
-                                                 bool want_confidence, Pack<std::uint8_t, kCount>& confidence) {
+                                                 bool want_confidence, float sharpness,
+                                                 Pack<std::uint8_t, kCount>& confidence) {
   constexpr int kUnroll = kClasses > 0 ? kClasses : 1;
   const int n = kClasses > 0 ? kClasses : classes;
   float best[kCount], value[kCount], sum[kCount];
@@ -40,7 +41,7 @@ __device__ __forceinline__ std::int32_t classify(int classes, const Load& load, 
     load(0, first);
     if (n == 2) load(1, value);
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) sum[i] = sum_of_two(n == 2 ? value[i] - first[i] : first[i]);
+    for (int i = 0; i < kCount; ++i) sum[i] = sum_of_two((n == 2 ? value[i] - first[i] : first[i]) * sharpness);
   } else {
 #pragma unroll
     for (int i = 0; i < kCount; ++i) sum[i] = 0.0f;
@@ -48,7 +49,7 @@ __device__ __forceinline__ std::int32_t classify(int classes, const Load& load, 
     for (int k = 0; k < n; ++k) {
       load(k, value);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) sum[i] += exp_nonpositive(value[i] - best[i]);
+      for (int i = 0; i < kCount; ++i) sum[i] += exp_nonpositive((value[i] - best[i]) * sharpness);
     }
   }
 #pragma unroll
@@ -63,6 +64,7 @@ struct Row {
   std::int64_t stride_c, stride_x;
   std::uint8_t* labels;
   std::uint8_t* confidence;
+  float sharpness;
 };
 
 template <int kClasses, class In>
@@ -70,7 +72,7 @@ __device__ __forceinline__ std::int32_t classify_one(const Row<In>& row, int cla
   Pack<std::uint8_t, 1> label, sure;
   const In* in = row.in + x * row.stride_x;
   const auto load = [&](int k, float (&values)[1]) { values[0] = to_float(in[k * row.stride_c]); };
-  const std::int32_t bad = classify<kClasses, 1>(classes, load, label, row.confidence != nullptr, sure);
+  const std::int32_t bad = classify<kClasses, 1>(classes, load, label, row.confidence != nullptr, row.sharpness, sure);
   row.labels[x] = label.items[0];
   if (row.confidence != nullptr) row.confidence[x] = sure.items[0];
   return bad;
@@ -112,7 +114,7 @@ __device__ __forceinline__ std::int32_t classify_planes(const Row<In>& row, int 
 #pragma unroll
         for (int i = 0; i < kPixels<In>; ++i) values[i] = to_float(planes[k].items[i]);
       };
-      return classify<kClasses, kPixels<In>>(kClasses, load, labels, want, sure);
+      return classify<kClasses, kPixels<In>>(kClasses, load, labels, want, row.sharpness, sure);
     } else {
       const auto load = [&](int k, float (&values)[kPixels<In>]) {
         Plane plane;
@@ -120,7 +122,7 @@ __device__ __forceinline__ std::int32_t classify_planes(const Row<In>& row, int 
 #pragma unroll
         for (int i = 0; i < kPixels<In>; ++i) values[i] = to_float(plane.items[i]);
       };
-      return classify<0, kPixels<In>>(classes, load, labels, want, sure);
+      return classify<0, kPixels<In>>(classes, load, labels, want, row.sharpness, sure);
     }
   });
 }
@@ -136,14 +138,14 @@ __device__ __forceinline__ std::int32_t classify_interleaved(const Row<In>& row,
 #pragma unroll
       for (int i = 0; i < kPixels<In>; ++i) values[i] = to_float(logits.items[i * kClasses + k]);
     };
-    return classify<kClasses, kPixels<In>>(kClasses, load, labels, row.confidence != nullptr, sure);
+    return classify<kClasses, kPixels<In>>(kClasses, load, labels, row.confidence != nullptr, row.sharpness, sure);
   });
 }
 
 template <int kClasses, class In>
 __global__ void __launch_bounds__(kThreads)
     scatter_kernel(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels,
-                   View2D<std::uint8_t> confidence, std::int64_t* bad_pixels) {
+                   View2D<std::uint8_t> confidence, float sharpness, std::int64_t* bad_pixels) {
   const auto classes = static_cast<int>(logits.channels);
   std::int32_t bad = 0;
   for_each_piece(logits.n * logits.rows, logits.cols, [&](std::int64_t item, std::int64_t begin, std::int64_t end) {
@@ -152,9 +154,12 @@ __global__ void __launch_bounds__(kThreads)
     const Crop crop = crops[tile];
     if (y >= crop.height) return;
     if (end > crop.width) end = crop.width;
-    const Row<In> row{logits.at(tile, 0, crop.src_y + y, crop.src_x), logits.stride_c, logits.stride_x,
+    const Row<In> row{logits.at(tile, 0, crop.src_y + y, crop.src_x),
+                      logits.stride_c,
+                      logits.stride_x,
                       labels.row(crop.dst_y + y) + crop.dst_x,
-                      confidence.data == nullptr ? nullptr : confidence.row(crop.dst_y + y) + crop.dst_x};
+                      confidence.data == nullptr ? nullptr : confidence.row(crop.dst_y + y) + crop.dst_x,
+                      sharpness};
     if (row.stride_x == 1) {
       bad += classify_planes<kClasses>(row, classes, begin, end);
       return;
@@ -174,11 +179,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <class In>
 void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels, View2D<std::uint8_t> confidence,
-             std::int64_t* bad_pixels, Stream stream) {
+             float sharpness, std::int64_t* bad_pixels, Stream stream) {
   if (logits.n == 0 || logits.rows == 0 || logits.cols == 0) return;
   const unsigned blocks = blocks_for(logits.n * logits.rows, logits.cols);
   const auto launch = [&](auto* kernel) {
-    kernel<<<blocks, kThreads, 0, native(stream)>>>(logits, crops, labels, confidence, bad_pixels);
+    kernel<<<blocks, kThreads, 0, native(stream)>>>(logits, crops, labels, confidence, sharpness, bad_pixels);
   };
   switch (logits.channels) {
     case 1:
@@ -199,9 +204,9 @@ void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> la
   check(cudaGetLastError(), "scatter");
 }
 
-#define BAINITE_SCATTER(In)                                                                                       \
-  template void scatter(View4D<const In>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, std::int64_t*, \
-                        Stream);
+#define BAINITE_SCATTER(In)                                                                               \
+  template void scatter(View4D<const In>, const Crop*, View2D<std::uint8_t>, View2D<std::uint8_t>, float, \
+                        std::int64_t*, Stream);
 BAINITE_SCATTER(float)
 BAINITE_SCATTER(bfloat16)
 BAINITE_SCATTER(float16)

@@ -40,6 +40,7 @@ def scatter(
     *,
     crops: _Array,
     confidence: _Array | None = None,
+    temperature: float = 1.0,
     threads: int = 0,
 ) -> int: ...
 def stitch_copy(tiles: _Array, image: _Array, *, core: tuple[int, int], halo: int = 0, threads: int = 0) -> None: ...

@@ -76,14 +76,16 @@ def gather(
     return np.stack(tiles).astype(np.float32)
 
 
-def classify(logits: Array) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
+def classify(
+    logits: Array, temperature: float = 1.0
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.bool_]]:
     """Return labels, 255 · confidence (not rounded) and finiteness of float logits (K, h, w), in float64."""
     wide = logits.astype(np.float64)
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(wide).all(axis=0))
     wide = np.where(finite, wide, 0.0)
     if len(wide) == 1:
         wide = np.concatenate([np.zeros_like(wide), wide])  # K = 1: two classes with logits (0, l)
-    odds = np.exp(wide - wide.max(axis=0))
+    odds = np.exp((wide - wide.max(axis=0)) / temperature)
     return wide.argmax(axis=0).astype(np.uint8), 255.0 * odds.max(axis=0) / odds.sum(axis=0), finite
 
 

@@ -34,7 +34,7 @@ void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, cons
 // What the CPU returns, the number of pixels with a NaN or infinite logit, is added to *bad_pixels.
 template <class In>
 void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels, View2D<std::uint8_t> confidence,
-             std::int64_t* bad_pixels, Stream stream);
+             float sharpness, std::int64_t* bad_pixels, Stream stream);
 
 // truth, pred: [rows, cols]; counts: [k, k], row = truth, added to. What the CPU returns, the number of pixels with a
 // label outside of 0 .. k - 1, is added to *outside.

@@ -72,13 +72,14 @@ struct Crop {
 };
 
 // logits: [n, K, th, tw], any strides; crops: [n]; labels, confidence: [h, w] (confidence.data may be null).
-// K >= 2: label = argmax, ties to the lower class; confidence = 255 · softmax of the winner.
-// K == 1: label = logit > 0; confidence = 255 · sigmoid(|logit|).
+// K >= 2: label = argmax, ties to the lower class; confidence = 255 · softmax(sharpness · logits) of the winner.
+// K == 1: label = logit > 0; confidence = 255 · sigmoid(sharpness · |logit|). `sharpness` is 1 / temperature, finite
+// and positive (Guo et al., ICML 2017); no label depends on it.
 // Returns the number of pixels with a NaN or infinite logit; their labels mean nothing, their confidence is 0.
 // Preconditions: every crop lies inside its tile and inside labels; crops do not overlap in labels; K <= 256.
 template <class In>
 std::int64_t scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels,
-                     View2D<std::uint8_t> confidence, int threads);
+                     View2D<std::uint8_t> confidence, float sharpness, int threads);
 
 // tiles: [rows of tiles x columns of tiles, th + 2·halo, tw + 2·halo, item bytes], contiguous; image: [H, W, item
 // bytes]. Cores are laid down row by row; the last ones are cropped to the image.

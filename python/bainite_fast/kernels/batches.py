@@ -86,6 +86,7 @@ def scatter(
     *,
     crops: ArrayLike,
     confidence: Any = None,
+    temperature: float = 1.0,
     threads: int = 0,
 ) -> int:
     """Write the labels of a batch of logits to their places: argmax, confidence and crop in one pass.
@@ -102,6 +103,9 @@ def scatter(
         Places must not overlap.
     confidence : array, shape (h, w), uint8, optional
         Written in place: 255 times the softmax (K = 1: the sigmoid) of the winner, rounded.
+    temperature : float
+        0.001 to 1000. The confidence is that of logits / `temperature` (Guo et al., "On calibration of modern neural
+        networks", ICML 2017); labels do not depend on it.
     threads : int
         0: the cap.
 
@@ -121,5 +125,6 @@ def scatter(
             labels,
             crops=np.ascontiguousarray(crops, dtype=np.int64),
             confidence=confidence,
+            temperature=temperature,
             threads=threads,
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .catalog import DEFAULT_MODEL, available, bundled_names
+from .card import model_card
+from .catalog import DEFAULT_MODEL, PackageConfig, Score, available, bundled_names
 from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ __all__ = [
     "DEFAULT_MODEL",
     "Contract",
     "LoadedModel",
+    "PackageConfig",
     "Reach",
     "Runtime",
+    "Score",
     "UNet",
     "VGG16UNet",
     "architecture",
@@ -59,6 +62,7 @@ __all__ = [
     "load_imagenet",
     "load_package",
     "measure_layout",
+    "model_card",
     "probe",
     "save_package",
     "serial_threads",

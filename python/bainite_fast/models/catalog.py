@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._version import __version__
 from ..errors import ModelError
 
 DEFAULT_MODEL = "lath-bainite-synthetic"
@@ -34,7 +35,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class UNetConfig(_Strict):
@@ -74,11 +75,55 @@ class ClassConfig(_Strict):
     color: tuple[Byte, Byte, Byte]
 
 
+class Score(_Strict):
+    """A number that a model reached.
+
+    Attributes
+    ----------
+    metric : str
+        What was measured: ``"IoU"``, ``"mean IoU"``, ``"accuracy"``, ``"F1"``, ``"phase-fraction error"`` …
+    value : float
+        The number, as a share (0…1) where it is one.
+    class_name : str or None
+        The class that it belongs to.
+    data : str
+        What it was measured on: ``"UHCS test4A"``, ``"5 folds by micrograph"`` …
+    low, high : float or None
+        An interval round `value`.
+    interval : str
+        What that interval is: ``"95 % t-interval over 5 folds"``, ``"± standard deviation of 3 seeds"`` …
+    """
+
+    metric: Annotated[str, Field(min_length=1, max_length=200)]
+    value: float
+    class_name: str | None = None
+    data: str = ""
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Score:
+        if (self.low is None) != (self.high is None) or (self.low is not None) != bool(self.interval):
+            raise ValueError("low, high and interval (what they are) come together or not at all")
+        if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
+            raise ValueError(f"{self.value} does not lie in its interval {self.low} … {self.high}")
+        return self
+
+
+_NEWEST = 2  # format_version
+_SINCE_2 = ("recipe", "scores", "temperature")  # written only where they are set: older packages keep their digest
+
+
 class PackageConfig(_Strict):
-    """``config.json`` of a model package; unknown keys are an error."""
+    """``config.json`` of a model package; unknown keys are an error.
+
+    Version 2 adds ``recipe``, ``scores``, ``temperature`` and the VGG16 U-Net. A package is written in the oldest
+    version that can hold it.
+    """
 
     format: Literal["bainite-fast-model"] = "bainite-fast-model"
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 1
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str = ""
     architecture: ArchitectureConfig
@@ -91,6 +136,9 @@ class PackageConfig(_Strict):
     radius: Annotated[int, Field(ge=0)]
     synthetic_only: bool = False
     training: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    scores: tuple[Score, ...] = ()
+    temperature: Annotated[float, Field(ge=0.01, le=100)] | None = None
     files: dict[str, str]
 
     @field_validator("files")
@@ -111,6 +159,10 @@ class PackageConfig(_Strict):
             raise ValueError("two classes have the same name")
         if self.halo % self.stride:
             raise ValueError(f"the halo {self.halo} is not a multiple of the stride {self.stride}")
+        newer = [name for name in _SINCE_2 if getattr(self, name) not in (None, ())]
+        newer += [] if self.architecture.kind == "unet" else [f"architecture.kind {self.architecture.kind!r}"]
+        if self.format_version == 1 and newer:
+            raise ValueError(f"{', '.join(newer)} need format_version 2")
         return self
 
 
@@ -132,10 +184,24 @@ def parse_config(data: bytes | str, source: str) -> PackageConfig:
     try:
         return PackageConfig.model_validate_json(data)
     except ValidationError as error:
+        _refuse_newer(data, source, error)
         what = "; ".join(f"{_place(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False))
         raise ModelError(
             f"{source}: {CONFIG} does not describe a model package ({what}); "
             "write packages with bainite_fast.models.save_package"
+        ) from error
+
+
+def _refuse_newer(data: bytes | str, source: str, error: ValidationError) -> None:
+    """Say it if a configuration is of a later version than this software reads."""
+    try:
+        version = json.loads(data)["format_version"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if isinstance(version, int) and version > _NEWEST:
+        raise ModelError(
+            f"{source}: format_version {version}, and bainite_fast {__version__} reads 1 to {_NEWEST}: "
+            "upgrade bainite_fast"
         ) from error
 
 
@@ -148,7 +214,11 @@ def _place(keys: tuple[int | str, ...]) -> str:
 
 def config_bytes(config: PackageConfig) -> bytes:
     """Return the canonical ``config.json``: sorted keys, two spaces, one final newline."""
-    return (json.dumps(config.model_dump(mode="json"), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+    content = config.model_dump(mode="json")
+    for name in _SINCE_2:
+        if content[name] in (None, []):
+            del content[name]
+    return (json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
 def bundled_path(name: str) -> Path:

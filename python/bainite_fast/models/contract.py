@@ -12,6 +12,8 @@ from ..errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+    from .catalog import PackageConfig
+
 Color = tuple[int, int, int]
 
 # Okabe & Ito (2008): distinguishable with any colour vision. Class 0 is the matrix and stays black.
@@ -53,6 +55,8 @@ class Contract:
         Largest distance between an input pixel and an output pixel that depends on it, px.
     synthetic_only : bool
         The model has seen no real steel.
+    temperature : float
+        The confidence is softmax(logits / temperature) of the winning class; no label depends on it.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Contract:
     halo: int
     radius: int
     synthetic_only: bool
+    temperature: float = 1.0
 
     def gain_offset(self, dtype: np.dtype[Any] | type) -> tuple[np.ndarray, np.ndarray]:
         """Return float32 `gain` and `offset` [in_channels], so that network input = float32(raw) · gain + offset.
@@ -134,6 +139,8 @@ class LoadedModel:
         Logits of one pass over the bare `test_input`.
     source : str
         Where it came from.
+    config : PackageConfig or None
+        All that its package says; None for bare networks.
     """
 
     module: nn.Module
@@ -141,6 +148,7 @@ class LoadedModel:
     test_input: np.ndarray | None
     test_output: np.ndarray | None
     source: str
+    config: PackageConfig | None = None
 
 
 def per_channel(value: float | tuple[float, ...] | list[float], channels: int, what: str) -> tuple[float, ...]:

@@ -6,9 +6,6 @@ import copy
 import hashlib
 import io
 import os
-import shutil
-import uuid
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,25 +14,28 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from ..errors import ModelError, OutputError, OutputExistsError
+from ..errors import ModelError, OutputExistsError
 from .architectures import architecture, build
+from .card import model_card
 from .catalog import (
     CARD,
     CONFIG,
     DATA_FILES,
-    PACKAGE_FILES,
     TEST_INPUT,
     TEST_OUTPUT,
     WEIGHTS,
     ClassConfig,
     PackageConfig,
+    Score,
     config_bytes,
     parse_config,
     sanity_limit,
 )
 from .contract import Color, Contract, LoadedModel, default_colors, per_channel
+from .package_files import PackageReader, write_package
 from .receptive_field import probe
 from .threads import serial_threads
 
@@ -57,6 +57,9 @@ def save_package(
     description: str = "",
     card: str = "",
     training: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    scores: Sequence[Score | Mapping[str, Any]] = (),
+    temperature: float | None = None,
     synthetic_only: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -81,9 +84,17 @@ def save_package(
     normalize : (mean, std)
         One number or one per channel, of intensities brought to 0…1.
     description, card : str
-        One line for lists, and the card (Markdown) that says what the model is for and what it has seen.
+        One line for lists, and the card (Markdown) that says what the model is for and what it has seen; by default
+        :func:`~bainite_fast.models.model_card` writes it from what is given here.
     training : mapping, optional
-        Provenance: JSON-able values.
+        Provenance, JSON-able values; ``data`` says, in words or as a mapping, what the model was trained on.
+    recipe : mapping, optional
+        What it was trained with, JSON-able values: all that is needed to train it again.
+    scores : sequence of Score or mapping
+        What it reached, on which data, with the interval of each number.
+    temperature : float, optional
+        Of the calibration, 0.01 to 100: the confidence is softmax(logits / temperature) of the winning class
+        (Guo et al., ICML 2017). No label depends on it.
     synthetic_only : bool
         The model has seen no real steel; its outputs are marked so.
     overwrite : bool
@@ -110,7 +121,9 @@ def save_package(
         WEIGHTS: safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()})
     }
     reach = probe(network, layers.in_channels)
+    newer = recipe is not None or bool(scores) or temperature is not None or layers.kind != "unet"
     draft = PackageConfig.model_construct(
+        format_version=2 if newer else 1,  # the oldest that can hold it
         name=name or target.name.removesuffix(".zip"),
         description=description,
         architecture=layers,
@@ -123,6 +136,9 @@ def save_package(
         radius=reach.radius,
         synthetic_only=synthetic_only,
         training=dict(training or {}),
+        recipe=None if recipe is None else dict(recipe),
+        scores=_scores(scores, target),
+        temperature=temperature,
         files=dict.fromkeys(DATA_FILES, "0" * 64),
     )
     try:
@@ -135,8 +151,8 @@ def save_package(
     files[TEST_OUTPUT] = _npy_bytes(_test_logits(network, _contract(config), test_input))
     config = config.model_copy(update={"files": {k: hashlib.sha256(files[k]).hexdigest() for k in DATA_FILES}})
     files[CONFIG] = config_bytes(config)
-    files[CARD] = (card or f"# {config.name}\n\n{description}\n").encode()
-    _write(target, files)
+    files[CARD] = (card or model_card(config)).encode()
+    write_package(target, files)
     return target
 
 
@@ -159,7 +175,7 @@ def load_package(path: str | os.PathLike[str]) -> LoadedModel:
         architecture, or the network does not give the packed test output.
     """
     source = Path(path)
-    with _Reader(source) as files:
+    with PackageReader(source) as files:
         config = parse_config(files.read(CONFIG, _CONFIG_LIMIT), str(source))
         limits = {WEIGHTS: sanity_limit(config.architecture), TEST_INPUT: _TEST_LIMIT, TEST_OUTPUT: _TEST_LIMIT}
         data = {name: files.read(name, limit) for name, limit in limits.items()}
@@ -170,7 +186,7 @@ def load_package(path: str | os.PathLike[str]) -> LoadedModel:
     contract = _contract(config)
     test_input, test_output = (_read_npy(data[x], x, source) for x in (TEST_INPUT, TEST_OUTPUT))
     _self_test(network, contract, test_input, test_output, source)
-    return LoadedModel(network, contract, test_input, test_output, str(source))
+    return LoadedModel(network, contract, test_input, test_output, str(source), config)
 
 
 def _contract(config: PackageConfig) -> Contract:
@@ -189,7 +205,16 @@ def _contract(config: PackageConfig) -> Contract:
         halo=config.halo,
         radius=config.radius,
         synthetic_only=config.synthetic_only,
+        temperature=1.0 if config.temperature is None else config.temperature,
     )
+
+
+def _scores(scores: Sequence[Score | Mapping[str, Any]], target: Path) -> tuple[Score, ...]:
+    try:
+        return tuple(x if isinstance(x, Score) else Score.model_validate(dict(x)) for x in scores)
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'score'}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"a score of the package {target} is wrong ({what}); see bainite_fast.models.Score") from error
 
 
 def _tuple(value: float | Sequence[float]) -> float | tuple[float, ...]:
@@ -257,103 +282,3 @@ def _read_npy(data: bytes, name: str, source: Path) -> np.ndarray:
     except (ValueError, EOFError, OSError) as error:
         raise ModelError(f"{source}: {name} is not a NumPy array without objects ({error}); pack it again") from error
     return array
-
-
-class _Reader:
-    """Reads the known files of a folder or zip into memory; nothing is extracted, so no name can lead outside."""
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self.zip: zipfile.ZipFile | None = None
-        self.names: dict[str, str] = {}
-
-    def __enter__(self) -> _Reader:
-        if self.source.is_dir():
-            return self
-        try:
-            self.zip = zipfile.ZipFile(self.source)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise ModelError(f"{self.source} is neither a folder nor a readable zip ({error})") from error
-        members = [x for x in self.zip.namelist() if not x.endswith("/")]
-        tops = {x.partition("/")[0] for x in members}
-        prefix = "" if CONFIG in members or len(tops) != 1 else f"{tops.pop()}/"
-        self.names = {x.removeprefix(prefix): x for x in members if x.startswith(prefix)}
-        unknown = sorted(set(self.names) - set(PACKAGE_FILES))
-        if unknown:
-            self.zip.close()
-            raise ModelError(
-                f"{self.source} holds {', '.join(unknown[:3])}, which no model package holds; a package is "
-                f"{', '.join(PACKAGE_FILES)}"
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.zip is not None:
-            self.zip.close()
-
-    def read(self, name: str, limit: int) -> bytes:
-        """Return the content of a file of at most `limit` bytes."""
-        try:
-            if self.zip is None:
-                file = self.source / name
-                self._check(name, file.stat().st_size, limit)
-                return file.read_bytes()
-            info = self.zip.getinfo(self.names[name])
-            self._check(name, info.file_size, limit)
-            return self.zip.read(info)
-        except (FileNotFoundError, KeyError) as error:
-            raise ModelError(
-                f"{self.source} lacks {name}: a model package holds {', '.join(PACKAGE_FILES)}; get a whole copy"
-            ) from error
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-            raise ModelError(f"{self.source}: {name} cannot be read ({error}); get a fresh copy") from error
-
-    def _check(self, name: str, size: int, limit: int) -> None:
-        if size > limit:
-            raise ModelError(f"{self.source}: {name} has {size} bytes, far more than its model needs ({limit} at most)")
-
-
-def _write(target: Path, files: Mapping[str, bytes]) -> None:
-    """Write folder or zip beside the target and rename it there, so that it appears whole or not at all."""
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".zip":
-            with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in PACKAGE_FILES:
-                    archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-        else:
-            scratch.mkdir()
-            for name in PACKAGE_FILES:
-                (scratch / name).write_bytes(files[name])
-        _swap(scratch, target)
-    except OSError as error:
-        raise OutputError(f"the package {target} cannot be written ({error})") from error
-    finally:
-        _remove(scratch)
-
-
-def _swap(scratch: Path, target: Path) -> None:
-    if target.is_dir():
-        aside = scratch.with_suffix(".old")
-        target.rename(aside)
-        try:
-            scratch.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
-        _remove(aside)
-    else:
-        scratch.replace(target) if scratch.is_file() else _place_folder(scratch, target)
-
-
-def _place_folder(scratch: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    scratch.rename(target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

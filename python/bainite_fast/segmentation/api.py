@@ -78,7 +78,8 @@ def segment(
     memory : int or str, optional
         Budget for the resident memory of the process: bytes or ``"4GiB"``. Default: half of the machine's.
     confidence : bool
-        Also write 255 · softmax of the winning class, uint8, as ``labels/<name>/confidence``.
+        Also write 255 · softmax(logits / temperature) of the winning class, uint8, as ``labels/<name>/confidence``;
+        the temperature is that of the model's package, 1 where it has none.
     plane, channel, level : optional
         Which plane, channel and pyramid level of the file to take.
     resume : bool

@@ -165,6 +165,7 @@ class Engine:
         self.runtime = job.network.runtime
         contract = job.network.loaded.contract
         self._classes = len(contract.classes)
+        self._temperature = contract.temperature
         self._gain, self._offset = contract.gain_offset(job.mosaic.dtype)
 
     def run(self, by: int, bx: int) -> BlockResult:
@@ -219,7 +220,8 @@ class Engine:
                 logits, trimmed = self._pass(image, origin, group, watch)
                 with watch("scatter"):
                     crops = _crops(group, area, trimmed)
-                    bad = kernels.scatter(logits, labels, crops=crops, confidence=confidence, threads=1)
+                    sure: dict[str, Any] = {"confidence": confidence, "temperature": self._temperature}
+                    bad = kernels.scatter(logits, labels, crops=crops, **sure, threads=1)
                 del logits
             if bad:
                 raise ModelError(

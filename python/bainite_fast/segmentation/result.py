@@ -54,7 +54,7 @@ class Segmentation:
     labels : zarr.Array
         Class of every pixel at full resolution, (rows, columns) uint8.
     confidence : zarr.Array or None
-        255 · softmax of the winning class, (rows, columns) uint8, if it was asked for.
+        255 · softmax(logits / temperature) of the winning class, (rows, columns) uint8, if it was asked for.
     counts : dict
         Pixels of each class, by name.
     um_per_px : float or None

@@ -1,0 +1,134 @@
+"""The files of a model package: read from folder or zip, written whole or not at all. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import ModelError, OutputError
+from .catalog import CARD, CONFIG, PACKAGE_FILES, PackageConfig, parse_config
+
+_TEXT_LIMIT = 2**20  # bytes of the configuration, and of the card
+
+
+def read_description(path: str | os.PathLike[str]) -> tuple[PackageConfig, str]:
+    """Return the configuration and the card (Markdown, empty if there is none) of a package; weights are not read.
+
+    Raises
+    ------
+    ModelError
+        If it is no package, or its configuration is wrong.
+    """
+    source = Path(path)
+    with PackageReader(source) as files:
+        config = parse_config(files.read(CONFIG, _TEXT_LIMIT), str(source))
+        card = files.read(CARD, _TEXT_LIMIT).decode(errors="replace") if files.has(CARD) else ""
+    return config, card
+
+
+class PackageReader:
+    """Reads the known files of a folder or zip into memory; nothing is extracted, so no name can lead outside."""
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.zip: zipfile.ZipFile | None = None
+        self.names: dict[str, str] = {}
+
+    def __enter__(self) -> PackageReader:
+        if self.source.is_dir():
+            return self
+        try:
+            self.zip = zipfile.ZipFile(self.source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise ModelError(f"{self.source} is neither a folder nor a readable zip ({error})") from error
+        members = [x for x in self.zip.namelist() if not x.endswith("/")]
+        tops = {x.partition("/")[0] for x in members}
+        prefix = "" if CONFIG in members or len(tops) != 1 else f"{tops.pop()}/"
+        self.names = {x.removeprefix(prefix): x for x in members if x.startswith(prefix)}
+        unknown = sorted(set(self.names) - set(PACKAGE_FILES))
+        if unknown:
+            self.zip.close()
+            raise ModelError(
+                f"{self.source} holds {', '.join(unknown[:3])}, which no model package holds; a package is "
+                f"{', '.join(PACKAGE_FILES)}"
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.zip is not None:
+            self.zip.close()
+
+    def has(self, name: str) -> bool:
+        """Say whether there is a file of that name."""
+        return (self.source / name).is_file() if self.zip is None else name in self.names
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return the content of a file of at most `limit` bytes."""
+        try:
+            if self.zip is None:
+                file = self.source / name
+                self._check(name, file.stat().st_size, limit)
+                return file.read_bytes()
+            info = self.zip.getinfo(self.names[name])
+            self._check(name, info.file_size, limit)
+            return self.zip.read(info)
+        except (FileNotFoundError, KeyError) as error:
+            raise ModelError(
+                f"{self.source} lacks {name}: a model package holds {', '.join(PACKAGE_FILES)}; get a whole copy"
+            ) from error
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            raise ModelError(f"{self.source}: {name} cannot be read ({error}); get a fresh copy") from error
+
+    def _check(self, name: str, size: int, limit: int) -> None:
+        if size > limit:
+            raise ModelError(f"{self.source}: {name} has {size} bytes, far more than its model needs ({limit} at most)")
+
+
+def write_package(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write folder or zip beside the target and rename it there, so that it appears whole or not at all."""
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.suffix == ".zip":
+            with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in PACKAGE_FILES:
+                    archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
+        else:
+            scratch.mkdir()
+            for name in PACKAGE_FILES:
+                (scratch / name).write_bytes(files[name])
+        _swap(scratch, target)
+    except OSError as error:
+        raise OutputError(f"the package {target} cannot be written ({error})") from error
+    finally:
+        _remove(scratch)
+
+
+def _swap(scratch: Path, target: Path) -> None:
+    if target.is_dir():
+        aside = scratch.with_suffix(".old")
+        target.rename(aside)
+        try:
+            scratch.rename(target)
+        except OSError:
+            aside.rename(target)
+            raise
+        _remove(aside)
+    else:
+        scratch.replace(target) if scratch.is_file() else _place_folder(scratch, target)
+
+
+def _place_folder(scratch: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    scratch.rename(target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
