@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import io, models, synthetic, training
+    from . import evaluation, io, models, synthetic, training
     from .errors import BainiteError, BainiteWarning
+    from .evaluation import CrossValidation, Scores, agree, cross_validate, evaluate
     from .kernels import confusion_matrix, stitch_tiles, tile_image
     from .metrics import accuracy, iou
     from .segmentation import Plan, Segmentation, plan, segment
@@ -23,12 +24,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BainiteError",
     "BainiteWarning",
+    "CrossValidation",
     "Plan",
+    "Scores",
     "Segmentation",
     "TrainingRun",
     "__version__",
     "accuracy",
+    "agree",
     "confusion_matrix",
+    "cross_validate",
+    "evaluate",
+    "evaluation",
     "io",
     "iou",
     "models",
@@ -44,11 +51,16 @@ __all__ = [
 _HOME = {
     "BainiteError": "errors",
     "BainiteWarning": "errors",
+    "CrossValidation": "evaluation",
     "Plan": "segmentation",
+    "Scores": "evaluation",
     "Segmentation": "segmentation",
     "TrainingRun": "training",
     "accuracy": "metrics",
+    "agree": "evaluation",
     "confusion_matrix": "kernels",
+    "cross_validate": "evaluation",
+    "evaluate": "evaluation",
     "iou": "metrics",
     "plan": "segmentation",
     "segment": "segmentation",
@@ -56,7 +68,7 @@ _HOME = {
     "tile_image": "kernels",
     "train": "training",
 }
-_MODULES = ("io", "models", "synthetic", "training")
+_MODULES = ("evaluation", "io", "models", "synthetic", "training")
 
 
 def __getattr__(name: str) -> Any:

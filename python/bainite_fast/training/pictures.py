@@ -50,6 +50,18 @@ def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool) -> Pair:
     return Pair(to_gray(pixels) if gray and pixels.ndim == 3 else pixels, labels, scale)
 
 
+def read_labels_file(path: Path) -> NDArray[Any]:
+    """Read a mask as it is stored, [H, W] or [H, W, 3].
+
+    Raises
+    ------
+    MosaicError
+        If it cannot be read.
+    """
+    with open_mosaic(path) as drawn:
+        return drawn.read(0, drawn.shape[0], 0, drawn.shape[1])
+
+
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
     """Return the luma of an RGB image [H, W, 3] in its dtype: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601)."""
     luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
