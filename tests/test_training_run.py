@@ -75,10 +75,11 @@ def test_it_learns_and_leaves_a_package(trained: bainite_fast.TrainingRun) -> No
     assert loaded.contract.mean == pytest.approx((pixels.mean(),), rel=1e-6)
     assert loaded.contract.std == pytest.approx((pixels.std(),), rel=1e-6)
     card = (trained.package / "card.md").read_text()
-    assert "image 3" in card and f"{100 * best:.1f} %" in card
+    assert "image 3" in card and f"| mean IoU | {best:.4g} |" in card
     config = json.loads((trained.package / "config.json").read_text())
-    assert config["training"]["recipe"]["network"]["base"] == 4
-    assert config["training"]["scores"]["mean_iou"] == best
+    assert config["recipe"] == trained.recipe.to_dict()
+    assert config["training"]["data"]["training images"] == SPLIT["train"]
+    assert config["training"]["origin"] == "random weights"
     assert not config["synthetic_only"]
 
 

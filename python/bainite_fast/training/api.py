@@ -25,7 +25,7 @@ from .losses import make_loss
 from .prepare import SplitSource, check_classes, digest_of, part_indices, training_items
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
-from .record import TensorBoard, draw_curve, write_card, write_metrics
+from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run
 from .start import Init, start_network
 from .tiles import scale_dataset
@@ -265,18 +265,27 @@ def _watching(job: Job, board: TensorBoard, out: Path, progress: Callback | None
 
 
 def _pack(network: torch.nn.Module, job: Job, record: Mapping[str, Any], run: TrainingRun) -> None:
-    seen = ("recipe", "data", "split", "origin", "normalize", "bainite_fast", "torch")
+    split, about = record["split"], record["data"]
+    data = {
+        "training images": split["train"],
+        "validation images": split["validation"],
+        "items to learn from": about["tiles"],
+        "class shares": {name: round(share, 4) for name, share in about["class_shares"].items()},
+        "sha256": about["sha256"],
+    }
+    training = {key: record[key] for key in ("origin", "bainite_fast", "torch")}
     save_package(
         network,
         run.out / MODEL,
         name=record["name"],
         classes=run.class_names,
         test_input=package_test_input(job.validate or job.train, job.reach.stride),
-        um_per_px=record["data"]["um_per_px"],
+        um_per_px=about["um_per_px"],
         normalize=(job.start.mean, job.start.std),
         description=job.recipe.description,
-        card=write_card(run, record),
-        training={**{key: record[key] for key in seen}, "scores": run.named_scores(), "run": run.to_dict()},
+        training={"data": data, **training, "run": run.to_dict()},
+        recipe=job.recipe.to_dict(),
+        scores=score_entries(run, len(split["validation"])),
         synthetic_only=record["synthetic_only"],
         overwrite=True,
     )
