@@ -13,20 +13,29 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import io, models, synthetic
+    from . import evaluation, io, models, synthetic, training
     from .errors import BainiteError, BainiteWarning
+    from .evaluation import CrossValidation, Scores, agree, cross_validate, evaluate
     from .kernels import confusion_matrix, stitch_tiles, tile_image
     from .metrics import accuracy, iou
     from .segmentation import Plan, Segmentation, plan, segment
+    from .training import TrainingRun, train
 
 __all__ = [
     "BainiteError",
     "BainiteWarning",
+    "CrossValidation",
     "Plan",
+    "Scores",
     "Segmentation",
+    "TrainingRun",
     "__version__",
     "accuracy",
+    "agree",
     "confusion_matrix",
+    "cross_validate",
+    "evaluate",
+    "evaluation",
     "io",
     "iou",
     "models",
@@ -35,22 +44,31 @@ __all__ = [
     "stitch_tiles",
     "synthetic",
     "tile_image",
+    "train",
+    "training",
 ]
 
 _HOME = {
     "BainiteError": "errors",
     "BainiteWarning": "errors",
+    "CrossValidation": "evaluation",
     "Plan": "segmentation",
+    "Scores": "evaluation",
     "Segmentation": "segmentation",
+    "TrainingRun": "training",
     "accuracy": "metrics",
+    "agree": "evaluation",
     "confusion_matrix": "kernels",
+    "cross_validate": "evaluation",
+    "evaluate": "evaluation",
     "iou": "metrics",
     "plan": "segmentation",
     "segment": "segmentation",
     "stitch_tiles": "kernels",
     "tile_image": "kernels",
+    "train": "training",
 }
-_MODULES = ("io", "models", "synthetic")
+_MODULES = ("evaluation", "io", "models", "synthetic", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -76,6 +76,20 @@ class DeviceError(BainiteError, RuntimeError):
     """The requested device or precision is not available."""
 
 
+class TrainingError(BainiteError, ArithmeticError):
+    """Training cannot go on: the loss or its gradient is NaN or infinite.
+
+    Attributes
+    ----------
+    place : str or None
+        Folder that holds the batch, where it could be written.
+    """
+
+    def __init__(self, message: str, *, place: str | None = None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class MissingExtraError(BainiteError, ImportError):
     """A function needs an optional package that is not installed."""
 

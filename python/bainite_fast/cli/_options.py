@@ -111,6 +111,24 @@ def parse_crop_bar(text: str) -> str | int:
     )
 
 
+def parse_classes(text: str) -> int | tuple[str, ...]:
+    """Read a number of classes, or their names from label 0 with commas between.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is a number below 2, or there are fewer than two names or an empty one.
+    """
+    if text.strip().isdigit():
+        if int(text) < 2:
+            raise typer.BadParameter(f"{text} classes cannot be told apart; give at least 2, the background is one")
+        return int(text)
+    names = tuple(part.strip() for part in text.split(","))
+    if len(names) < 2 or not all(names):
+        raise typer.BadParameter(f"{text!r} is neither a number of classes nor names such as matrix,bainite")
+    return names
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")]
 Overwrite = Annotated[

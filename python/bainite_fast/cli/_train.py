@@ -1,0 +1,212 @@
+"""``bainite-fast train`` and ``recipes``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from ._console import Step, emit, emit_json, progress, say, table
+from ._options import CropBar, Json, Quiet, parse_classes, parse_output
+from ._segment import tune_allocator
+
+if TYPE_CHECKING:
+    from ..training import Progress, Recipe
+    from ..training.dataset import Dataset
+
+ImagesFolder = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images.", show_default=False)
+]
+MasksFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR",
+        help="Folder of the masks, which are named as their images are; class indices, 0/255 or colours.",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_classes,
+        metavar="N|NAMES",
+        help="Number of classes, or their names from label 0 with commas between.",
+        show_default="what the masks hold",
+    ),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as loss.alpha=2; repeatable."),
+]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Names of the training, validation and test images: JSON, CSV, or a list of the training images.",
+        show_default="all are for training",
+    ),
+]
+UmPerPx = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
+
+
+def train(
+    out: Annotated[
+        str,
+        typer.Option(
+            parser=parse_output, metavar="DIR", help="Folder to make; DIR/model is the model.", show_default=False
+        ),
+    ],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A recipe of `bainite-fast recipes`, or a YAML file.")
+    ] = "vanilla",
+    images: ImagesFolder = None,
+    masks: MasksFolder = None,
+    split: SplitFile = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the images.", show_default="the recipe's")
+    ] = None,
+    classes: Classes = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="A model to fine-tune: a package, or a model in the box.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed.", show_default="the recipe's")] = None,
+    setting: Setting = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model.", show_default="the folder's")
+    ] = None,
+    um_per_px: UmPerPx = None,
+    crop_bar: CropBar = None,
+    device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in DIR; the model is that of an unbroken run.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in DIR, and start again.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network on annotated images, and write it as a model package.
+
+    A run that was broken off goes on with --resume. Images and masks are left out where the recipe draws them
+    (data.synthetic).
+    """
+    tune_allocator()
+    from .. import training
+
+    full = training.read_recipe(recipe, changes=training.parse_changes(setting or []))
+    data = open_data(full, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
+    with progress("train", unit="steps", scale=1, quiet=quiet) as step:
+        run = training.train(
+            full,
+            data,
+            None,
+            out,
+            split=split,
+            epochs=epochs,
+            init=init,
+            seed=seed,
+            name=name,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+            progress=watch(step, quiet=quiet),
+        )
+    emit_json(run.to_dict()) if as_json else emit(str(run))
+
+
+def open_data(
+    recipe: Recipe,
+    images: Path | None,
+    masks: Path | None,
+    *,
+    classes: Any = None,
+    um_per_px: float | None = None,
+    crop_bar: Any = None,
+) -> Dataset:
+    """Read the folders, or draw what the recipe draws.
+
+    Raises
+    ------
+    InputError
+        If folders are missing or too many, or as reading them does.
+    """
+    synthetic = recipe.data.synthetic
+    if images is None and masks is None and synthetic is not None:
+        from ..evaluation.synthetic_data import synthetic_dataset
+
+        return synthetic_dataset(synthetic)
+    if synthetic is not None:
+        raise InputError(
+            f"the recipe {recipe.name} draws its images (data.synthetic); leave --images and --masks out, or set it to "
+            "null: --set data.synthetic=null"
+        )
+    if images is None or masks is None:
+        raise InputError("images and masks are needed: give --images DIR and --masks DIR")
+    from ..training.dataset import read_dataset
+
+    return read_dataset(images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar or "off")
+
+
+def watch(step: Step, *, quiet: bool) -> Callable[[Progress], None]:
+    """Return a callback that moves the bar, and says the scores of every validation."""
+
+    def progress_made(now: Progress) -> None:
+        step(now.step, now.steps)
+        if now.scores is not None and "mean_iou" in now.scores and not quiet:
+            say(
+                f"epoch {now.epoch} of {now.epochs}: loss {now.loss:.4f}, validation mean IoU "
+                f"{100 * now.scores['mean_iou']:.2f} %, accuracy {100 * now.scores['accuracy']:.2f} %"
+            )
+
+    return progress_made
+
+
+def recipes(
+    copy: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="NAME FILE", help="Write a recipe, every value in it, to a file to edit.", show_default=False
+        ),
+    ] = None,
+    copy_space: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_output,
+            metavar="FILE",
+            help="Write the default space of `bainite-fast search` to a file to edit.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the training recipes in the box, or copy one to edit."""
+    from .. import training
+
+    if copy_space is not None:
+        path = training.copy_space(copy_space, overwrite=overwrite)
+        line = f"{path}: edit it, then bainite-fast search --space {path} …"
+        emit_json({"path": str(path)}) if as_json else emit(line)
+        return
+    if copy is not None:
+        path = training.copy_recipe(copy[0], parse_output(copy[1]), overwrite=overwrite)
+        line = f"{path}: edit it, then bainite-fast train --recipe {path} …"
+        emit_json({"path": str(path)}) if as_json else emit(line)
+        return
+    found = {name: training.read_recipe(name) for name in training.recipe_names()}
+    if as_json:
+        emit_json({name: recipe.to_dict() for name, recipe in found.items()})
+    else:
+        emit(table([(name, f"{recipe.description}; {recipe.epochs} epochs") for name, recipe in found.items()]))

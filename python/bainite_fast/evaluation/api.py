@@ -1,0 +1,254 @@
+"""`evaluate`: the scores of a model on annotated images or on an annotated mosaic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import kernels
+from ..errors import InputError, OutputError
+from ..io import Mosaic
+from ..models import LoadedModel, load, serial_threads
+from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
+from ..training.matching import SUFFIXES
+from ..training.pictures import CropBar
+from ..training.rescale import scale_mask
+from ..training.values import MaskValues
+from .boundary import tolerant_counts
+from .calibration import calibrate as calibrate_logits
+from .overlay import overlay, write_png
+from .predict import Predictor
+from .scores import ImageScores, Scores
+from .streaming import evaluate_mosaic
+
+Step = Callable[[int, int], None]
+
+_MOST_LOGITS = 4_000_000  # pixels that a calibration looks at
+
+
+def evaluate(
+    model: Any,
+    images: str | os.PathLike[str] | Sequence[Any] | Dataset | Mosaic,
+    masks: Any = None,
+    *,
+    classes: Classes = None,
+    names: str | Path | Sequence[str] | None = None,
+    tiles: int | None = None,
+    tolerance: int = 0,
+    calibrate: bool = False,
+    overlays: str | os.PathLike[str] | None = None,
+    scale: str | float = "auto",
+    precision: str = "auto",
+    normalize: tuple[Any, Any] | None = None,
+    mask_values: MaskValues | None = None,
+    crop_bar: CropBar = "off",
+    progress: Step | None = None,
+) -> Scores:
+    """Score a model on annotated images.
+
+    Parameters
+    ----------
+    model : str, path, torch.nn.Module or LoadedModel
+        As for :func:`bainite_fast.segment`.
+    images, masks : path, sequence of arrays, Dataset, or a mosaic with its labels
+        Two folders, two sequences of arrays, or one :class:`~bainite_fast.training.dataset.Dataset` in place of both.
+        Or a mosaic of any size (an OME-Zarr or image file, or what :func:`bainite_fast.io.open_mosaic` gives) and its
+        true labels: the name of labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is
+        read block by block and never held whole.
+    classes : int or sequence of str, optional
+        Of the masks; those of the model by default.
+    names : path or sequence of str, optional
+        Which images of the folders: names, or a text file of them.
+    tiles : int, optional
+        Predict *on tiles*: cut the images into tiles of so many px at the model's scale and give each to the network
+        alone, with the network's own padding and no halo. By default images are predicted whole, by exact tiled
+        inference.
+    tolerance : int
+        Also score without the pixels within 1 … `tolerance` px of a true boundary, where annotators disagree.
+    calibrate : bool
+        Also measure how far the confidence can be trusted, and fit the temperature that mends it
+        (:func:`bainite_fast.evaluation.calibrated_copy` stores it). Do this on validation images, not on the test set.
+    overlays : path, optional
+        Folder for a picture of each image with over-prediction red and under-prediction blue.
+    scale : {"auto", "as-is"} or float
+        ``"auto"`` resamples images whose µm/px differs from the model's by more than 2 %; predictions come back on the
+        images' grid. A number is the images' µm/px.
+    precision : {"auto", "float32", "bfloat16"}
+        As for :func:`bainite_fast.segment`.
+    normalize : (mean, std), optional
+        For bare modules.
+    mask_values, crop_bar
+        As in :func:`bainite_fast.training.dataset.read_dataset`.
+    progress : callable, optional
+        Called with the images, or pixels of a mosaic, done and in all.
+
+    Returns
+    -------
+    Scores
+        Prints as a table. All counts are exact integers of the confusion kernel; pixels of unknown truth (255) are
+        left out.
+
+    Raises
+    ------
+    BainiteError
+        A subclass says what is wrong with model, images or masks.
+    """
+    loaded = load(model, normalize=normalize)
+    if not isinstance(tolerance, int) or tolerance < 0:
+        raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
+    predictor = Predictor(loaded, precision)
+    if tiles is not None:
+        predictor.check_tile(tiles)
+    if _is_mosaic(images):
+        _refuse_for_mosaics(calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values)
+        return evaluate_mosaic(
+            loaded, predictor, images, masks, tile=tiles, tolerance=tolerance, scale=scale, progress=progress
+        )
+    data = _dataset(loaded, images, masks, classes, names, mask_values, crop_bar)
+    job = Job(data, predictor, _factor(predictor, data, scale), tiles, tolerance, _stride(data) if calibrate else 0)
+    folder = None if overlays is None else _folder(Path(overlays))
+    found = _run(job, folder, progress)
+    total = np.stack([one.counts for one in found]).sum(axis=0, dtype=np.int64)
+    return Scores(
+        class_names=data.class_names,
+        counts=total[0],
+        images=tuple(ImageScores(n, one.counts[0]) for n, one in zip(data.names, found, strict=True)),
+        mode="whole images" if tiles is None else f"tiles of {tiles} px",
+        model=loaded.contract.name,
+        tolerance=total if tolerance else None,
+        calibration=_calibration(found) if calibrate else None,
+    )
+
+
+def _is_mosaic(images: Any) -> bool:
+    if isinstance(images, Mosaic):
+        return True
+    if not isinstance(images, (str, os.PathLike)):
+        return False
+    path = Path(images)
+    if path.is_dir():
+        return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return path.suffix.lower() in (*SUFFIXES, ".zip") or "://" in str(images)
+
+
+def _refuse_for_mosaics(**given: Any) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(f"{name} is for folders of images and not for a mosaic; cut pictures out of it for that")
+
+
+def _dataset(
+    loaded: LoadedModel, images: Any, masks: Any, classes: Classes, names: Any, mask_values: Any, crop_bar: CropBar
+) -> Dataset:
+    contract = loaded.contract
+    if hasattr(images, "subset"):
+        data = as_dataset(images, masks)
+    else:
+        folders = isinstance(images, (str, os.PathLike))
+        data = as_dataset(
+            os.fspath(images) if isinstance(images, os.PathLike) else images,
+            os.fspath(masks) if isinstance(masks, os.PathLike) else masks,
+            classes=contract.classes if classes is None else classes,
+            names=names,
+            mask_values=mask_values,
+            gray=contract.in_channels == 1,
+            crop_bar=None if crop_bar == "off" or not folders else crop_bar,
+        )
+    if data.n_classes != len(contract.classes):
+        raise InputError(
+            f"the masks have {data.n_classes} classes ({', '.join(data.class_names)}) and the model "
+            f"{contract.name!r} has {len(contract.classes)} ({', '.join(contract.classes)}); they must be the same ones"
+        )
+    if data.channels == 3 and contract.in_channels == 1:
+        raise InputError(f"the images are RGB and the model {contract.name!r} takes gray; read them with gray=True")
+    return data
+
+
+def _factor(predictor: Predictor, data: Dataset, scale: str | float) -> float:
+    if isinstance(scale, str):
+        if scale not in ("auto", "as-is"):
+            raise InputError(f"scale={scale!r} is not understood; use 'auto', 'as-is' or the images' µm/px")
+        return 1.0 if scale == "as-is" else predictor.factor(data.um_per_px)
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"scale={scale} is refused; a positive number of µm/px is needed")
+    return predictor.factor(float(scale))
+
+
+def _stride(data: Dataset) -> int:
+    """Return which pixel of the flat images a calibration looks at: every so-manieth."""
+    total = sum(data.mask(i).size for i in range(len(data)))
+    return max(1, -(-total // _MOST_LOGITS))
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {path} cannot be made ({error})") from error
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done with every image."""
+
+    data: Dataset
+    predictor: Predictor
+    factor: float
+    tile: int | None
+    tolerance: int
+    every: int  # pixel for the calibration; 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Counts (tolerance + 1, k, k) of one image, and a sample of logits [K, n] and truth [n] for the calibration."""
+
+    counts: NDArray[np.int64]
+    logits: NDArray[np.float32] | None = None
+    truth: NDArray[np.uint8] | None = None
+
+
+def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
+    found: list[Found] = []
+
+    def one(i: int) -> Found:
+        image, truth = job.data.image(i), job.data.mask(i)
+        labels = job.predictor.labels(image, factor=job.factor, tile=job.tile)
+        if folder is not None:
+            name = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in job.data.names[i])
+            write_png(folder / f"{name}.png", overlay(image, truth, labels))
+        counts = tolerant_counts(truth, labels, job.data.n_classes, job.tolerance)
+        return Found(counts, *(_sample(job, image, truth) if job.every else ()))
+
+    with serial_threads(), ThreadPoolExecutor(kernels.get_num_threads(), thread_name_prefix="evaluate") as pool:
+        for result in pool.map(one, range(len(job.data))):
+            found.append(result)
+            if progress is not None:
+                progress(len(found), len(job.data))
+    return found
+
+
+def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return logits and truth of every so-manieth pixel, at the model's scale."""
+    seen = scale_mask(truth, job.factor)
+    logits, classes = [], []
+    for y, x, part in job.predictor.parts(image, factor=job.factor, tile=job.tile):
+        labels = seen[y : y + part.shape[1], x : x + part.shape[2]]
+        logits.append(part.reshape(len(part), -1)[:, :: job.every])
+        classes.append(labels.reshape(-1)[:: job.every])
+    return np.concatenate(logits, axis=1), np.concatenate(classes)
+
+
+def _calibration(found: list[Found]) -> Any:
+    logits = np.concatenate([one.logits for one in found if one.logits is not None], axis=1)
+    truth = np.concatenate([one.truth for one in found if one.truth is not None])
+    keep = truth != IGNORE
+    return calibrate_logits(logits[:, keep], truth[keep])

@@ -1,0 +1,247 @@
+"""`cross_validate`: a recipe trained and tested on every fold, over repeated seeds, on whole images and on tiles."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import InputError, JournalError, OutputExistsError
+from ..training.api import train
+from ..training.dataset import Classes, Dataset, as_dataset
+from ..training.folder import locked
+from ..training.loop import Progress
+from ..training.prepare import SplitSource, digest_of
+from ..training.recipe import Recipe
+from ..training.recipe_files import read_recipe, write_text
+from ..training.splits import By, Fold, Split, k_fold, read_split
+from ..training.start import Init
+from ..training.tiles import TileSet, scale_dataset, tile_dataset
+from .api import evaluate
+from .folds import WHOLE, CrossValidation, FoldScores, write_tables
+from .scores import Scores, finite, from_counts
+
+RECORD, SCORES, RUN = "cross_validation.json", "scores.json", "run"
+Tiles = Literal["recipe"] | int | Sequence[int] | None
+
+
+def cross_validate(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    images: Any,
+    masks: Any = None,
+    out: str | os.PathLike[str] = "cross-validation",
+    *,
+    folds: int = 5,
+    by: By = "micrograph",
+    split: SplitSource = None,
+    stratified: bool = False,
+    fold_seed: int = 0,
+    seeds: int | Sequence[int] = 1,
+    epochs: int | None = None,
+    classes: Classes = None,
+    init: Init = None,
+    changes: Mapping[str, Any] | None = None,
+    tiles: Tiles = "recipe",
+    tolerance: int = 0,
+    device: str = "auto",
+    keep_models: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> CrossValidation:
+    """Train and test a recipe on every fold, and say how well it does, and how reliably.
+
+    A fold that is finished is kept: the same call goes on where it was broken off.
+
+    Parameters
+    ----------
+    recipe, images, masks, classes, init, changes, device
+        As for :func:`bainite_fast.train`. The test part of a fold is looked at once, when its training is over.
+    out : path
+        Folder to make.
+    folds : int
+        How many.
+    by : {"micrograph", "tile"}
+        By micrograph: what is tested comes from images that were not trained on. By tile: tiles are dealt at random, as
+        in the paper; then only scores on tiles are taken, as no image is unseen.
+    split : path, mapping or Split, optional
+        Fixed folds, or the parts train and test, in place of dealing; see
+        :func:`bainite_fast.training.splits.read_split`.
+    stratified : bool
+        Deal so that class fractions of the folds are alike.
+    fold_seed : int
+        Of the dealing; the same for every seed.
+    seeds : int or sequence of int
+        How often each fold is trained, with the seeds 0, 1, …, or with these.
+    epochs : int, optional
+        In place of the recipe's.
+    tiles : "recipe", int, sequence of int or None
+        Also score on tiles of these sizes, px: each alone, with the network's own padding. By default the size of the
+        recipe, if it has one.
+    tolerance : int
+        Also score without the pixels within so many px of a true boundary.
+    keep_models : bool
+        Keep what each fold trained; false keeps the scores only.
+    overwrite : bool
+        Throw away the cross-validation in `out`.
+    progress : callable, optional
+        Called with a line of text for each epoch and each finished fold.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    InputError
+        If there are fewer images than folds, or recipe or data are not right.
+    JournalError
+        If `out` holds a cross-validation of other data, folds or recipe.
+    """
+    given = {} if epochs is None else {"epochs": epochs}
+    full = read_recipe(recipe, changes={**(changes or {}), **given})
+    data = as_dataset(images, masks, classes=classes) if not hasattr(images, "subset") else as_dataset(images, masks)
+    chosen = _seeds(seeds)
+    target = Path(out)
+    plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
+    record = _record(plan, chosen, tolerance)
+    say = progress or (lambda text: None)
+    with locked(target):
+        _open(target, record, overwrite=overwrite)
+        done = []
+        for seed in chosen:
+            for fold in plan.folds:
+                done.append(_fold(plan, fold, seed, target, init, device, tolerance, keep_models, say))
+                result = CrossValidation(full, target, data.class_names, tuple(done))
+                write_tables(result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the folds have in common: `data` is what is divided, images or tiles."""
+
+    recipe: Recipe
+    data: Dataset
+    folds: tuple[Fold, ...]
+    sizes: tuple[int, ...]
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise InputError(f"seeds={seeds} is refused; at least one, all different, are needed")
+    return chosen
+
+
+def _plan(recipe: Recipe, data: Dataset, tiles: Tiles, *, by: By, split: SplitSource, **dealing: Any) -> Plan:
+    rules = recipe.data
+    if by == "tile":
+        if rules.tile is None:
+            raise InputError("folds by tile need the recipe's data.tile, the edge of the tiles in px")
+        cut = tile_dataset(data, rules.tile, padding=rules.padding, scale=rules.scale, scale_when=rules.scale_when)
+        edge = len(cut.mask(0))
+        # Each tile is an image of its own from here on, and is its only tile.
+        alone = read_recipe(recipe, changes={"data.tile": edge, "data.scale": 1.0, "data.scale_when": "before"})
+        return Plan(alone, cut, _dealt(cut, by, split, **dealing), (edge,))
+    sizes = (rules.tile,) if tiles == "recipe" else (tiles,) if isinstance(tiles, int) else tuple(tiles or ())
+    return Plan(
+        recipe, data, _dealt(data, by, split, **dealing), tuple(int(size) for size in sizes if size is not None)
+    )
+
+
+def _dealt(
+    data: Dataset, by: By, split: SplitSource, *, folds: int, stratified: bool, fold_seed: int
+) -> tuple[Fold, ...]:
+    if split is not None:
+        fixed = split if isinstance(split, Split) else read_split(split if isinstance(split, Mapping) else Path(split))
+        return fixed.folds(data)
+    return k_fold(data, folds, by=by, stratified=stratified, seed=fold_seed)
+
+
+def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int) -> dict[str, Any]:
+    recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in ("name", "description", "seed")}
+    names = plan.data.names
+    return {
+        "recipe": recipe,
+        "data": digest_of(plan.data),
+        "folds": [[names[i] for i in fold.test] for fold in plan.folds],
+        "tiles": list(plan.sizes),
+        "tolerance": tolerance,
+        "seeds": list(seeds),
+    }
+
+
+def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Begin a cross-validation in a folder, or check that it goes on with its own; more seeds may be added."""
+    path = out / RECORD
+    if path.exists() and not overwrite:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [key for key in record if key != "seeds" and found.get(key) != record[key]]
+        if differing:
+            raise JournalError(
+                f"{out} holds a cross-validation with another {' and '.join(differing)}; give another folder, or pass "
+                "overwrite=True to throw it away"
+            )
+    elif path.exists():
+        for old in out.glob("seed*"):
+            shutil.rmtree(old)
+    elif any(name for name in os.listdir(out) if name != ".lock"):  # noqa: PTH208 - names only
+        raise OutputExistsError(f"{out} holds files that are no cross-validation's; give another folder")
+    write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _fold(
+    plan: Plan,
+    fold: Fold,
+    seed: int,
+    out: Path,
+    init: Init,
+    device: str,
+    tolerance: int,
+    keep_models: bool,
+    say: Callable[[str], None],
+) -> FoldScores:
+    folder = out / f"seed{seed}" / f"fold{fold.number}"
+    run = folder / RUN
+    if (folder / SCORES).exists():
+        stored = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        return FoldScores(seed, fold.number, {mode: from_counts(one) for mode, one in stored.items()}, run)
+    title = f"{plan.recipe.name}, seed {seed}, fold {fold.number + 1} of {len(plan.folds)}"
+
+    def follow(now: Progress) -> None:
+        if now.scores is not None:
+            say(f"{title}: epoch {now.scores['epoch']:.0f} of {plan.recipe.epochs}, loss {now.scores['loss']:.4g}")
+
+    trained = train(
+        plan.recipe, plan.data.subset(fold.train), out=run, seed=seed, init=init, device=device, resume=True,
+        progress=follow,
+    )  # fmt: skip
+    scores = score_fold(plan, trained.package, fold.test, tolerance)
+    write_text(folder / SCORES, json.dumps(finite({mode: one.to_dict() for mode, one in scores.items()}), indent=1))
+    if not keep_models:
+        shutil.rmtree(run)
+    say(f"{title}: " + ", ".join(f"mean IoU {one.mean_iou:.4f} on {mode}" for mode, one in scores.items()))
+    return FoldScores(seed, fold.number, scores, run)
+
+
+def score_fold(plan: Plan, package: Path, indices: Iterable[int], tolerance: int) -> dict[str, Scores]:
+    """Return the scores of a package on a test part, by mode."""
+    test, rules = plan.data.subset(indices), plan.recipe.data
+    if isinstance(test, TileSet):
+        only = evaluate(package, test, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
+        return {only.mode: only}
+    # A network of half scale sees images of half scale; the truth is scaled with them.
+    scaled = scale_dataset(test, rules.scale)
+    found = {WHOLE: evaluate(package, scaled, tolerance=tolerance, scale="as-is")}
+    for size in plan.sizes:
+        if rules.scale != 1.0 and rules.scale_when == "after":
+            cut = tile_dataset(test, size, scale=rules.scale, scale_when="after", mask_padding="ignore")
+            one = evaluate(package, cut, tiles=len(cut.mask(0)), tolerance=tolerance, scale="as-is")
+        else:
+            one = evaluate(package, scaled, tiles=size, tolerance=tolerance, scale="as-is")
+        found[f"tiles of {size} px"] = one
+    return found

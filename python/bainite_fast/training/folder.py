@@ -1,0 +1,124 @@
+"""The folder of a run: one writer, never overwritten by accident, whole or visibly unfinished."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
+from .checkpoint import LAST
+from .recipe_files import write_text
+from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
+
+FORMAT = 1
+_LOCK = ".lock"
+_OURS = (CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN, "nan_batch", "tensorboard", _LOCK)
+
+
+def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that a run may not write to, before anything else is done.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a run, and neither resuming nor overwriting is asked for; or files that are no run's.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; give a folder to make")
+    names = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not names - {_LOCK}:
+        return
+    foreign = sorted(names - set(_OURS))
+    if foreign or not (out / RUN).exists():
+        raise OutputExistsError(
+            f"{out} holds files that are no training run's ({', '.join(foreign[:3]) or 'no ' + RUN}); give another "
+            "folder"
+        )
+    if not (resume or overwrite):
+        done = _record(out).get("result") is not None
+        raise OutputExistsError(
+            f"{out} holds {'a finished' if done else 'an unfinished'} training run; "
+            f"{'' if done else 'pass resume=True to go on with it, '}pass overwrite=True to throw it away, or give "
+            "another folder"
+        )
+
+
+def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Mapping[str, Any]:
+    """Begin a run, or find the one to go on with, and return its record.
+
+    Raises
+    ------
+    JournalError
+        If the folder's run is another one.
+    """
+    try:
+        if overwrite:
+            for name in set(_OURS) - {_LOCK}:
+                path = out / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if (out / RUN).exists():
+            found = _record(out)
+            wanted, begun = record["fingerprint"], found["fingerprint"]
+            differing = " and ".join(key for key in wanted if begun.get(key) != wanted[key])
+            if differing:
+                raise JournalError(
+                    f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
+                    "give another folder, or pass overwrite=True to throw it away"
+                )
+            return found
+        write_record(out, record)
+        return record
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error})") from error
+
+
+def write_record(out: Path, record: Mapping[str, Any]) -> None:
+    """Write ``run.json``, whole."""
+    write_text(out / RUN, json.dumps(record, indent=2) + "\n")
+
+
+def has_checkpoint(out: Path) -> bool:
+    """Say whether an unfinished run can go on."""
+    return (out / CHECKPOINTS / LAST).exists()
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, which is made, while the context is open.
+
+    Raises
+    ------
+    OutputLockedError
+        If another process trains there.
+    OutputError
+        If the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / _LOCK).open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputLockedError(f"another process trains in {out}; wait for it, or give another folder") from None
+        yield
+
+
+def _record(out: Path) -> Mapping[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads((out / RUN).read_text(encoding="utf-8"))
+        if record["format"] != FORMAT or not isinstance(record["fingerprint"], dict):
+            raise KeyError("format")
+        return record
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JournalError(
+            f"{out / RUN} is not the record of a training run of this version ({error}); pass overwrite=True to throw "
+            "the run away, or give another folder"
+        ) from error

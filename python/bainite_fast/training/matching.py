@@ -1,0 +1,167 @@
+"""Which mask belongs to which image: by name."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BainiteWarning, InputError, MosaicNotFoundError
+
+SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+_OF_MASKS = ("mask", "masks", "label", "labels", "gt", "truth", "annotation", "seg", "segmentation")
+_OF_IMAGES = ("image", "images", "img")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An image and its mask."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name without folder and suffix: ``a/b.ome.tif`` is ``b``."""
+    name = Path(name).name
+    for suffix in SUFFIXES:
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return name[:-4] if name.lower().endswith(".ome") else name
+
+
+def _without(name: str, words: Sequence[str]) -> str:
+    for word in words:
+        for mark in "_-. ":
+            if name.lower().endswith(mark + word):
+                return name[: -len(word) - 1]
+            if name.lower().startswith(word + mark):
+                return name[len(word) + 1 :]
+    return name
+
+
+def read_names(names: str | Path | Sequence[str]) -> list[str]:
+    """Return names without suffixes, from a sequence or a text file with one a line.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, there are none, or one comes twice.
+    """
+    if isinstance(names, (str, Path)):
+        try:
+            lines = Path(names).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"the list {names} cannot be read ({error}); a text file with one name a line is needed"
+            ) from error
+    else:
+        lines = list(names)
+    found = [plain_name(line.strip()) for line in lines if line.strip() and not line.strip().startswith("#")]
+    if not found:
+        raise InputError(f"the list {names} holds no name; write one a line")
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise InputError(f"the list holds {', '.join(twice[:5])} more than once; name each image once")
+    return found
+
+
+def list_pictures(folder: Path, what: str) -> dict[str, Path]:
+    """Return the pictures of a folder by plain name, in the order of their names.
+
+    Raises
+    ------
+    MosaicNotFoundError
+        If there is no such folder.
+    InputError
+        If it holds no picture, or two of one name.
+    """
+    if not folder.is_dir():
+        raise MosaicNotFoundError(f"the folder of {what}, {folder}, does not exist")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    if not files:
+        raise InputError(f"the folder of {what}, {folder}, holds no picture; {', '.join(SUFFIXES)} are read")
+    found: dict[str, Path] = {}
+    for path in files:
+        name = plain_name(path.name)
+        if name in found:
+            raise InputError(f"{folder} holds {found[name].name} and {path.name}, which are one name; keep one of them")
+        found[name] = path
+    return found
+
+
+def match_files(images: Path, masks: Path, names: str | Path | Sequence[str] | None = None) -> list[Match]:
+    """Pair the images of one folder with the masks of another, or of the same.
+
+    Parameters
+    ----------
+    images, masks : Path
+        Folders.
+    names : path or sequence of str, optional
+        Which images, in this order.
+
+    Raises
+    ------
+    InputError
+        If nothing matches, a mask is ambiguous, or a listed image or its mask is missing.
+
+    Warns
+    -----
+    BainiteWarning
+        If, without a list, files have no partner.
+    """
+    pictures, drawn = list_pictures(images, "images"), list_pictures(masks, "masks")
+    if images.resolve() == masks.resolve():
+        drawn = {name: path for name, path in drawn.items() if _without(name, _OF_MASKS) != name}
+        pictures = {name: path for name, path in pictures.items() if name not in drawn}
+    bare: dict[str, list[str]] = {}
+    for name in drawn:
+        bare.setdefault(_without(name, _OF_MASKS), []).append(name)
+    pairs: dict[str, Match] = {}
+    for name, path in pictures.items():
+        mask = _mask_of(name, drawn, bare)
+        if mask is not None:
+            pairs[name] = Match(name, path, drawn[mask])
+    if names is not None:
+        return _listed(read_names(names), pairs, pictures, images, masks)
+    used = {match.mask for match in pairs.values()}
+    alone = [str(path) for name, path in pictures.items() if name not in pairs]
+    unused = [str(path) for path in drawn.values() if path not in used]
+    if not pairs:
+        raise InputError(
+            f"no image of {images} has a mask of its name in {masks}: images are called {_some(pictures)}, masks "
+            f"{_some(drawn)}; give both the same name (suffixes such as _mask are overlooked)"
+        )
+    for files, lack in ((alone, "image(s) without a mask"), (unused, "mask(s) without an image")):
+        if files:
+            warnings.warn(f"{len(files)} {lack} left out: {_some(files)}", BainiteWarning, stacklevel=4)
+    return list(pairs.values())
+
+
+def _mask_of(name: str, drawn: dict[str, Path], bare: dict[str, list[str]]) -> str | None:
+    if name in drawn:
+        return name
+    found = bare.get(name) or bare.get(_without(name, _OF_IMAGES)) or []
+    if len(found) > 1:
+        raise InputError(f"the image {name} has the masks {', '.join(found)}; keep one of them in the folder")
+    return found[0] if found else None
+
+
+def _listed(
+    wanted: list[str], pairs: dict[str, Match], pictures: dict[str, Path], images: Path, masks: Path
+) -> list[Match]:
+    lost = [name for name in wanted if name not in pictures]
+    if lost:
+        raise InputError(f"{len(lost)} listed image(s) are not in {images}: {_some(lost)}; it holds {_some(pictures)}")
+    lost = [name for name in wanted if name not in pairs]
+    if lost:
+        raise InputError(f"{len(lost)} listed image(s) have no mask in {masks}: {_some(lost)}")
+    return [pairs[name] for name in wanted]
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")

@@ -1,0 +1,196 @@
+"""What the values of masks mean: class indices, 0 and 255, or colours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+IGNORE = 255
+"""Value of mask pixels whose class is not known: they count neither in losses nor in scores."""
+
+Value = int | str | tuple[int, int, int]
+MaskValues = Mapping[Value, int] | Mapping[int, int] | Mapping[str, int] | Mapping[tuple[int, int, int], int]
+
+_MOST_GUESSED = 32  # classes; more gray values or colours are no classes unless someone says so
+_REMEDY = "say what the values mean with mask_values={value: class, …}"
+_JPEG = "JPEG and smooth edges change values: save masks as PNG or TIFF, drawn without anti-aliasing"
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMap:
+    """From what stands in a mask to classes.
+
+    Attributes
+    ----------
+    codes : ndarray, int64, ascending
+        Gray values, or colours as red · 65536 + green · 256 + blue.
+    classes : ndarray, uint8
+        Class of each code, `IGNORE` where it is not known.
+    n_classes : int
+        Number of classes.
+    colour : bool
+        Whether the codes are colours.
+    """
+
+    codes: NDArray[np.int64]
+    classes: NDArray[np.uint8]
+    n_classes: int
+    colour: bool
+
+    def apply(self, mask: NDArray[Any], name: str) -> NDArray[np.uint8]:
+        """Return the classes of a mask [H, W] or [H, W, 3], uint8 [H, W].
+
+        Raises
+        ------
+        InputError
+            If the mask holds a value without a class.
+        """
+        coded = code(mask, self.colour)
+        place = np.minimum(np.searchsorted(self.codes, coded), len(self.codes) - 1)
+        strange = self.codes[place] != coded
+        if strange.any():
+            values = np.unique(coded[strange])
+            shown = ", ".join(_show(int(v), self.colour) for v in values[:6])
+            raise InputError(
+                f"the mask of {name} holds {shown}{' …' if len(values) > 6 else ''} without a class, at "
+                f"{int(strange.sum())} pixels; {_REMEDY}. {_JPEG}"
+            )
+        return np.ascontiguousarray(self.classes[place])
+
+
+def choose_values(
+    masks: list[NDArray[Any]], names: list[str], n_classes: int | None, given: MaskValues | None
+) -> ValueMap:
+    """Decide what the values of masks mean.
+
+    Parameters
+    ----------
+    masks : list of ndarray [H, W] or [H, W, 3]
+        As they are stored.
+    names : list of str
+        Of the images, for messages.
+    n_classes : int, optional
+        Number of classes, where the caller says it.
+    given : mapping, optional
+        The caller's meaning.
+
+    Raises
+    ------
+    InputError
+        If the values are neither indices of the classes, nor 0 and 255, nor a few colours.
+    """
+    colour = any(mask.ndim == 3 and not _is_gray(mask) for mask in masks)
+    if given is not None:
+        return _given(given, n_classes, colour)
+    per_mask = [np.unique(code(mask, colour)) for mask in masks]
+    found = np.unique(np.concatenate(per_mask))
+    if colour:
+        return _colours(found, n_classes)
+    if n_classes in (None, 2) and set(found.tolist()) in ({255}, {0, 255}):
+        return _map({0: 0, 255: 1}, 2, False)
+    labels = found[found != IGNORE]
+    most = n_classes if n_classes is not None else _MOST_GUESSED
+    outside = labels[(labels < 0) | (labels >= most)]
+    if outside.size:
+        which = next(n for n, values in zip(names, per_mask, strict=True) if np.isin(outside, values).any())
+        shown = ", ".join(str(int(v)) for v in outside[:6]) + (" …" if outside.size > 6 else "")
+        raise InputError(
+            f"masks hold the values {shown} (first in {which}), which are neither class indices 0 … {most - 1} nor 0 "
+            f"and 255; raise classes, or {_REMEDY}. {_JPEG}"
+        )
+    count = n_classes if n_classes is not None else max(int(labels.max(initial=1)) + 1, 2)
+    return _map({**{i: i for i in range(count)}, IGNORE: IGNORE}, count, False)
+
+
+def code(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
+    """Return one int64 per pixel [H, W]: the gray value, or red · 65536 + green · 256 + blue.
+
+    Raises
+    ------
+    InputError
+        If the mask holds fractions, or colours of more than 8 bits.
+    """
+    if mask.dtype.kind == "f" and not np.array_equal(mask, np.rint(mask)):
+        raise InputError("a mask holds fractions; whole numbers are needed, one for each class")
+    if mask.dtype.kind not in "uif":
+        raise InputError(f"a mask has dtype {mask.dtype}; integers are needed, one for each class")
+    if mask.ndim == 2:
+        gray = mask.astype(np.int64)
+        return gray * 0x010101 if colour else gray
+    if mask.dtype != np.uint8:
+        raise InputError(f"a mask has colours of dtype {mask.dtype}; uint8 is needed")
+    if not colour:
+        return mask[..., 0].astype(np.int64)
+    parts = mask.astype(np.int64)
+    return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+
+
+def _is_gray(mask: NDArray[Any]) -> bool:
+    return bool(np.array_equal(mask[..., 0], mask[..., 1]) and np.array_equal(mask[..., 0], mask[..., 2]))
+
+
+def _show(value: int, colour: bool) -> str:
+    return f"#{value:06x}" if colour else str(value)
+
+
+def _map(meaning: Mapping[int, int], n_classes: int, colour: bool) -> ValueMap:
+    codes = np.array(sorted(meaning), np.int64)
+    return ValueMap(codes, np.array([meaning[int(c)] for c in codes], np.uint8), n_classes, colour)
+
+
+def _colours(found: NDArray[np.int64], n_classes: int | None) -> ValueMap:
+    most = n_classes if n_classes is not None else _MOST_GUESSED
+    if len(found) > most:
+        shown = ", ".join(_show(int(v), True) for v in found[:6])
+        raise InputError(
+            f"masks hold {len(found)} colours ({shown} …), and classes are at most {most}; {_REMEDY}. {_JPEG}"
+        )
+    return _map({int(c): i for i, c in enumerate(found)}, n_classes or max(len(found), 2), True)
+
+
+def _given(given: MaskValues, n_classes: int | None, colour: bool) -> ValueMap:
+    meaning: dict[int, int] = {}
+    for value, label in dict(given).items():
+        number, is_colour = _parse(value)
+        if colour and not is_colour:
+            number *= 0x010101
+        if is_colour and not colour:
+            red, green, blue = number >> 16, number >> 8 & 255, number & 255
+            if not red == green == blue:
+                continue  # a colour that no mask can hold, as all are gray
+            number = red
+        if not (0 <= int(label) < (n_classes or IGNORE) or int(label) == IGNORE):
+            raise InputError(
+                f"mask_values gives {value!r} the class {label}; classes are 0 … {(n_classes or IGNORE) - 1}, and "
+                f"{IGNORE} is for pixels whose class is not known"
+            )
+        meaning[number] = int(label)
+    labels = set(meaning.values()) - {IGNORE}
+    if not labels:
+        raise InputError(f"mask_values={dict(given)} names no class; {_REMEDY}")
+    return _map(meaning, n_classes or max(max(labels) + 1, 2), colour)
+
+
+def _parse(value: Value) -> tuple[int, bool]:
+    """Return a value as a number, and whether it is a colour."""
+    if isinstance(value, str):
+        if match := re.fullmatch(r"#([0-9a-fA-F]{6})", value.strip()):
+            return int(match[1], 16), True
+        if re.fullmatch(r"\d+", value.strip()):
+            return int(value), False
+    elif isinstance(value, (tuple, list)):
+        if len(value) == 3 and all(0 <= int(part) <= 255 for part in value):
+            return int(value[0]) << 16 | int(value[1]) << 8 | int(value[2]), True
+    elif int(value) == value and value >= 0:
+        return int(value), False
+    raise InputError(
+        f"mask_values has the value {value!r}; a gray value, a colour (red, green, blue) of 0 … 255, or '#rrggbb' is "
+        "needed"
+    )

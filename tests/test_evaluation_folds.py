@@ -1,0 +1,114 @@
+"""Cross-validation: every fold once, resumable, on whole images and on tiles; the tables hold what was counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import bainite_fast
+from bainite_fast.errors import InputError, JournalError
+from bainite_fast.evaluation import cross_validate, cross_validation, evaluate
+from bainite_fast.training.dataset import array_dataset
+from bainite_fast.training.tiles import scale_dataset, tile_dataset
+
+RECIPE = {
+    "name": "tiny",
+    "data": {"tile": 32},
+    "network": {"kind": "unet", "base": 2, "depth": 2},
+    "loss": {"kind": "focal"},
+    "epochs": 1,
+    "batch": 8,
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def steel():
+    pairs = [bainite_fast.synthetic.make((64, 96), seed=seed) for seed in (3, 4, 5, 6, 7, 8)]
+    return array_dataset(
+        [image for image, _ in pairs], [mask for _, mask in pairs], classes=bainite_fast.synthetic.CLASSES
+    )
+
+
+def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
+    out, told = tmp_path / "cv", []
+    calls = []
+    real = cross_validation.train
+    monkeypatch.setattr(cross_validation, "train", lambda *a, **k: (calls.append(k["out"]), real(*a, **k))[1])
+    done = cross_validate(RECIPE, steel, out=out, folds=3, tolerance=1, progress=told.append)
+    assert [(one.seed, one.fold) for one in done.folds] == [(0, 0), (0, 1), (0, 2)]
+    assert done.modes == ("whole images", "tiles of 32 px")
+    assert len(calls) == 3
+    assert any("fold 2 of 3" in line for line in told)
+    tested = [image.name for one in done.folds for image in one.whole.images]
+    assert sorted(tested) == sorted(steel.names)
+    # Each fold's scores are those of its own model on its own test images, whole and on tiles.
+    one = done.folds[1]
+    test = steel.subset([steel.names.index(image.name) for image in one.whole.images])
+    assert np.array_equal(evaluate(one.run / "model", test).counts, one.whole.counts)
+    assert np.array_equal(evaluate(one.run / "model", test, tiles=32).counts, one.on_tiles.counts)
+    # The table holds what was counted.
+    rows = list(csv.DictReader((out / "scores.csv").open()))
+    assert len(rows) == 6
+    assert float(rows[2]["iou lath bainite"]) == one.whole.iou["lath bainite"]
+    mean, std = done.mean_std("mean iou", "tiles of 32 px")
+    values = [fold.on_tiles.mean_iou for fold in done.folds]
+    assert (mean, std) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert f"{mean:.4f} ± {std:.4f}" in (out / "summary.md").read_text()
+    assert f"{mean:.4f} ± {std:.4f}" in str(done)
+    assert (out / "folds.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.dumps(done.to_dict())
+    # Broken off after two folds and one more seed asked for: only what is missing is trained.
+    (out / "seed0" / "fold2" / "scores.json").unlink()
+    calls.clear()
+    again = cross_validate(RECIPE, steel, out=out, folds=3, seeds=2, tolerance=1, keep_models=False)
+    assert [path.relative_to(out).parts[:2] for path in calls] == [
+        ("seed0", "fold2"), *(("seed1", f"fold{k}") for k in range(3)),
+    ]  # fmt: skip
+    assert np.array_equal(again.folds[2].whole.counts, done.folds[2].whole.counts)
+    assert not (out / "seed1" / "fold0" / "run").exists()
+    assert np.isfinite(again.seed_std("mean iou"))
+    assert "from seed to seed" in (out / "summary.md").read_text()
+    for options in ({"folds": 2}, {"folds": 3, "epochs": 2}, {"folds": 3, "fold_seed": 1}):
+        with pytest.raises(JournalError, match="another"):
+            cross_validate(RECIPE, steel, out=out, tolerance=1, **options)
+
+
+def test_folds_by_tile_are_scored_on_tiles_alone(steel, tmp_path):
+    done = cross_validate(RECIPE, steel, out=tmp_path / "cv", folds=2, by="tile")
+    assert done.modes == ("tiles of 32 px",)
+    assert sum(len(one.on_tiles.images) for one in done.folds) == len(tile_dataset(steel, 32))
+    assert sum(one.on_tiles.counts.sum() for one in done.folds) == 6 * 64 * 96
+    with pytest.raises(InputError, match="no score on whole images"):
+        _ = done.folds[0].whole
+    with pytest.raises(InputError, match="data.tile"):
+        cross_validate({**RECIPE, "data": {}}, steel, out=tmp_path / "cv2", folds=2, by="tile")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_half_scale_is_tested_at_half_scale(steel, tmp_path, when):
+    recipe = {**RECIPE, "data": {"tile": 32, "scale": 0.5, "scale_when": when}}
+    split = {"train": list(steel.names[:4]), "test": list(steel.names[4:])}
+    done = cross_validate(recipe, steel, out=tmp_path / "cv", split=split)
+    assert len(done.folds) == 1
+    assert done.folds[0].whole.counts.sum() == 2 * 32 * 48
+    assert done.folds[0].on_tiles.counts.sum() == 2 * 32 * 48
+    assert done.folds[0].on_tiles.mode == ("tiles of 32 px" if when == "before" else "tiles of 16 px")
+    half = scale_dataset(steel.subset([4, 5]), 0.5)
+    package = done.folds[0].run / "model"
+    assert np.array_equal(evaluate(package, half, scale="as-is").counts, done.folds[0].whole.counts)
+
+
+def test_bad_cross_validations(steel, tmp_path):
+    with pytest.raises(InputError, match="7 folds .* 6 micrograph"):
+        cross_validate(RECIPE, steel, out=tmp_path / "a", folds=7)
+    with pytest.raises(InputError, match="seeds"):
+        cross_validate(RECIPE, steel, out=tmp_path / "a", seeds=0)
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no cross-validation"):
+        cross_validate(RECIPE, steel, out=tmp_path / "b", folds=2)

@@ -1,0 +1,193 @@
+"""Models on images and mosaics: the labels that are scored are those of `segment`, or of each tile alone."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+import pytest
+import torch
+
+import bainite_fast
+from bainite_fast import io, kernels, metrics
+from bainite_fast.errors import InputError
+from bainite_fast.evaluation import evaluate
+from bainite_fast.evaluation.boundary import tolerant_counts
+from bainite_fast.evaluation.overlay import OVER, UNDER, overlay
+from bainite_fast.evaluation.predict import Predictor
+from bainite_fast.models import load
+from bainite_fast.training.dataset import IGNORE, array_dataset
+from bainite_fast.training.tiles import plan_grid
+from segment_helpers import save_small_package, small_unet
+
+CLASSES = ("ferrite", "bainite")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return save_small_package(small_unet(), tmp_path_factory.mktemp("model") / "net")
+
+
+@pytest.fixture(scope="module")
+def steel():
+    pairs = [bainite_fast.synthetic.make((h, w), seed=h) for h, w in ((150, 203), (96, 128), (64, 70))]
+    return [image for image, _ in pairs], [mask for _, mask in pairs]
+
+
+def segmented(image, package, folder, **options):
+    seg = bainite_fast.segment(
+        image, package, out=folder / f"{len(list(folder.iterdir()))}.ome.zarr", progress=False, **options
+    )
+    return np.asarray(seg.labels)
+
+
+def test_whole_images_are_scored_as_segment_labels_them(package, steel, tmp_path):
+    images, masks = steel
+    masks = [mask.copy() for mask in masks]
+    masks[0][:20] = IGNORE
+    data = array_dataset(images, masks, classes=CLASSES, um_per_px=0.1)
+    found = evaluate(package, data, tolerance=2, precision="float32")
+    total = np.zeros((3, 2, 2), np.int64)
+    for one, image, mask in zip(found.images, images, masks, strict=True):
+        labels = segmented(image, package, tmp_path, scale=0.1, precision="float32")
+        expected = tolerant_counts(mask, labels, 2, 2)
+        assert np.array_equal(one.counts, expected[0])
+        total += expected
+    assert np.array_equal(found.tolerance, total)
+    assert found.mean_iou == metrics.mean_iou_from_confusion(total[0])
+    assert found.counts.sum() == sum((mask != IGNORE).sum() for mask in masks)
+    assert found.mode == "whole images"
+
+
+def test_images_of_another_scale_are_resampled_as_segment_does(package, steel, tmp_path):
+    images, masks = steel
+    found = evaluate(package, images[:1], masks[:1], scale=0.07, precision="float32")
+    labels = segmented(images[0], package, tmp_path, scale=0.07, precision="float32")
+    assert np.array_equal(found.counts, kernels.confusion_matrix(masks[0], labels, 2))
+    as_is = evaluate(package, array_dataset(images[:1], masks[:1], um_per_px=0.07), scale="as-is", precision="float32")
+    assert not np.array_equal(as_is.counts, found.counts)
+
+
+def test_tiles_stand_alone_with_the_networks_own_padding(package, steel):
+    images, masks = steel
+    loaded = load(package)
+    found = evaluate(package, images, masks, tiles=64, precision="float32")
+    assert found.mode == "tiles of 64 px"
+    for one, image, mask in zip(found.images, images, masks, strict=True):
+        grid = plan_grid(image.shape, 64)
+        sides = ((grid.top, grid.bottom), (grid.left, grid.right))
+        padded, labels = np.pad(image, sides, mode="reflect"), []
+        for row in range(grid.rows):
+            for column in range(grid.columns):
+                tile = padded[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+                with torch.inference_mode():
+                    labels.append(loaded.module(torch.from_numpy(loaded.contract.normalize(tile)))[0].argmax(0).numpy())
+        rows = [np.concatenate(labels[r * grid.columns : (r + 1) * grid.columns], 1) for r in range(grid.rows)]
+        whole = np.concatenate(rows)[grid.top :, grid.left :][: image.shape[0], : image.shape[1]]
+        expected = kernels.confusion_matrix(mask, whole, 2)
+        # Float32 sums in another order may turn a tie.
+        assert np.abs(one.counts - expected).sum() <= 4
+        assert one.counts.sum() == image.size
+    with pytest.raises(InputError, match="tiles=52"):
+        evaluate(package, images, masks, tiles=50)
+
+
+def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
+    images, masks = steel
+    for options in ({}, {"tiles": 64}):
+        found = evaluate(package, images, masks, calibrate=True, precision="float32", **options)
+        bins = found.calibration.bins_before
+        right = sum(one.accuracy * one.pixels for one in bins if one.pixels) / found.calibration.pixels
+        assert right == pytest.approx(found.accuracy)
+        assert found.calibration.pixels == found.counts.sum()
+        assert found.calibration.nll_after <= found.calibration.nll_before
+        assert "temperature" in str(found)
+
+
+def test_one_logit_is_two_classes(steel):
+    images, masks = steel
+    net = small_unet(classes=1)
+    found = evaluate(net, images, masks, calibrate=True)
+    assert found.class_names == ("background", "foreground")
+    predictor = Predictor(load(net))
+    with torch.inference_mode():
+        (logits,) = (part for _, _, part in predictor.parts(images[2]))
+    assert np.array_equal(predictor.labels(images[2]), logits[0] > 0)
+
+
+def mosaic(tmp_path, image, mask, name="mosaic.ome.zarr"):
+    import zarr
+
+    io.convert(image, tmp_path / name)
+    truth = tmp_path / "truth.zarr"
+    zarr.create_array(truth, data=mask, chunks=(64, 64), overwrite=True)
+    return tmp_path / name, truth
+
+
+@pytest.mark.parametrize("tiles", [None, 64])
+def test_a_mosaic_is_counted_block_by_block(package, tmp_path, tiles, monkeypatch):
+    from bainite_fast.evaluation import streaming
+
+    monkeypatch.setattr(streaming, "_BLOCK", 128)
+    image, mask = bainite_fast.synthetic.make((300, 341), seed=5)
+    mask[:9] = IGNORE
+    whole, truth = mosaic(tmp_path, image, mask)
+    calls = []
+    found = evaluate(
+        package, whole, truth, tolerance=3, tiles=tiles, scale="as-is", precision="float32",
+        progress=lambda done, total: calls.append((done, total)),
+    )  # fmt: skip
+    assert calls[-1] == (300 * 341, 300 * 341)
+    if tiles is None:
+        together = evaluate(package, [image], [mask], classes=2, tolerance=3, precision="float32")
+        assert np.array_equal(found.tolerance, together.tolerance)
+        assert np.array_equal(evaluate(package, io.open_mosaic(image), mask, scale="as-is").counts, found.counts)
+    else:
+        together = evaluate(package, [image], [mask], classes=2, tiles=64, tolerance=3, precision="float32")
+        assert np.array_equal(found.tolerance, together.tolerance)
+        assert found.counts.sum() == (mask != IGNORE).sum()
+
+
+def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
+    bainite_fast.synthetic.write(tmp_path / "steel.ome.zarr", (256, 256), seed=1, mask=True)
+    found = evaluate(package, tmp_path / "steel.ome.zarr", "truth", scale="as-is")
+    truth = io.read_labels(tmp_path / "steel.ome.zarr", "truth").labels[:]
+    assert found.counts.sum(axis=1).tolist() == np.bincount(truth.ravel()).tolist()
+    with pytest.raises(InputError, match="for folders of images"):
+        evaluate(package, tmp_path / "steel.ome.zarr", "truth", calibrate=True)
+    with pytest.raises(InputError, match="one grid"):
+        evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
+    with pytest.raises(InputError, match="hold 7"):
+        evaluate(package, io.open_mosaic(np.zeros((256, 256), np.uint8)), truth * 7, scale="as-is")
+
+
+def test_bad_input(package, steel):
+    images, masks = steel
+    with pytest.raises(InputError, match="3 classes .* has 2"):
+        evaluate(package, images, masks, classes=3)
+    with pytest.raises(InputError, match="holds .*without a class|neither class indices"):
+        evaluate(package, images, [mask * 2 for mask in masks])
+    with pytest.raises(InputError, match="tolerance"):
+        evaluate(package, images, masks, tolerance=-1)
+    with pytest.raises(InputError, match="scale"):
+        evaluate(package, images, masks, scale="half")
+    with pytest.raises(InputError, match="mask 9"):
+        evaluate(package, [images[0]], [masks[0][:9]])
+    rgb = array_dataset([np.stack([image] * 3, -1) for image in images], masks, gray=False)
+    with pytest.raises(InputError, match="takes gray"):
+        evaluate(package, rgb)
+
+
+def test_overlays_have_the_papers_colours(package, steel, tmp_path):
+    images, masks = steel
+    truth, pred = np.uint8([[0, 1, 1, 0]]), np.uint8([[1, 0, 1, 1]])
+    truth[0, 3] = IGNORE
+    picture = overlay(np.uint8([[100, 100, 100, 100]]), truth, pred)
+    assert picture[0, 0, 0] > picture[0, 0, 2] + 80  # too much: red
+    assert picture[0, 1, 2] > picture[0, 1, 0] + 80  # missed: blue
+    assert len(set(picture[0, 2])) == len(set(picture[0, 3])) == 1
+    assert OVER[0] > 200
+    assert UNDER[2] > 200
+    evaluate(package, images, masks, overlays=tmp_path / "o")
+    files = sorted((tmp_path / "o").iterdir())
+    assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png"]
+    assert imagecodecs.png_decode(files[0].read_bytes()).shape == (150, 203, 3)

@@ -1,0 +1,238 @@
+"""The trainer's parts: batches, learning rates, averages, precision, checkpoints, whole-image labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from bainite_fast.errors import DeviceError, JournalError, OutputError
+from bainite_fast.models import Reach, UNet, probe
+from bainite_fast.training import checkpoint
+from bainite_fast.training.batches import Batches, measure_intensities
+from bainite_fast.training.dataset import array_dataset
+from bainite_fast.training.hardware import Hardware, choose_hardware, determinism
+from bainite_fast.training.optimise import MovingAverage, learning_rate, make_optimiser
+from bainite_fast.training.predict import predict
+from bainite_fast.training.prepare import held, part_indices
+from bainite_fast.training.recipe import OptimiserRecipe, ScheduleRecipe
+from bainite_fast.training.tiles import tile_dataset
+from training_helpers import blobs, small
+
+CPU = Hardware(torch.device("cpu"), "float32")
+
+
+@given(st.integers(0, 1000), st.integers(0, 5), st.integers(1, 7), st.integers(1, 5))
+@settings(max_examples=30)
+def test_crops_are_where_they_say_and_every_image_comes_as_often_as_asked(
+    seed: int, epoch: int, size: int, repeats: int
+) -> None:
+    data = blobs(3, (40, 50))
+    batches = Batches(data, small(seed=seed, batch=size, data__crops_per_image=repeats), 2)
+    assert batches.steps == -(-3 * repeats // size)
+    seen: list[str] = []
+    for index in range(batches.steps):
+        batch = batches.batch(epoch, index)
+        seen += batch.names
+        for image, mask, name, (y, x) in zip(batch.images, batch.masks, batch.names, batch.corners, strict=True):
+            i = data.names.index(name)
+            window = slice(y, y + 32), slice(x, x + 32)
+            np.testing.assert_array_equal(mask.numpy(), data.mask(i)[window])
+            np.testing.assert_array_equal((image[0] * 255).round().numpy(), data.image(i)[window])
+        again = Batches(data, small(seed=seed, batch=size, data__crops_per_image=repeats), 2).batch(epoch, index)
+        assert torch.equal(again.images, batch.images) and torch.equal(again.masks, batch.masks)
+    assert sorted(seen) == sorted(list(data.names) * repeats)
+
+
+def test_crops_reach_every_corner_and_epochs_differ() -> None:
+    batches = Batches(blobs(1, (34, 33)), small(data__crops_per_image=64, batch=64), 2)
+    corners = {corner for epoch in range(3) for corner in batches.batch(epoch, 0).corners}
+    assert corners == {(y, x) for y in range(3) for x in range(2)}
+    assert batches.batch(0, 0).corners != batches.batch(1, 0).corners
+
+
+def test_as_many_crops_as_cover_an_image() -> None:
+    data = array_dataset(
+        [np.zeros((64, 96), np.uint8), np.ones((32, 32), np.uint8)],
+        [np.eye(64, 96, dtype=np.uint8), np.eye(32, dtype=np.uint8)],
+    )
+    assert Batches(data, small(data__crops_per_image=None), 2).repeats == [6, 1]
+
+
+def test_small_images_are_mirrored_up_to_the_crop_and_whole_ones_to_the_stride() -> None:
+    data = blobs(1, (20, 26))
+    batch = Batches(data, small(), 2).batch(0, 0)
+    expected = np.pad(data.image(0), ((0, 12), (0, 6)), mode="reflect")
+    np.testing.assert_array_equal((batch.images[0, 0] * 255).round().numpy(), expected)
+    np.testing.assert_array_equal(batch.masks[0].numpy(), np.pad(data.mask(0), ((0, 12), (0, 6)), mode="reflect"))
+    whole = Batches(data, small(data__crop=None, data__crops_per_image=None), 8).batch(0, 0)
+    assert whole.images.shape == (1, 1, 24, 32)
+
+
+def test_intensities_of_gray_and_colour() -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (2, 20, 20, 3), dtype=np.uint8)
+    masks = [np.eye(20, dtype=np.uint8)] * 2
+    found = measure_intensities(array_dataset(list(colour), masks, gray=False))
+    assert found.mean == pytest.approx((colour / 255).mean(axis=(0, 1, 2)).tolist())
+    assert found.std == pytest.approx((colour / 255).std(axis=(0, 1, 2)).tolist())
+    assert found.window == (0.0, 1.0)
+    floats = [image[..., 0].astype(np.float32) * 10 - 5 for image in colour]
+    assert measure_intensities(array_dataset(floats, masks)).window == (
+        min(map(np.min, floats)),
+        max(map(np.max, floats)),
+    )
+
+
+def test_tiles_are_held_in_memory_as_they_are() -> None:
+    tiles = tile_dataset(blobs(2), 32, scale=0.5, scale_when="after")
+    kept = held(tiles)
+    assert len(kept) == len(tiles) and kept.names == tiles.names and kept.um_per_px == tiles.um_per_px
+    for i in range(len(tiles)):
+        np.testing.assert_array_equal(kept.image(i), tiles.image(i))
+        np.testing.assert_array_equal(kept.mask(i), tiles.mask(i))
+
+
+def test_parts_of_tiles_go_by_micrograph() -> None:
+    tiles = tile_dataset(blobs(3), 32)
+    train, validation = part_indices(tiles, {"train": ["image 0", "image 2"], "validation": ["image 1"]})
+    assert {tiles.names[i].partition(" @")[0] for i in train} == {"image 0", "image 2"}
+    assert {tiles.names[i].partition(" @")[0] for i in validation} == {"image 1"}
+    assert part_indices(tiles, None) == (tuple(range(len(tiles))), ())
+
+
+STEPS = 40
+
+
+def torch_rates(make: Any) -> list[float]:
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = make(optimiser)
+    rates = []
+    for _ in range(STEPS):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    return rates
+
+
+@pytest.mark.parametrize("minimum", [0.0, 0.1])
+def test_learning_rates_against_pytorch(minimum: float) -> None:
+    optimiser = OptimiserRecipe(learning_rate=0.1)
+    lr = torch.optim.lr_scheduler
+
+    def mine(**values: Any) -> list[float]:
+        return [learning_rate(optimiser, ScheduleRecipe(minimum=minimum, **values), i, STEPS) for i in range(STEPS)]
+
+    assert mine(kind="constant") == [0.1] * STEPS
+    cosine = torch_rates(lambda o: lr.CosineAnnealingLR(o, STEPS, eta_min=0.1 * minimum))
+    assert mine(kind="cosine") == pytest.approx(cosine, rel=1e-6)
+    # PyTorch's one-cycle begins and ends at a step, ours between steps: the same curve for one step more.
+    cycle = torch_rates(
+        lambda o: lr.OneCycleLR(o, 0.1, STEPS + 1, pct_start=13 / 41, final_div_factor=1 / (25 * minimum or 25e-9))
+    )
+    found = mine(kind="one_cycle")
+    assert max(found) == pytest.approx(0.1) and found.index(max(found)) == 12
+    assert found[:13] == pytest.approx(cycle[:13], rel=1e-6)
+    assert found[13:] == pytest.approx(cycle[13:], abs=1e-6)
+
+
+def test_warm_up_is_linear_and_ends_at_the_largest() -> None:
+    rates = [
+        learning_rate(OptimiserRecipe(learning_rate=1.0), ScheduleRecipe(kind="cosine", warm_up=0.1), i, STEPS)
+        for i in range(STEPS)
+    ]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+
+
+def test_moving_average_follows_and_copies_statistics() -> None:
+    network = UNet(1, 2, base=2, depth=1)
+    average = MovingAverage(network, 0.99)
+    first = network.head.weight.detach().clone()
+    with torch.no_grad():
+        network.head.weight.add_(1)
+        network.get_submodule("centerconvr1.norm").running_mean.fill_(3)  # type: ignore[union-attr, operator]
+    average.update(network, 0)
+    torch.testing.assert_close(average.state["head.weight"], first + 0.9)  # its first step keeps a tenth
+    average.update(network, 10_000)
+    torch.testing.assert_close(average.state["head.weight"], first + 0.9 + 0.001)
+    assert float(average.state["centerconvr1.norm.running_mean"][0]) == 3
+
+
+def test_precision_is_chosen_by_measurement_and_floats_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    seconds = {"float32": 1.0, "bfloat16": 0.5}
+    from bainite_fast.training import hardware
+
+    def measured(work: Any) -> float:
+        work()
+        return seconds[ran[-1]]
+
+    monkeypatch.setattr(hardware, "_seconds", measured)
+    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: True)
+    device = torch.device("cpu")
+    assert choose_hardware(device, "auto", lambda h: ran.append(h.precision)).precision == "bfloat16"
+    seconds["bfloat16"] = 0.99
+    assert choose_hardware(device, "auto", lambda h: ran.append(h.precision)).precision == "float32"
+    ran.clear()
+    assert choose_hardware(device, "bfloat16", lambda h: ran.append(h.precision)).precision == "bfloat16"
+    assert ran == []
+    monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: False)
+    assert choose_hardware(device, "auto", lambda h: ran.append(h.precision)).precision == "float32"
+    assert ran == []
+    with pytest.raises(DeviceError):
+        hardware.choose_device("xpu:0")
+
+
+def test_determinism_is_switched_back() -> None:
+    with determinism(True):
+        assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("shape", [(37, 61), (16, 16), (90, 41)])
+def test_cut_labels_are_those_of_one_pass(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    from bainite_fast.training import predict as module
+
+    torch.manual_seed(0)
+    network = UNet(1, 3, base=4, depth=2).eval()
+    reach: Reach = probe(network, 1)
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    whole = predict(network, image, mean=[0.4], std=[0.2], reach=reach, hardware=CPU)
+    halo = reach.halo
+    padded = np.pad(image, [(halo, halo + -n % reach.stride) for n in shape], mode="reflect").astype(np.float32)
+    with torch.no_grad():
+        logits = network(torch.from_numpy((padded / 255 - 0.4) / 0.2).float()[None, None])[0]
+    expected = logits.argmax(0).numpy()[halo : halo + shape[0], halo : halo + shape[1]]
+    np.testing.assert_array_equal(whole, expected)
+    monkeypatch.setattr(module, "_LARGEST", 16)
+    np.testing.assert_array_equal(predict(network, image, mean=[0.4], std=[0.2], reach=reach, hardware=CPU), expected)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    network, other = UNet(1, 2, base=2, depth=1), UNet(1, 2, base=4, depth=1)
+    optimiser = make_optimiser(OptimiserRecipe(), network.parameters())
+    network(torch.zeros(1, 1, 4, 4)).sum().backward()
+    optimiser.step()
+    path = tmp_path / "last.safetensors"
+    checkpoint.save(path, checkpoint.pack(network, optimiser, None), {"step": 1})
+    tensors, place = checkpoint.read(path)
+    assert place == {"step": 1}
+    with pytest.raises(JournalError, match="another network"):
+        checkpoint.unpack(tensors, other, make_optimiser(OptimiserRecipe(), other.parameters()), None)
+    fresh = UNet(1, 2, base=2, depth=1)
+    restored = make_optimiser(OptimiserRecipe(), fresh.parameters())
+    checkpoint.unpack(tensors, fresh, restored, None)
+    mine, theirs = restored.state_dict()["state"], optimiser.state_dict()["state"]
+    assert all(torch.equal(mine[i][key], theirs[i][key]) for i in theirs for key in theirs[i])
+    before = path.read_bytes()
+    (tmp_path / ".last.safetensors.partial").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        checkpoint.save(path, {}, {})
+    assert path.read_bytes() == before
