@@ -100,3 +100,24 @@ def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "mine.yaml" in done.stdout
     assert read_recipe(tmp_path / "mine.yaml") == read_recipe("vgg16")
     assert run("recipes", "--copy", "vgg16", tmp_path / "mine.yaml").exit_code == 1
+
+
+def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
+    assert run("recipes", "--copy-space", folders / "space.yaml").exit_code == 0
+    assert "loss.alpha" in yaml.safe_load((folders / "space.yaml").read_text())["space"]
+    space = {"space": {"batch": {"choices": [2, 4]}, "loss.label_smoothing": {"low": 0, "high": 0.2}}}
+    (folders / "space.yaml").write_text(yaml.safe_dump(space))
+    line = ["search", *common(folders)[1:], "--space", folders / "space.yaml", "--out", folders / "found"]
+    line += ["--split", folders / "split.json", "--epochs", 1, "--sampler", "random", "--json"]
+    done = run(*line, "--trials", 2)
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["trials"]) == 2
+    assert "search: 100 %, 2 of 2 trials" in done.stderr
+    assert run(*line, "--trials", 3).exit_code == 1
+    more = run(*line, "--trials", 3, "--resume")
+    assert len(json.loads(more.stdout)["trials"]) == 3
+    recipe = folders / "found/best.yaml"
+    done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
+    assert done.exit_code == 0, done.output
+    wrong = run(*line[:-1], "--set", "loss.kind=dice", "--out", folders / "other")
+    assert wrong.exit_code == 1 and "label_smoothing: there is no such key" in wrong.output

@@ -180,12 +180,26 @@ def recipes(
             metavar="NAME FILE", help="Write a recipe, every value in it, to a file to edit.", show_default=False
         ),
     ] = None,
+    copy_space: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_output,
+            metavar="FILE",
+            help="Write the default space of `bainite-fast search` to a file to edit.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the training recipes in the box, or copy one to edit."""
     from .. import training
 
+    if copy_space is not None:
+        path = training.copy_space(copy_space, overwrite=overwrite)
+        line = f"{path}: edit it, then bainite-fast search --space {path} …"
+        emit_json({"path": str(path)}) if as_json else emit(line)
+        return
     if copy is not None:
         path = training.copy_recipe(copy[0], parse_output(copy[1]), overwrite=overwrite)
         line = f"{path}: edit it, then bainite-fast train --recipe {path} …"

@@ -14,30 +14,42 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
     from .result import TrainingRun, read_run
+    from .search import SearchResult, search
+    from .space import SearchSpace, copy_space, read_space
 
 _LAZY = {
     "Progress": "loop",
     "Recipe": "recipe",
+    "SearchResult": "search",
+    "SearchSpace": "space",
     "TrainingRun": "result",
     "copy_recipe": "recipe_files",
+    "copy_space": "space",
     "parse_changes": "recipe_files",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
     "read_run": "result",
+    "read_space": "space",
+    "search": "search",
     "train": "api",
 }
 
 __all__ = [
     "Progress",
     "Recipe",
+    "SearchResult",
+    "SearchSpace",
     "TrainingRun",
     "copy_recipe",
+    "copy_space",
     "parse_changes",
     "read_recipe",
     "read_run",
+    "read_space",
     "recipe_names",
     "recipe_text",
+    "search",
     "train",
 ]
 

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import InputError, OutputExistsError
 from .recipe import Recipe
-from .recipe_files import describe, read_recipe
+from .recipe_files import describe, read_recipe, write_text
 
 FOLDER = Path(__file__).with_name("spaces")
 Value = bool | int | float | str | None
@@ -185,3 +185,19 @@ def read_space(
         return SearchSpace.model_validate({**values, **(changes or {})})
     except ValidationError as error:
         raise InputError(f"{source}: {describe(error)}") from error
+
+
+def copy_space(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write the default search space to a file to edit.
+
+    Raises
+    ------
+    OutputExistsError
+        If the file exists and `overwrite` is false.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise OutputExistsError(f"{target} exists; choose another file or pass overwrite=True")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, (FOLDER / "default.yaml").read_text(encoding="utf-8"))
+    return target

@@ -1,0 +1,78 @@
+"""``bainite-fast search``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ._console import emit, emit_json, progress
+from ._options import CropBar, Json, Quiet, parse_output
+from ._segment import tune_allocator
+from ._train import Classes, Device, ImagesFolder, MasksFolder, Setting, SplitFile, UmPerPx, open_data
+
+
+def search(
+    out: Annotated[
+        str,
+        typer.Option(
+            parser=parse_output,
+            metavar="DIR",
+            help="Folder to make; DIR/best.yaml is the recipe, DIR/trials.csv the table.",
+            show_default=False,
+        ),
+    ],
+    space: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="What to vary and how, in YAML; `default` is the one in the box (`recipes --copy-space FILE`).",
+        ),
+    ] = "default",
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="What the rest of the values is, as for `train`.")
+    ] = "vanilla",
+    images: ImagesFolder = None,
+    masks: MasksFolder = None,
+    split: SplitFile = None,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="How many at most.", show_default="the space's")
+    ] = None,
+    sampler: Annotated[
+        Literal["tpe", "random", "grid"] | None,
+        typer.Option(help="How values are chosen.", show_default="the space's"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of every trial.", show_default="the recipe's")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Of the choice of values.", show_default="the space's")
+    ] = None,
+    classes: Classes = None,
+    setting: Setting = None,
+    um_per_px: UmPerPx = None,
+    crop_bar: CropBar = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search the values of a recipe that give the best validation mean IoU.
+
+    Every trial trains on the training part of --split and is scored on its validation part; the test part stays
+    unseen. Trials that fall behind are given up. The best recipe is written after every trial, for `train --recipe`.
+    """
+    tune_allocator()
+    from .. import training
+
+    given: dict[str, Any] = {"trials": trials, "sampler": sampler, "seed": seed}
+    wanted = training.read_space(space, changes={key: value for key, value in given.items() if value is not None})
+    changes = training.parse_changes(setting or []) | ({} if epochs is None else {"epochs": epochs})
+    base = training.read_recipe(recipe, changes=changes)
+    wanted.check(base)
+    data = open_data(base, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
+    with progress("search", unit="trials", scale=1, quiet=quiet) as step:
+        found = training.search(
+            wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, progress=step
+        )
+    emit_json(found.to_dict()) if as_json else emit(str(found))

@@ -1,0 +1,312 @@
+"""Hyper-parameters by optuna: a study in SQLite that can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .._optional import require
+from ..errors import InputError, JournalError, OutputExistsError, TrainingError
+from .api import train
+from .dataset import Classes, Dataset, as_dataset
+from .folder import locked
+from .loop import Progress
+from .prepare import SplitSource, digest_of, part_indices
+from .recipe import Recipe
+from .recipe_files import read_recipe, recipe_text, write_text
+from .result import CHECKPOINTS, MODEL
+from .space import SearchSpace, read_space
+
+Report = Callable[[int, float], None]
+"""Called with an epoch and its score; ends the trial if it is to be given up."""
+
+Objective = Callable[[Recipe, Report], float]
+"""Returns the score of a recipe, the higher the better."""
+
+STUDY, BEST, TRIALS, TRIAL_FOLDER = "study.db", "best.yaml", "trials.csv", "trials"
+_NAME, _STARTED, _DIVERGED = "bainite-fast search", "fingerprint", "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes
+    ----------
+    out : Path
+        Its folder: ``best.yaml``, ``trials.csv``, ``study.db``.
+    recipe : Recipe
+        The best one.
+    score : float
+        Its score: validation mean IoU, 0…1.
+    values : mapping
+        What it has in place of the base recipe's values, by dotted name.
+    trials : tuple of mappings
+        ``number``, ``state``, ``score``, and the values, of every trial.
+    """
+
+    out: Path
+    recipe: Recipe
+    score: float
+    values: Mapping[str, Any]
+    trials: tuple[Mapping[str, Any], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "out": str(self.out),
+            "recipe": str(self.out / BEST),
+            "score": self.score,
+            "values": dict(self.values),
+            "trials": [dict(trial) for trial in self.trials],
+        }
+
+    def __str__(self) -> str:
+        states = [trial["state"] for trial in self.trials]
+        counts = ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "fail") if s in states)
+        values = "\n".join(f"  {name}: {value}" for name, value in self.values.items())
+        return f"best score {self.score:.4f} of {len(states)} trials ({counts}):\n{values}\nrecipe: {self.out / BEST}"
+
+
+def search(
+    space: str | os.PathLike[str] | Mapping[str, Any] | SearchSpace,
+    images: str | os.PathLike[str] | Sequence[Any] | Dataset | None = None,
+    masks: str | os.PathLike[str] | Sequence[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe = "vanilla",
+    split: SplitSource = None,
+    classes: Classes = None,
+    device: str = "auto",
+    resume: bool = False,
+    objective: Objective | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SearchResult:
+    """Search the values of a recipe that give the best validation mean IoU.
+
+    Parameters
+    ----------
+    space : str, path, mapping or SearchSpace
+        ``"default"``, or what to vary and how; see :class:`bainite_fast.training.space.SearchSpace`.
+    images, masks, split, classes, device
+        As :func:`bainite_fast.train` takes them; the split has a validation part.
+    out : path
+        Folder to make.
+    recipe : str, path, mapping or Recipe
+        What the rest of the values is.
+    resume : bool
+        Go on with the search in `out`; a trial that was broken off does not count.
+    objective : callable, optional
+        Scores a recipe in place of training it; `images`, `masks` and `split` are then left out.
+    progress : callable, optional
+        Called with the trials done and their number after each.
+
+    Returns
+    -------
+    SearchResult
+
+    Raises
+    ------
+    InputError
+        If something in the space, the recipe or the data is not right, there is no validation part, or no trial came
+        to its end.
+    OutputExistsError
+        If `out` holds something, and `resume` is false.
+    JournalError
+        If the search in `out` is of another space, recipe or data.
+    MissingExtraError
+        If optuna is not installed.
+    """
+    optuna = require("optuna", "train", "a search")
+    if out is None:
+        raise InputError("no folder is given for the search; say where with out=")
+    wanted, base, target = read_space(space), read_recipe(recipe), Path(out)
+    wanted.check(base)
+    if target.exists() and any(target.iterdir()) and not (resume and (target / STUDY).exists()):
+        raise OutputExistsError(
+            f"{target} is not empty; {'resume=True goes on with the search there, or ' if not resume else ''}give "
+            "another folder"
+        )
+    fingerprint: dict[str, Any] = {"space": wanted.model_dump(mode="json"), "recipe": base.to_dict()}
+    del fingerprint["space"]["trials"]  # more may be asked for
+    if objective is None:
+        data = images if hasattr(images, "subset") else as_dataset(images, masks, classes=classes)
+        objective = _training(data, split, target / TRIAL_FOLDER, device)  # type: ignore[arg-type]
+        fingerprint["data"] = digest_of(data)  # type: ignore[arg-type]
+    with locked(target), _quiet(optuna):
+        study = _open(optuna, target, wanted, fingerprint)
+        _run(optuna, study, wanted, base, objective, target, progress or (lambda done, total: None))
+        return _result(optuna, study, base, target)
+
+
+def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> Objective:
+    """Return an objective that trains, and keeps the model of the best trial only."""
+    if not part_indices(data, split)[1]:
+        raise InputError("a search needs a validation part to score on; give split= with train and validation images")
+    best = -1.0
+
+    def objective(recipe: Recipe, report: Report) -> float:
+        nonlocal best
+
+        def watch(now: Progress) -> None:
+            if now.scores is not None and "mean_iou" in now.scores:
+                report(now.epoch, now.scores["mean_iou"])
+
+        out = folder / recipe.name
+        try:
+            run = train(recipe, data, None, out, split=split, device=device, overwrite=out.exists(), progress=watch)
+        finally:
+            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+        score = run.mean_iou or 0.0
+        if score > best:
+            for other in folder.iterdir():
+                if other != out:
+                    shutil.rmtree(other / MODEL, ignore_errors=True)
+            best = score
+        else:
+            shutil.rmtree(out / MODEL, ignore_errors=True)
+        return score
+
+    return objective
+
+
+@contextlib.contextmanager
+def _quiet(optuna: ModuleType) -> Iterator[None]:
+    """Let optuna keep its log, and its remarks on parts that are experimental, to itself."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mapping[str, Any]) -> Any:
+    study = optuna.create_study(
+        study_name=_NAME,
+        storage=f"sqlite:///{(out / STUDY).resolve()}",
+        direction="maximize",
+        load_if_exists=True,
+    )
+    begun = study.user_attrs.get(_STARTED)
+    text = json.dumps(fingerprint, sort_keys=True)
+    if begun is not None and begun != text:
+        old = json.loads(begun)
+        differing = " and ".join(key for key in fingerprint if old.get(key) != json.loads(text).get(key))
+        raise JournalError(
+            f"the search in {out} was begun with another {differing or 'objective'}; go on with what it was begun "
+            "with, or give another folder"
+        )
+    study.set_user_attr(_STARTED, text)
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(states=(states.RUNNING,)):  # the process was killed
+        study.tell(trial.number, state=states.FAIL)
+    # A resumed search must not draw what it drew before.
+    seed = space.seed * 100_003 + len(study.trials)
+    samplers = optuna.samplers
+    study.sampler = (
+        samplers.TPESampler(seed=seed, multivariate=True)
+        if space.sampler == "tpe"
+        else samplers.RandomSampler(seed=seed)
+    )
+    study.pruner = (
+        optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1) if space.prune else optuna.pruners.NopPruner()
+    )
+    if space.sampler == "grid":
+        # Not optuna's grid sampler, which takes a combination that was broken off for done.
+        waiting = study.get_trials(states=(states.WAITING,))
+        known = [trial.system_attrs.get("fixed_params", trial.params) for trial in waiting]
+        known += [trial.params for trial in finished(optuna, study)]
+        for values in space.combinations()[: space.total]:
+            if values not in known:
+                study.enqueue_trial(values)
+    return study
+
+
+def finished(optuna: ModuleType, study: Any) -> list[Any]:
+    """Return the trials that gave an answer: a score, given up on the way, or NaN; not those that were broken off."""
+    states = optuna.trial.TrialState
+    ended = study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED, states.FAIL))
+    return [trial for trial in ended if trial.state != states.FAIL or trial.user_attrs.get(_DIVERGED)]
+
+
+def _run(
+    optuna: ModuleType,
+    study: Any,
+    space: SearchSpace,
+    base: Recipe,
+    objective: Objective,
+    out: Path,
+    progress: Callable[[int, int], None],
+) -> None:
+    def evaluate(trial: Any) -> float:
+        values = {name: one.suggest(trial, name) for name, one in space.space.items()}
+
+        def report(epoch: int, score: float) -> None:
+            trial.report(score, epoch)
+            if space.prune and trial.should_prune():
+                raise optuna.TrialPruned
+
+        try:
+            return objective(read_recipe(base, changes={**values, "name": f"trial-{trial.number:04d}"}), report)
+        except TrainingError:
+            trial.set_user_attr(_DIVERGED, True)
+            raise
+
+    def note(study: Any, trial: Any) -> None:
+        _write(optuna, study, base, out)
+        progress(len(finished(optuna, study)), space.total)
+
+    progress(len(finished(optuna, study)), space.total)
+    while (left := space.total - len(finished(optuna, study))) > 0:
+        # A loss that becomes NaN is a trial's answer, not the search's end.
+        study.optimize(evaluate, n_trials=left, catch=(TrainingError,), callbacks=[note])
+
+
+def _rows(optuna: ModuleType, study: Any) -> list[dict[str, Any]]:
+    return [
+        {"number": trial.number, "state": trial.state.name.lower(), "score": trial.value, **trial.params}
+        for trial in finished(optuna, study)
+    ]
+
+
+def _best(optuna: ModuleType, study: Any, base: Recipe) -> tuple[Any, Recipe]:
+    states = optuna.trial.TrialState
+    done = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+    if not done:
+        raise InputError("no trial of the search came to its end; narrow the ranges, or train for more epochs")
+    best = max(done, key=lambda trial: trial.value)
+    about = f"{base.description} Best of a search: {best.value:.4f} in trial {best.number}.".strip()
+    changes = {**best.params, "name": f"{base.name}-searched", "description": about}
+    return best, read_recipe(base, changes=changes)
+
+
+def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
+    """Bring table and best recipe up to date."""
+    rows = _rows(optuna, study)
+    if rows:
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(out / TRIALS, text.getvalue())
+    if any(row["state"] == "complete" for row in rows):
+        write_text(out / BEST, recipe_text(_best(optuna, study, base)[1]))
+
+
+def _result(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> SearchResult:
+    _write(optuna, study, base, out)
+    best, recipe = _best(optuna, study, base)
+    return SearchResult(out, recipe, float(best.value), dict(best.params), tuple(_rows(optuna, study)))
