@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from .calibration import Calibration
     from .cross_validation import cross_validate
     from .folds import CrossValidation, FoldScores
+    from .recipe_study import study_recipes
     from .scores import Scores
     from .study import Budget, StudyTable
-    from .recipe_study import study_recipes
     from .tile_study import study_tile_sizes
     from .transfer_study import study_transfer
 

@@ -10,8 +10,8 @@ from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from .folds import WHOLE, CrossValidation
 from .plots import draw_lines
-from .study import Budget, Cell, StudyTable, mean_std_cells
 from .recipe_study import run_recipe
+from .study import Budget, Cell, StudyTable, mean_std_cells
 
 SIZES = (64, 96, 128, 192, 256, 512)
 RECIPES = {"lom": "1", "sem": "5"}
