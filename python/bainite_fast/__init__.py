@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import io, models, synthetic
+    from . import ebsd, io, models, synthetic
     from .errors import BainiteError, BainiteWarning
     from .kernels import confusion_matrix, stitch_tiles, tile_image
     from .metrics import accuracy, iou
@@ -27,6 +27,7 @@ __all__ = [
     "__version__",
     "accuracy",
     "confusion_matrix",
+    "ebsd",
     "io",
     "iou",
     "models",
@@ -50,7 +51,7 @@ _HOME = {
     "stitch_tiles": "kernels",
     "tile_image": "kernels",
 }
-_MODULES = ("io", "models", "synthetic")
+_MODULES = ("ebsd", "io", "models", "synthetic")
 
 
 def __getattr__(name: str) -> Any:
