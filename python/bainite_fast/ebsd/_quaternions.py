@@ -70,24 +70,6 @@ def from_matrix(matrix: ArrayLike) -> Float64:
     return -unit if unit[0] < 0 else unit
 
 
-@cache
-def _cubic() -> Float64:
-    root = np.sqrt(0.5)
-    found = [np.array([1.0, 0, 0, 0])]
-    axes = np.eye(3)
-    found += [np.concatenate([[0.0], axis]) for axis in axes]
-    found += [np.concatenate([[root], sign * root * axis]) for axis in axes for sign in (1, -1)]
-    found += [0.5 * np.array([1.0, x, y, z]) for x in (1, -1) for y in (1, -1) for z in (1, -1)]
-    diagonals = [(1, 1, 0), (1, -1, 0), (1, 0, 1), (1, 0, -1), (0, 1, 1), (0, 1, -1)]
-    found += [np.concatenate([[0.0], root * np.array(axis, float)]) for axis in diagonals]
-    return np.array(found)
-
-
-def cubic_operators() -> Float64:
-    """Return the 24 rotations of the cube (432): float64 (24, 4)."""
-    return _cubic().copy()
-
-
 def cubic_angle(misorientation: ArrayLike) -> Float64:
     """Return the disorientation angle in degrees of misorientations between two cubic crystals: float64 (...).
 
@@ -106,4 +88,74 @@ def cubic_angle(misorientation: ArrayLike) -> Float64:
     best = np.argmax(cosines, axis=0)[None]
     squared = np.take_along_axis(sines, best, 0)[0]
     angle: Float64 = np.degrees(2.0 * np.arcsin(np.sqrt(np.minimum(squared, 1.0))))
+    return angle
+
+
+_AXIS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "d": (1.0, 1.0, 1.0)}
+# Generators of each rotation group as (axis, order): c along z, a along x, the twofold axis of 2/m along b, y.
+_GENERATORS: dict[str, tuple[tuple[str, int], ...]] = {
+    "-1": (),
+    "2/m": (("y", 2),),
+    "mmm": (("z", 2), ("x", 2)),
+    "4/m": (("z", 4),),
+    "4/mmm": (("z", 4), ("x", 2)),
+    "-3": (("z", 3),),
+    "-3m": (("z", 3), ("x", 2)),
+    "6/m": (("z", 6),),
+    "6/mmm": (("z", 6), ("x", 2)),
+    "m-3": (("z", 2), ("d", 3)),
+    "m-3m": (("z", 4), ("d", 3)),
+}
+
+
+@cache
+def _operators(laue: str) -> Float64:
+    found = np.array([[1.0, 0.0, 0.0, 0.0]])
+    generators = []
+    for axis, order in _GENERATORS[laue]:
+        direction = np.array(_AXIS[axis])
+        generators.append(from_rotation_vector(2.0 * np.pi / order * direction / np.linalg.norm(direction)))
+    while generators:
+        products = np.concatenate([found, *(multiply(generator, found) for generator in generators)])
+        products = products * np.where(_leading(products) < 0, -1.0, 1.0)[:, None]
+        _, first = np.unique(np.round(products, 6) + 0.0, axis=0, return_index=True)
+        if len(first) == len(found):
+            break
+        found = products[np.sort(first)]
+    return found
+
+
+def _leading(q: Float64) -> Float64:
+    # The first component that is not zero: its sign decides between q and -q.
+    at = np.argmax(np.abs(q) > 1e-9, axis=-1)
+    leading: Float64 = np.take_along_axis(q, at[..., None], -1)[..., 0]
+    return leading
+
+
+def symmetry_operators(laue: str) -> Float64:
+    """Return the rotations of a Laue group: float64 (n, 4), n from 1 to 24."""
+    return _operators(laue).copy()
+
+
+def disorientation(misorientation: ArrayLike, laue: str) -> Float64:
+    """Return the least of the equivalent angles of misorientations between two crystals of one Laue group, in degrees.
+
+    Parameters
+    ----------
+    misorientation : array_like, (..., 4)
+        q₁·q₂⁻¹.
+    laue : str
+        One of `LAUE_GROUPS`.
+
+    Returns
+    -------
+    ndarray of float64, (...)
+    """
+    if laue == "m-3m":
+        return cubic_angle(misorientation)
+    q = np.asarray(misorientation, np.float64)
+    least = np.full(q.shape[:-1], np.inf)
+    for operator in _operators(laue):
+        np.minimum(least, np.sum(multiply(operator, q)[..., 1:] ** 2, axis=-1), out=least)
+    angle: Float64 = np.degrees(2.0 * np.arcsin(np.sqrt(np.minimum(least, 1.0))))
     return angle

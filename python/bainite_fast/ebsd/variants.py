@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._quaternions import conjugate, cubic_angle, cubic_operators, from_matrix, multiply
+from ._quaternions import _leading, conjugate, cubic_angle, from_matrix, multiply, symmetry_operators
 
 Float64 = NDArray[np.float64]
 
@@ -177,17 +177,12 @@ def ks_deviation(misorientation: ArrayLike) -> tuple[Float64, NDArray[np.int64]]
 @cache
 def _equivalents() -> tuple[Float64, NDArray[np.int64]]:
     operators, classes = _pair_operators()
-    symmetry = cubic_operators()
+    symmetry = symmetry_operators("m-3m")
     both = np.concatenate([operators, conjugate(operators)])
     left = multiply(symmetry[:, None, None], multiply(both[None, None], symmetry[None, :, None]))
     flat = left.reshape(-1, 4)
     kinds = np.tile(np.concatenate([classes, classes]), len(symmetry) ** 2)
-    flat = flat * np.where(_first_nonzero(flat) < 0, -1.0, 1.0)[:, None]
+    flat = flat * np.where(_leading(flat) < 0, -1.0, 1.0)[:, None]
     rounded, first = np.unique(np.round(flat, 9), axis=0, return_index=True)
     del rounded
     return np.ascontiguousarray(flat[first]), kinds[first]
-
-
-def _first_nonzero(q: Float64) -> Float64:
-    at = np.argmax(np.abs(q) > 1e-9, axis=1)
-    return np.take_along_axis(q, at[:, None], 1)[:, 0]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ebsd import EBSDMap, Grid, Phase
+from ..ebsd._pairs import nearest_pairs
 from ..ebsd._quaternions import from_rotation_vector, multiply
 from ..ebsd.variants import ks_variants
 from ..errors import InputError
@@ -295,21 +296,8 @@ def _small_rotations(bits: UInt64, salt: int, rms_degrees: float) -> NDArray[np.
 def _embedded(grid: Grid, sampled: Sampled) -> NDArray[np.bool_]:
     """Find the ferrite grains of whose boundary at least `EMBEDDED_SHARE` meets lath bainite."""
     grain = _dense(sampled.grain, np.ones(grid.size, np.bool_))
-    row, column = grid.row_and_column()
-    starts = grid.row_starts()
-    right = np.flatnonzero(starts[row.astype(np.int64) + 1] - 1 > np.arange(grid.size))
-    pairs = [(right, right + 1)]
-    above = np.flatnonzero(row + 1 < grid.rows)
-    shifts = (0,) if grid.kind == "square" else (0, 1)
-    for shift in shifts:
-        # Below an odd row of a hexagonal grid lie its columns c - 1 and c; below an even one c and c + 1.
-        offset = shift - (1 - row[above] % 2) if grid.kind == "hexagonal" else 0
-        target = column[above] + offset
-        width = np.where((row[above] + 1) % 2, grid.columns_even, grid.columns)
-        inside = (target >= 0) & (target < width)
-        pairs.append((above[inside], (starts[row[above] + 1] + target)[inside]))
-    one = np.concatenate([a for a, _ in pairs] + [b for _, b in pairs])
-    other = np.concatenate([b for _, b in pairs] + [a for a, _ in pairs])
+    first, second = nearest_pairs(grid)
+    one, other = np.concatenate([first, second]), np.concatenate([second, first])
     border = grain[one] != grain[other]
     all_of = np.bincount(grain[one[border]], minlength=int(grain.max()) + 1)
     meeting = np.bincount(grain[one[border]], sampled.bainite[other[border]], minlength=int(grain.max()) + 1)
