@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import evaluation, io, models, synthetic, training
+    from . import ebsd, evaluation, io, models, synthetic, training
     from .errors import BainiteError, BainiteWarning
     from .evaluation import CrossValidation, Scores, agree, cross_validate, evaluate
     from .kernels import confusion_matrix, stitch_tiles, tile_image
@@ -34,6 +34,7 @@ __all__ = [
     "agree",
     "confusion_matrix",
     "cross_validate",
+    "ebsd",
     "evaluate",
     "evaluation",
     "io",
@@ -68,7 +69,7 @@ _HOME = {
     "tile_image": "kernels",
     "train": "training",
 }
-_MODULES = ("evaluation", "io", "models", "synthetic", "training")
+_MODULES = ("ebsd", "evaluation", "io", "models", "synthetic", "training")
 
 
 def __getattr__(name: str) -> Any:

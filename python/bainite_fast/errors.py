@@ -48,6 +48,28 @@ class NonFiniteError(MosaicError):
     """A floating-point mosaic holds NaN or infinity."""
 
 
+class EBSDNotFoundError(BainiteError, FileNotFoundError):
+    """The EBSD file is not where the caller says it is."""
+
+
+class EBSDFileError(InputError):
+    """An EBSD file is damaged or of an unsupported kind.
+
+    Attributes
+    ----------
+    file : str or None
+        The file's name, where it is known.
+    line : int or None
+        The line of a text file, counted from 1, where it is known.
+    """
+
+    def __init__(self, message: str, *, file: str | None = None, line: int | None = None) -> None:
+        place = "" if file is None else f"{file}: " if line is None else f"{file}, line {line}: "
+        super().__init__(f"{place}{message}")
+        self.file = file
+        self.line = line
+
+
 class ModelError(BainiteError, ValueError):
     """A model cannot be loaded, fails its self-test, or cannot be run in tiles."""
 
