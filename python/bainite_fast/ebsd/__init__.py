@@ -19,19 +19,26 @@ if TYPE_CHECKING:
         laue_from_tsl,
     )
     from .map import EBSDMap
+    from .reading import read
     from .rotations import euler_from_quaternions, quaternions_from_euler
+    from .writing import write
+    from .zarr_store import StoredMap, ZarrWriter
 
 _LAZY = {
     "EBSDMap": "map",
     "Grid": "grid",
     "LAUE_GROUPS": "laue",
     "Phase": "laue",
+    "StoredMap": "zarr_store",
+    "ZarrWriter": "zarr_store",
     "euler_from_quaternions": "rotations",
     "laue_from_oxford": "laue",
     "laue_from_point_group": "laue",
     "laue_from_space_group": "laue",
     "laue_from_tsl": "laue",
     "quaternions_from_euler": "rotations",
+    "read": "reading",
+    "write": "writing",
 }
 
 __all__ = [
@@ -39,12 +46,16 @@ __all__ = [
     "EBSDMap",
     "Grid",
     "Phase",
+    "StoredMap",
+    "ZarrWriter",
     "euler_from_quaternions",
     "laue_from_oxford",
     "laue_from_point_group",
     "laue_from_space_group",
     "laue_from_tsl",
     "quaternions_from_euler",
+    "read",
+    "write",
 ]
 
 
