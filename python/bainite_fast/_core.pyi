@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict
 
+from typing_extensions import Buffer
+
 class _Array(Protocol):
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -80,3 +82,7 @@ def winograd_convolve(
     pooled: _Array | None = None,
     threads: int = 0,
 ) -> None: ...
+def measure_text(text: Buffer, *, threads: int = 0) -> tuple[int, int]: ...
+def read_text(
+    text: Buffer, out: Buffer, *, decimal_comma: bool = False, threads: int = 0
+) -> tuple[int, int, int, int, int, int]: ...

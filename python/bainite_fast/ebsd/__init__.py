@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     )
     from .map import EBSDMap
     from .noise import NoiseFloor, noise_floor
+    from .reading import read
     from .rotations import euler_from_quaternions, quaternions_from_euler
     from .variants import BoundaryClass, ks_bain_groups, ks_deviation, ks_packets, ks_pair_angles, ks_variants
+    from .writing import write
+    from .zarr_store import StoredMap, ZarrWriter
 
 _LAZY = {
     "BoundaryClass": "variants",
@@ -30,6 +33,8 @@ _LAZY = {
     "LAUE_GROUPS": "laue",
     "NoiseFloor": "noise",
     "Phase": "laue",
+    "StoredMap": "zarr_store",
+    "ZarrWriter": "zarr_store",
     "euler_from_quaternions": "rotations",
     "laue_from_oxford": "laue",
     "laue_from_point_group": "laue",
@@ -42,6 +47,8 @@ _LAZY = {
     "ks_variants": "variants",
     "noise_floor": "noise",
     "quaternions_from_euler": "rotations",
+    "read": "reading",
+    "write": "writing",
 }
 
 __all__ = [
@@ -51,6 +58,8 @@ __all__ = [
     "Grid",
     "NoiseFloor",
     "Phase",
+    "StoredMap",
+    "ZarrWriter",
     "euler_from_quaternions",
     "laue_from_oxford",
     "laue_from_point_group",
@@ -63,6 +72,8 @@ __all__ = [
     "ks_variants",
     "noise_floor",
     "quaternions_from_euler",
+    "read",
+    "write",
 ]
 
 
