@@ -12,11 +12,12 @@ from .catalog import DEFAULT_MODEL, available, bundled_names
 from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
+    from .compiled import Runtime
     from .loading import load
     from .package import load_package, save_package
     from .precision import choose_precision, measure_layout
     from .receptive_field import Reach, probe
-    from .runtime import Runtime, compile
+    from .runtime import compile
     from .threads import serial_threads
     from .unet import UNet
 
@@ -26,7 +27,7 @@ _LAZY = {
     "save_package": "package",
     "Reach": "receptive_field",
     "probe": "receptive_field",
-    "Runtime": "runtime",
+    "Runtime": "compiled",
     "choose_precision": "precision",
     "compile": "runtime",
     "measure_layout": "precision",
