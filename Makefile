@@ -1,6 +1,7 @@
 # bainite_fast: `make demo` and `make test` do everything on a fresh machine; the other targets are for development.
 #
-# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS.
+# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS, CUDA (OFF, AUTO or ON; the gpu
+# targets take ON).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -11,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch
 PYTEST_FLAGS ?= -q
+CUDA ?= OFF
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := $(VENV)/bin
@@ -54,7 +56,8 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt | check-tools
 
 # Without build isolation CMake keeps its build folder, and a change costs seconds.
 $(VENV)/.package: $(VENV)/.dependencies $(SOURCES)
-	$(PIP) install -q -c constraints.txt --no-build-isolation ".[all,dev]"
+	$(PIP) install -q -c constraints.txt --no-build-isolation -C cmake.define.BAINITE_CUDA=$(CUDA) \
+	  $(if $(CUDA_ARCHITECTURES),-C cmake.define.CMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES)) ".[all,dev]"
 	@touch $@
 
 .PHONY: venv
@@ -91,7 +94,7 @@ check-doctest:
 
 # $(1): folder, $(2): further CMake options
 define run_cpp_tests
-	$(CMAKE) -S . -B $(1) -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_BUILD_TESTS=ON -DBAINITE_WERROR=ON $(2) >/dev/null
+	$(CMAKE) -S . -B $(1) -DBAINITE_CUDA=OFF -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_BUILD_TESTS=ON -DBAINITE_WERROR=ON $(2) >/dev/null
 	$(CMAKE) --build $(1) -j $(JOBS)
 	$(CTEST) --test-dir $(1) --output-on-failure --timeout 600
 endef
@@ -108,6 +111,21 @@ cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and
 cuda-compile: venv ## Compile the CUDA kernels for every architecture of a release (needs nvcc, no GPU)
 	$(CMAKE) -S . -B $(BUILD)/cuda -DBAINITE_CUDA=ON -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_WERROR=ON -DCMAKE_BUILD_TYPE=Release
 	$(CMAKE) --build $(BUILD)/cuda -j $(JOBS) --target bainite_cuda
+
+# The package with the CUDA kernels for the GPU of this machine alone. torch must be a build with CUDA (TORCH=...).
+.PHONY: gpu-build
+gpu-build: $(VENV)/.dependencies
+	@command -v nvcc >/dev/null || [ -n "$${CUDACXX:-}" ] || { echo "error: no nvcc on PATH; set CUDACXX" >&2; exit 1; }
+	rm -f $(VENV)/.package
+	$(MAKE) build CUDA=ON CUDA_ARCHITECTURES=native
+
+.PHONY: gpu-test
+gpu-test: gpu-build ## Build with CUDA and run the tests marked gpu (needs an NVIDIA GPU; they skip without)
+	$(BIN)/python -m pytest tests -m gpu -rs $(PYTEST_FLAGS)
+
+.PHONY: gpu-bench
+gpu-bench: gpu-build $(VENV)/.peers ## Build with CUDA and write the tables of the GPU to benchmarks/results (some minutes)
+	$(BIN)/python -m pytest benchmarks/bench_cuda.py -rs
 
 $(VENV)/.peers: $(VENV)/.package
 	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20"

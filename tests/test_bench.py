@@ -21,8 +21,8 @@ from bainite_fast.bench.timeline import STAGES, WAITS, timeline
 from bainite_fast.cli import app
 from bainite_fast.errors import InputError
 from bainite_fast.models import UNet, load, save_package
-from bainite_fast.models.runtime import Runtime
-from bainite_fast.segmentation.engine import Span
+from bainite_fast.models.compiled import Runtime
+from bainite_fast.segmentation.spans import Span
 
 
 @pytest.fixture

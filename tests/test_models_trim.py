@@ -16,10 +16,10 @@ from torch.nn import functional
 import bainite_fast
 from bainite_fast import _core
 from bainite_fast.models import UNet, compile, load, serial_threads
+from bainite_fast.models.compiled import Runtime
 from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.fuse import middle
 from bainite_fast.models.receptive_field import probe
-from bainite_fast.models.runtime import Runtime
 from bainite_fast.models.trim import trim
 
 

@@ -18,6 +18,11 @@ const char* compiler() {
 
 bool cuda_built() { return BAINITE_HAS_CUDA != 0; }
 
+int cuda_devices() {
+  if constexpr (BAINITE_HAS_CUDA != 0) return cuda::device_count();
+  return 0;
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = BAINITE_VERSION;
@@ -42,7 +47,7 @@ void bind_parallel(py::module_& m) {
   m.def("cpu_features", &cpu_features);
   m.def("cuda_built", &cuda_built);
   // The first call looks for the driver, which takes its time.
-  m.def("cuda_device_count", [] { return without_gil([] { return cuda::device_count(); }); });
+  m.def("cuda_device_count", [] { return without_gil(cuda_devices); });
   m.def("tune_allocator", &tune_allocator);
 }
 

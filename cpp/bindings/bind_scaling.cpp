@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "bainite/pyramid.hpp"
 #include "bainite/resample.hpp"
 #include "bind.hpp"
@@ -7,15 +9,22 @@
 namespace bainite::bind {
 namespace {
 
-void bind_downsample(const py::object& labels_object, const py::object& out_object, int threads) {
-  const Borrowed labels(labels_object, "labels", false);
-  const Borrowed out(out_object, "out", true);
+void bind_downsample(const py::object& labels_object, const py::object& out_object, int threads,
+                     const std::optional<std::uint64_t>& stream) {
+  const Where where(stream);
+  const Borrowed labels(labels_object, "labels", false, where);
+  const Borrowed out(out_object, "out", true, where);
+  out.require_device_of(labels);
   labels.require(DType::uint8, 2, "uint8 [rows, cols]");
   out.require(DType::uint8, 2, "uint8 [rows, cols]");
   const auto from = labels.view2d<const std::uint8_t>();
   const auto to = out.view2d<std::uint8_t>();
   if (to.rows != (from.rows + 1) / 2 || to.cols != (from.cols + 1) / 2) out.refuse("half of the labels, rounded up");
   checked_threads(threads);
+  if (where.device()) {
+    on_device(labels, where, [&](cuda::Stream queue) { cuda::downsample_labels(from, to, queue); });
+    return;
+  }
   without_gil([&] { downsample_labels(from, to, threads); });
 }
 
@@ -86,8 +95,8 @@ Pair source_range(std::int64_t start, std::int64_t stop, std::int64_t n, std::in
 }  // namespace
 
 void bind_scaling(py::module_& m) {
-  m.def("downsample_labels", &bind_downsample, py::arg("labels"), py::arg("out"), py::kw_only(),
-        py::arg("threads") = 0);
+  m.def("downsample_labels", &bind_downsample, py::arg("labels"), py::arg("out"), py::kw_only(), py::arg("threads") = 0,
+        py::arg("stream") = py::none());
   m.def("resample", &bind_resample, py::arg("source"), py::arg("out"), py::kw_only(), py::arg("origin"),
         py::arg("image_shape"), py::arg("scaled_shape"), py::arg("out_origin"), py::arg("threads") = 0);
   m.def("resample_source_range", &source_range, py::arg("start"), py::arg("stop"), py::arg("n"), py::arg("n_scaled"));

@@ -1,5 +1,7 @@
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "bainite/stitching.hpp"
 #include "bind.hpp"
 
@@ -33,49 +35,84 @@ const Crop* checked_crops(const Borrowed& crops, const View4D<const std::uint8_t
   return crop;
 }
 
+// Where a scatter writes, and what it needs besides its arrays; the crops are in host memory.
+struct Scattering {
+  const Crop* crops;
+  View2D<std::uint8_t> labels;
+  View2D<std::uint8_t> confidence;
+  float sharpness;    // 1 / temperature
+  std::int64_t* bad;  // on the device, to be added to without waiting; null: the number is returned
+  int threads;
+  Where where;
+};
+
 template <class In>
-std::int64_t run_scatter(const Borrowed& logits, const Crop* crops, View2D<std::uint8_t> labels,
-                         View2D<std::uint8_t> confidence, float sharpness, int threads) {
+std::int64_t run_scatter(const Borrowed& logits, const Scattering& s) {
   const auto from = logits.view4d<const In>();
-  return without_gil([&] { return scatter<In>(from, crops, labels, confidence, sharpness, threads); });
+  if (!s.where.device()) {
+    return without_gil([&] { return scatter<In>(from, s.crops, s.labels, s.confidence, s.sharpness, s.threads); });
+  }
+  return on_device(logits, s.where, [&](cuda::Stream stream) {
+    const cuda::Scratch crops(s.crops, static_cast<std::size_t>(from.n) * sizeof(Crop), stream);
+    const cuda::Scratch count(sizeof(std::int64_t), stream);
+    auto* bad = s.bad != nullptr ? s.bad : count.as<std::int64_t>();
+    cuda::scatter<In>(from, crops.as<const Crop>(), s.labels, s.confidence, s.sharpness, bad, stream);
+    std::int64_t number = 0;
+    if (s.bad == nullptr) count.download(&number);
+    return number;
+  });
+}
+
+std::int64_t dispatch_scatter(const Borrowed& logits, const Scattering& s) {
+  switch (logits.dtype()) {
+    case DType::float32:
+      return run_scatter<float>(logits, s);
+    case DType::bfloat16:
+      return run_scatter<bfloat16>(logits, s);
+    case DType::float16:
+      return run_scatter<float16>(logits, s);
+    default:
+      logits.refuse("float32, bfloat16 or float16");
+  }
 }
 
 std::int64_t bind_scatter(const py::object& logits_object, const py::object& labels_object,
                           const py::object& crops_object, const py::object& confidence_object, double temperature,
-                          int threads) {
-  const Borrowed logits(logits_object, "logits", false);
-  const Borrowed labels(labels_object, "labels", true);
+                          int threads, const std::optional<std::uint64_t>& stream, const py::object& bad_object) {
+  const Where where(stream);
+  const Borrowed logits(logits_object, "logits", false, where);
+  const Borrowed labels(labels_object, "labels", true, where);
+  labels.require_device_of(logits);
   const Borrowed crops(crops_object, "crops", false);
   labels.require(DType::uint8, 2, "uint8 [rows, cols]");
   const auto label_view = labels.view2d<std::uint8_t>();
   const auto shape = logits.view4d<const std::uint8_t>();
   if (shape.channels < 1 || shape.channels > 256) logits.refuse("[n, classes, rows, cols] with 1 to 256 classes");
   const Crop* crop = checked_crops(crops, shape, label_view);
-  checked_threads(threads);
   if (!(temperature >= 1e-3 && temperature <= 1e3)) {
     throw py::value_error("temperature is " + std::to_string(temperature) + "; it must be 0.001 to 1000");
   }
-  const auto sharpness = static_cast<float>(1.0 / temperature);
-  const auto dispatch = [&](View2D<std::uint8_t> confidence) {
-    switch (logits.dtype()) {
-      case DType::float32:
-        return run_scatter<float>(logits, crop, label_view, confidence, sharpness, threads);
-      case DType::bfloat16:
-        return run_scatter<bfloat16>(logits, crop, label_view, confidence, sharpness, threads);
-      case DType::float16:
-        return run_scatter<float16>(logits, crop, label_view, confidence, sharpness, threads);
-      default:
-        logits.refuse("float32, bfloat16 or float16");
+  Scattering s{crop, label_view, {}, static_cast<float>(1.0 / temperature), nullptr, checked_threads(threads), where};
+  std::optional<Borrowed> confidence, bad;  // until the call is over
+  if (!confidence_object.is_none()) {
+    confidence.emplace(confidence_object, "confidence", true, where);
+    confidence->require_device_of(logits);
+    confidence->require(DType::uint8, 2, "uint8 [rows, cols]");
+    s.confidence = confidence->view2d<std::uint8_t>();
+    if (s.confidence.rows != label_view.rows || s.confidence.cols != label_view.cols) {
+      confidence->refuse("of the labels' shape");
     }
-  };
-  if (confidence_object.is_none()) return dispatch({});
-  const Borrowed confidence(confidence_object, "confidence", true);
-  confidence.require(DType::uint8, 2, "uint8 [rows, cols]");
-  const auto confidence_view = confidence.view2d<std::uint8_t>();
-  if (confidence_view.rows != label_view.rows || confidence_view.cols != label_view.cols) {
-    confidence.refuse("of the labels' shape");
   }
-  return dispatch(confidence_view);
+  if (!bad_object.is_none()) {
+    if (!where.device())
+      throw py::value_error("bad is for arrays in device memory; on the host the number is returned");
+    bad.emplace(bad_object, "bad", true, where);
+    bad->require_device_of(logits);
+    bad->require(DType::int64, 1, "int64 [1]");
+    if (bad->shape(0) != 1) bad->refuse("int64 [1]");
+    s.bad = bad->data<std::int64_t>();
+  }
+  return dispatch_scatter(logits, s);
 }
 
 void bind_stitch_copy(const py::object& tiles_object, const py::object& image_object, Pair core, std::int64_t halo,
@@ -99,7 +136,8 @@ void bind_stitch_copy(const py::object& tiles_object, const py::object& image_ob
 
 void bind_stitching(py::module_& m) {
   m.def("scatter", &bind_scatter, py::arg("logits"), py::arg("labels"), py::kw_only(), py::arg("crops"),
-        py::arg("confidence") = py::none(), py::arg("temperature") = 1.0, py::arg("threads") = 0);
+        py::arg("confidence") = py::none(), py::arg("temperature") = 1.0, py::arg("threads") = 0,
+        py::arg("stream") = py::none(), py::arg("bad") = py::none());
   m.def("stitch_copy", &bind_stitch_copy, py::arg("tiles"), py::arg("image"), py::kw_only(), py::arg("core"),
         py::arg("halo") = 0, py::arg("threads") = 0);
 }

@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include <vector>
+#include <optional>
 
 #include "bainite/finite.hpp"
 #include "bainite/tiling.hpp"
@@ -50,25 +50,45 @@ void require_covered(const TileGrid& grid, std::int64_t rows, std::int64_t cols,
                         std::to_string(grid.origin_x) + "); read a larger region (geometry.source_range says which)");
 }
 
+// What a gather needs besides its arrays; the tables are in host memory.
+struct Gathering {
+  TileGrid grid;
+  const float* gain;
+  const float* offset;
+  std::int64_t channels;
+  float fill;
+  int threads;
+  Where where;
+};
+
 template <class In, class Out>
-void run_gather(const Borrowed& region, const Borrowed& out, const TileGrid& grid, const float* gain,
-                const float* offset, float fill, int threads) {
+void run_gather(const Borrowed& region, const Borrowed& out, const Gathering& g) {
   const auto from = region.view3d<const In>();
   const auto to = out.view4d<Out>();
-  require_covered(grid, from.rows, from.cols, to.rows, to.cols);
-  without_gil([&] { gather<In, Out>(from, to, grid, gain, offset, fill, threads); });
+  require_covered(g.grid, from.rows, from.cols, to.rows, to.cols);
+  if (!g.where.device()) {
+    without_gil([&] { gather<In, Out>(from, to, g.grid, g.gain, g.offset, g.fill, g.threads); });
+    return;
+  }
+  on_device(out, g.where, [&](cuda::Stream stream) {
+    const auto bytes = static_cast<std::size_t>(g.channels) * sizeof(float);
+    const cuda::Scratch corners(g.grid.corners, static_cast<std::size_t>(g.grid.n) * 2 * sizeof(std::int64_t), stream);
+    const cuda::Scratch gain(g.gain, bytes, stream), offset(g.offset, bytes, stream);
+    TileGrid grid = g.grid;
+    grid.corners = corners.as<const std::int64_t>();
+    cuda::gather<In, Out>(from, to, grid, gain.as<const float>(), offset.as<const float>(), g.fill, stream);
+  });
 }
 
 template <class In>
-void dispatch_out(const Borrowed& region, const Borrowed& out, const TileGrid& grid, const float* gain,
-                  const float* offset, float fill, int threads) {
+void dispatch_out(const Borrowed& region, const Borrowed& out, const Gathering& g) {
   switch (out.dtype()) {
     case DType::float32:
-      return run_gather<In, float>(region, out, grid, gain, offset, fill, threads);
+      return run_gather<In, float>(region, out, g);
     case DType::bfloat16:
-      return run_gather<In, bfloat16>(region, out, grid, gain, offset, fill, threads);
+      return run_gather<In, bfloat16>(region, out, g);
     case DType::float16:
-      return run_gather<In, float16>(region, out, grid, gain, offset, fill, threads);
+      return run_gather<In, float16>(region, out, g);
     default:
       out.refuse("float32, bfloat16 or float16");
   }
@@ -85,9 +105,11 @@ View4D<std::uint8_t> checked_layout(const Borrowed& out) {
 
 void bind_gather(const py::object& region_object, const py::object& out_object, Pair origin, Pair image_shape,
                  const py::object& tiles_object, const py::object& gain_object, const py::object& offset_object,
-                 int pad, float fill, int threads) {
-  const Borrowed region(region_object, "region", false);
-  const Borrowed out(out_object, "out", true);
+                 int pad, float fill, int threads, const std::optional<std::uint64_t>& stream) {
+  const Where where(stream);
+  const Borrowed region(region_object, "region", false, where);
+  const Borrowed out(out_object, "out", true, where);
+  out.require_device_of(region);
   const Borrowed tiles(tiles_object, "tiles", false);
   const Borrowed gain(gain_object, "gain", false);
   const Borrowed offset(offset_object, "offset", false);
@@ -104,14 +126,14 @@ void bind_gather(const py::object& region_object, const py::object& out_object, 
   offset.require(DType::float32, 1, "float32, one value per output channel");
   const float* gains = gain.vector<float>(view.channels);
   const float* offsets = offset.vector<float>(view.channels);
-  checked_threads(threads);
+  const Gathering g{grid, gains, offsets, view.channels, fill, checked_threads(threads), where};
   switch (region.dtype()) {
     case DType::uint8:
-      return dispatch_out<std::uint8_t>(region, out, grid, gains, offsets, fill, threads);
+      return dispatch_out<std::uint8_t>(region, out, g);
     case DType::uint16:
-      return dispatch_out<std::uint16_t>(region, out, grid, gains, offsets, fill, threads);
+      return dispatch_out<std::uint16_t>(region, out, g);
     case DType::float32:
-      return dispatch_out<float>(region, out, grid, gains, offsets, fill, threads);
+      return dispatch_out<float>(region, out, g);
     default:
       region.refuse("uint8, uint16 or float32");
   }
@@ -154,7 +176,7 @@ py::object bind_nonfinite(const py::object& region_object, int threads) {
 void bind_tiling(py::module_& m) {
   m.def("gather", &bind_gather, py::arg("region"), py::arg("out"), py::kw_only(), py::arg("origin"),
         py::arg("image_shape"), py::arg("tiles"), py::arg("gain"), py::arg("offset"), py::arg("pad") = 0,
-        py::arg("fill") = 0.0F, py::arg("threads") = 0);
+        py::arg("fill") = 0.0F, py::arg("threads") = 0, py::arg("stream") = py::none());
   m.def("tile_copy", &bind_tile_copy, py::arg("image"), py::arg("out"), py::kw_only(), py::arg("tiles"),
         py::arg("pad") = 0, py::arg("fill"), py::arg("threads") = 0);
   m.def("nonfinite", &bind_nonfinite, py::arg("region"), py::kw_only(), py::arg("threads") = 0);

@@ -2,11 +2,15 @@
 
 #include <stdexcept>
 
+#include "bainite/cuda.hpp"
+
 namespace bainite::bind {
 namespace {
 
 constexpr std::int32_t kCpu = 1;
+constexpr std::int32_t kCuda = 2;
 constexpr std::int32_t kCudaHost = 3;  // pinned memory
+constexpr std::int32_t kCudaManaged = 13;
 constexpr std::uint64_t kReadOnly = 1;
 
 DType dtype_of(const DLDataType& type) {
@@ -28,25 +32,62 @@ std::string name_of(const DLDataType& type) {
   return kind + std::to_string(type.bits);
 }
 
-py::object export_capsule(const py::handle& object, const char* name) {
+py::object export_capsule(const py::handle& object, const char* name, Where where) {
   if (!py::hasattr(object, "__dlpack__")) {
-    throw py::type_error(std::string(name) + " must be a NumPy array or a torch tensor; got " +
+    const char* kinds = where.device() ? "an array in device memory, such as a torch tensor on cuda"
+                                       : "a NumPy array or a torch tensor";
+    throw py::type_error(std::string(name) + " must be " + kinds + "; got " +
                          py::cast<std::string>(py::type::of(object).attr("__name__")));
   }
+  if (where.device() && py::hasattr(object, "__dlpack_device__")) {  // before it is asked for a stream that it has not
+    const py::tuple device = object.attr("__dlpack_device__")();
+    const auto kind = py::cast<std::int32_t>(device[0]);
+    if (kind != kCuda && kind != kCudaManaged) {
+      throw py::value_error(std::string(name) +
+                            " must be in the memory of a CUDA device, as the other arrays are; its " +
+                            "device is of DLPack's kind " + std::to_string(kind) +
+                            (kind == kCpu || kind == kCudaHost ? ", host memory" : ""));
+    }
+  }
   const py::object method = object.attr("__dlpack__");
+  py::dict options;
+  // The protocol's name of the default stream is 1.
+  if (where.device()) options["stream"] = where.stream() == 0 ? std::uint64_t{1} : where.stream();
+  options["max_version"] = py::make_tuple(1, 0);
   try {
-    return method(py::arg("max_version") = py::make_tuple(1, 0));
+    return method(**options);
   } catch (py::error_already_set& error) {
     // A producer older than the keyword: its unversioned capsule says nothing of read-only arrays, it refuses them.
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return method();
+  options.attr("pop")("max_version");
+  return method(**options);
+}
+
+// A "typestr" of the array interface, such as "|u1": its byte order, kind and bytes.
+DLDataType type_of(const std::string& text) {
+  enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kUnknown = 99 };
+  if (text.size() < 3 || text[0] == '>') return {kUnknown, 0, 1};
+  const std::uint8_t code = text[1] == 'i'                     ? kInt
+                            : text[1] == 'u' || text[1] == 'b' ? kUInt
+                            : text[1] == 'f'                   ? kFloat
+                                                               : kUnknown;
+  const auto bits = text.size() == 3 && text[2] >= '1' && text[2] <= '9' ? 8 * (text[2] - '0') : 0;
+  return {code, static_cast<std::uint8_t>(bits), 1};
 }
 
 }  // namespace
 
-Borrowed::Borrowed(const py::handle& object, const char* name, bool write)
-    : name_(name), capsule_(export_capsule(object, name)) {
+Borrowed::Borrowed(const py::handle& object, const char* name, bool write, Where where) : name_(name) {
+  if (where.device() && !py::hasattr(object, "__dlpack__") && py::hasattr(object, "__cuda_array_interface__")) {
+    take_interface(object, where, write);
+    return;
+  }
+  capsule_ = export_capsule(object, name, where);
+  take_dlpack(where, write);
+}
+
+void Borrowed::take_dlpack(Where where, bool write) {
   const DLTensor* tensor = nullptr;
   bool read_only = false;
   if (PyCapsule_IsValid(capsule_.ptr(), "dltensor_versioned") != 0) {
@@ -72,9 +113,50 @@ Borrowed::Borrowed(const py::handle& object, const char* name, bool write)
     contiguous_stride *= shape_[axis];
   }
   data_ = static_cast<char*>(tensor->data) + tensor->byte_offset;
-  const std::int32_t device = tensor->device.device_type;
-  if (device != kCpu && device != kCudaHost) refuse("in host memory");
+  const std::int32_t kind = tensor->device.device_type;
+  const bool on_device = kind == kCuda || kind == kCudaManaged;
+  if (where.device() && !on_device) refuse("in the memory of a CUDA device, as the other arrays are");
+  if (!where.device() && kind != kCpu && kind != kCudaHost) refuse("in host memory");
+  if (on_device) device_ = tensor->device.device_id;
   if (write && read_only) refuse("writeable; it is read-only");
+}
+
+void Borrowed::take_interface(const py::handle& object, Where where, bool write) {
+  const py::dict found = object.attr("__cuda_array_interface__");
+  const auto type = type_of(py::cast<std::string>(found["typestr"]));
+  dtype_ = dtype_of(type);
+  dtype_name_ = dtype_ == DType::other ? py::cast<std::string>(found["typestr"]) : name_of(type);
+  for (const py::handle length : found["shape"]) shape_.push_back(py::cast<std::int64_t>(length));
+  strides_.assign(shape_.size(), 0);
+  const bool has_strides = found.contains("strides") && !found["strides"].is_none();
+  const std::int64_t item = type.bits > 0 ? type.bits / 8 : 1;
+  std::int64_t contiguous_stride = 1;
+  for (std::size_t axis = shape_.size(); axis-- > 0;) {
+    const std::int64_t bytes =
+        has_strides ? py::cast<std::int64_t>(py::tuple(found["strides"])[axis]) : contiguous_stride * item;
+    if (shape_[axis] > 1 && bytes % item != 0) refuse("of strides that are whole items");
+    if (shape_[axis] > 1) strides_[axis] = bytes / item;
+    contiguous_stride *= shape_[axis];
+  }
+  if (found.contains("mask") && !found["mask"].is_none()) refuse("without a mask");
+  const py::tuple data = found["data"];
+  data_ = reinterpret_cast<void*>(py::cast<std::uintptr_t>(data[0]));
+  if (write && py::cast<bool>(data[1])) refuse("writeable; it is read-only");
+  device_ = 0;
+  if constexpr (BAINITE_HAS_CUDA != 0) {
+    if (size() == 0 || cuda::device_count() == 0) return;
+    device_ = cuda::device_of(data_);
+    if (!found.contains("stream") || found["stream"].is_none()) return;
+    const auto theirs = py::cast<std::uintptr_t>(found["stream"]);
+    const cuda::CurrentDevice current(device_);
+    cuda::order(reinterpret_cast<void*>(theirs), reinterpret_cast<void*>(where.stream()));
+  }
+}
+
+void Borrowed::require_device_of(const Borrowed& other) const {
+  if (device_ == other.device_) return;
+  throw py::value_error(name_ + " is on cuda:" + std::to_string(device_) + " and " + other.name_ +
+                        " on cuda:" + std::to_string(other.device_) + "; bring both to one device");
 }
 
 std::string Borrowed::describe() const {

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,16 +52,32 @@ struct DLManagedTensorVersioned {
   DLTensor dl_tensor;
 };
 
+// Where the arrays of a call lie, and on which stream it runs.
+class Where {
+ public:
+  Where() = default;
+  explicit Where(std::optional<std::uint64_t> stream) : stream_(stream) {}
+  bool device() const { return stream_.has_value(); }
+  std::uint64_t stream() const { return stream_.value_or(0); }  // a cudaStream_t; 0: the default stream
+
+ private:
+  std::optional<std::uint64_t> stream_;  // none: host memory
+};
+
 enum class DType { uint8, uint16, int32, int64, float32, bfloat16, float16, other };
 
 // An array for the duration of a call. The capsule keeps the memory alive and is never renamed, so its own destructor
 // gives the array back; a Borrowed must die while the GIL is held.
 class Borrowed {
  public:
-  // `name`: how errors call it. `write`: the kernel writes into it, so a read-only array is refused.
-  Borrowed(const py::handle& object, const char* name, bool write);
+  // `name`: how errors call it. `write`: the kernel writes into it, so a read-only array is refused. On a device the
+  // call's stream waits for what made the array, as the protocols ask.
+  Borrowed(const py::handle& object, const char* name, bool write, Where where = {});
 
   DType dtype() const { return dtype_; }
+  int device() const { return device_; }  // number of the CUDA device; -1: host memory
+  // Refuses where another array lies on another device.
+  void require_device_of(const Borrowed& other) const;
   std::string describe() const;  // "uint8 [3, 4]"
   int ndim() const { return static_cast<int>(shape_.size()); }
   std::int64_t shape(int axis) const { return shape_[static_cast<std::size_t>(axis)]; }
@@ -88,9 +105,13 @@ class Borrowed {
   const T* vector(std::int64_t length) const;  // contiguous [length]
 
  private:
+  void take_dlpack(Where where, bool write);
+  void take_interface(const py::handle& object, Where where, bool write);  // __cuda_array_interface__
+
   std::string name_;
   py::object capsule_;
   void* data_ = nullptr;
+  int device_ = -1;
   DType dtype_ = DType::other;
   std::string dtype_name_;
   std::vector<std::int64_t> shape_;

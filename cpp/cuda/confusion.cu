@@ -91,7 +91,7 @@ template <class Source>
 __global__ void __launch_bounds__(kThreads)
     count_kernel(Source source, std::int64_t rows, std::int64_t cols, std::uint32_t codes, std::uint32_t copies,
                  std::int64_t* counts, std::int64_t* outside) {
-  extern __shared__ std::uint32_t table[];  // [codes, copies]
+  std::uint32_t* table = shared_memory<std::uint32_t>();  // [codes, copies]
   for (std::uint32_t i = threadIdx.x; i < codes * copies; i += kThreads) table[i] = 0;
   __syncthreads();
   // Label images are mostly uniform: a run of equal codes is counted once, where it ends.
@@ -133,9 +133,8 @@ void count(const Source& source, std::int64_t rows, std::int64_t cols, std::int6
   std::uint32_t copies = codes > kSharedCounters ? 0 : kThreads;
   while (copies * codes > kSharedCounters) copies /= 2;
   const std::size_t shared = copies * codes * sizeof(std::uint32_t);
-  count_kernel<<<blocks_for(rows, cols, kMostCounting), kThreads, shared, native(stream)>>>(source, rows, cols, codes,
-                                                                                            copies, counts, outside);
-  check(cudaGetLastError(), what);
+  launch(what, count_kernel<Source>, blocks_for(rows, cols, kMostCounting), shared, stream, source, rows, cols, codes,
+         copies, counts, outside);
 }
 
 }  // namespace

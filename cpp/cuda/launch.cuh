@@ -4,7 +4,9 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -21,7 +23,30 @@ inline void check(cudaError_t error, const char* what) {
   if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
-inline cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
+// Queues a kernel on so many blocks of kThreads, each with `shared` bytes of shared memory. The one place that knows
+// how a launch is written: compiled as C++ (cpp/tests/emulation), kernels run on the CPU.
+template <class... Params, class... Args>
+void launch(const char* what, void (*kernel)(Params...), unsigned blocks, std::size_t shared, Stream stream,
+            const Args&... args) {
+#if defined(__CUDACC__)
+  kernel<<<blocks, kThreads, shared, static_cast<cudaStream_t>(stream)>>>(args...);
+#else
+  emulation::launch(blocks, kThreads, shared, [&] { kernel(args...); });
+  static_cast<void>(stream);
+#endif
+  check(cudaGetLastError(), what);
+}
+
+// The shared memory of a block, as much as its launch asked for.
+template <class T>
+__device__ __forceinline__ T* shared_memory() {
+#if defined(__CUDACC__)
+  extern __shared__ uint4 shared[];
+  return reinterpret_cast<T*>(shared);
+#else
+  return reinterpret_cast<T*>(emulation::shared);
+#endif
+}
 
 inline std::int64_t pieces_of(std::int64_t cols) { return (cols + kPiece - 1) / kPiece; }
 

@@ -46,8 +46,7 @@ __global__ void downsample_kernel(View2D<const std::uint8_t> labels, View2D<std:
 
 void downsample_labels(View2D<const std::uint8_t> labels, View2D<std::uint8_t> out, Stream stream) {
   if (out.rows == 0 || out.cols == 0) return;
-  downsample_kernel<<<blocks_for(out.rows, out.cols), kThreads, 0, native(stream)>>>(labels, out);
-  check(cudaGetLastError(), "downsample_labels");
+  launch("downsample_labels", downsample_kernel, blocks_for(out.rows, out.cols), 0, stream, labels, out);
 }
 
 }  // namespace bainite::cuda

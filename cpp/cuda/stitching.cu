@@ -15,7 +15,7 @@ template <int kClasses, int kCount, class Load>
 __device__ __forceinline__ std::int32_t classify(int classes, const Load& load, Pack<std::uint8_t, kCount>& labels,
                                                  bool want_confidence, float sharpness,
                                                  Pack<std::uint8_t, kCount>& confidence) {
-  constexpr int kUnroll = kClasses > 0 ? kClasses : 1;
+  [[maybe_unused]] constexpr int kUnroll = kClasses > 0 ? kClasses : 1;
   const int n = kClasses > 0 ? kClasses : classes;
   float best[kCount], value[kCount], sum[kCount];
   std::int32_t winner[kCount], bad[kCount];
@@ -182,26 +182,25 @@ void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> la
              float sharpness, std::int64_t* bad_pixels, Stream stream) {
   if (logits.n == 0 || logits.rows == 0 || logits.cols == 0) return;
   const unsigned blocks = blocks_for(logits.n * logits.rows, logits.cols);
-  const auto launch = [&](auto* kernel) {
-    kernel<<<blocks, kThreads, 0, native(stream)>>>(logits, crops, labels, confidence, sharpness, bad_pixels);
+  const auto run = [&](auto* kernel) {
+    launch("scatter", kernel, blocks, 0, stream, logits, crops, labels, confidence, sharpness, bad_pixels);
   };
   switch (logits.channels) {
     case 1:
-      launch(scatter_kernel<1, In>);
+      run(scatter_kernel<1, In>);
       break;
     case 2:
-      launch(scatter_kernel<2, In>);
+      run(scatter_kernel<2, In>);
       break;
     case 3:
-      launch(scatter_kernel<3, In>);
+      run(scatter_kernel<3, In>);
       break;
     case 4:
-      launch(scatter_kernel<4, In>);
+      run(scatter_kernel<4, In>);
       break;
     default:
-      launch(scatter_kernel<0, In>);
+      run(scatter_kernel<0, In>);
   }
-  check(cudaGetLastError(), "scatter");
 }
 
 #define BAINITE_SCATTER(In)                                                                               \

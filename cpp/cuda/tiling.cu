@@ -140,25 +140,24 @@ void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, cons
             float fill, Stream stream) {
   if (out.n == 0 || out.channels == 0 || out.rows == 0 || out.cols == 0) return;
   const unsigned blocks = blocks_for(out.n * out.rows, out.cols);
-  const auto launch = [&](auto* kernel) {
+  const auto run = [&](auto* kernel) {
     // A raw value in the region's own type, as on the CPU.
-    kernel<<<blocks, kThreads, 0, native(stream)>>>(region, out, grid, gain, offset, static_cast<In>(fill));
+    launch("gather", kernel, blocks, 0, stream, region, out, grid, gain, offset, static_cast<In>(fill));
   };
   const auto is = [&](std::int64_t in_channels, std::int64_t out_channels) {
     return region.channels == in_channels && out.channels == out_channels;
   };
   if (is(1, 1)) {
-    launch(gather_kernel<1, 1, In, Out>);
+    run(gather_kernel<1, 1, In, Out>);
   } else if (is(3, 1)) {
-    launch(gather_kernel<3, 1, In, Out>);
+    run(gather_kernel<3, 1, In, Out>);
   } else if (is(1, 3)) {
-    launch(gather_kernel<1, 3, In, Out>);
+    run(gather_kernel<1, 3, In, Out>);
   } else if (is(3, 3)) {
-    launch(gather_kernel<3, 3, In, Out>);
+    run(gather_kernel<3, 3, In, Out>);
   } else {
-    launch(gather_any_kernel<In, Out>);
+    run(gather_any_kernel<In, Out>);
   }
-  check(cudaGetLastError(), "gather");
 }
 
 #define BAINITE_GATHER(In, Out) \

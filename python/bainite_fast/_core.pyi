@@ -1,4 +1,7 @@
-"""Types of the compiled kernels. Arrays are borrowed by DLPack: NumPy arrays and torch tensors alike."""
+"""Types of the compiled kernels. Arrays are borrowed by DLPack: NumPy arrays and torch tensors alike.
+
+With a `stream`, arrays are on a CUDA device, but for small tables (tiles, gain, offset, crops, counts).
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict
@@ -33,6 +36,7 @@ def gather(
     pad: int = 0,
     fill: float = 0.0,
     threads: int = 0,
+    stream: int | None = None,
 ) -> None: ...
 def tile_copy(image: _Array, out: _Array, *, tiles: _Array, pad: int = 0, fill: _Array, threads: int = 0) -> None: ...
 def nonfinite(region: _Array, *, threads: int = 0) -> tuple[int, int, int] | None: ...
@@ -44,6 +48,8 @@ def scatter(
     confidence: _Array | None = None,
     temperature: float = 1.0,
     threads: int = 0,
+    stream: int | None = None,
+    bad: _Array | None = None,
 ) -> int: ...
 def stitch_copy(tiles: _Array, image: _Array, *, core: tuple[int, int], halo: int = 0, threads: int = 0) -> None: ...
 def confusion(
@@ -54,9 +60,12 @@ def confusion(
     n_classes: int,
     ignore: int | None = None,
     threads: int = 0,
+    stream: int | None = None,
 ) -> int: ...
-def class_counts(labels: _Array, counts: _Array, *, n_classes: int, threads: int = 0) -> int: ...
-def downsample_labels(labels: _Array, out: _Array, *, threads: int = 0) -> None: ...
+def class_counts(
+    labels: _Array, counts: _Array, *, n_classes: int, threads: int = 0, stream: int | None = None
+) -> int: ...
+def downsample_labels(labels: _Array, out: _Array, *, threads: int = 0, stream: int | None = None) -> None: ...
 def resample(
     source: _Array,
     out: _Array,

@@ -1,11 +1,12 @@
 // The CUDA back end: the kernels of tiling, stitching, confusion and pyramid on arrays in device memory, with the same
-// values as on the CPU, bit for bit. Compiles without CUDA's headers.
+// values as on the CPU, bit for bit. Compiles without CUDA's headers; links where BAINITE_HAS_CUDA is 1.
 //
 // Every pointer, also those within views, points to memory of the current device: corners, gain, offset, crops and
 // counts too. Calls queue their work on the stream and return; nothing is allocated, copied to the host or waited for.
 // A launch that fails throws std::runtime_error with CUDA's message.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "bainite/stitching.hpp"
@@ -16,12 +17,51 @@ namespace bainite::cuda {
 
 using Stream = void*;  // a cudaStream_t; null: the default stream
 
-// Devices that this process can use: 0 without a driver, and in a build without CUDA. Never throws.
-#if BAINITE_HAS_CUDA
+// Devices that this process can use: 0 without a driver. Never throws.
 int device_count() noexcept;
-#else
-inline int device_count() noexcept { return 0; }
-#endif
+
+// Makes a device current for a scope. Throws where there is none of this number.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Device that owns an address.
+int device_of(const void* address);
+
+// What is queued on `then` from now on waits for what is queued on `first`.
+void order(Stream first, Stream then);
+
+// Device memory for a scope, in the order of a stream: taken and given back without waiting for it.
+class Scratch {
+ public:
+  // Zeros.
+  Scratch(std::size_t bytes, Stream stream);
+  // A copy of host memory, which may change again as soon as this returns. It travels as arguments of launches, and is
+  // meant for tables of some kilobytes: a copy from pageable memory may wait for all that is queued on the stream.
+  Scratch(const void* host, std::size_t bytes, Stream stream);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  // Waits for the stream.
+  void download(void* host) const;
+
+ private:
+  void* data_ = nullptr;
+  std::size_t bytes_;
+  Stream stream_;
+};
 
 // region: [h, w, C]; out: [n, C', th, tw], columns or channels contiguous; gain, offset: [C'].
 // C == C', or C == 3 with C' == 1 (luma), or C == 1 with C' == 3 (repeated). `fill` is a raw value (constant mode).

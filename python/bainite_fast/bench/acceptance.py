@@ -20,9 +20,9 @@ from .._version import __version__
 from ..errors import BainiteWarning, InputError
 from ..models import serial_threads
 from ..segmentation import memory
-from ..segmentation.engine import Span
 from ..segmentation.request import check_request
 from ..segmentation.run import Choice, execute, prepare, resolve_target
+from ..segmentation.spans import Span
 from ..segmentation.stream import ThreadExecutor
 from .floors import bare_network_rate, flop_per_pixel, matrix_rate
 from .timeline import STAGES, WAITS, Timeline, timeline

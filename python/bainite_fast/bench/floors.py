@@ -15,7 +15,7 @@ from ..models import serial_threads
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
-    from ..models.runtime import Runtime
+    from ..models.compiled import Runtime
     from ..segmentation import Plan
 
 _MATRIX = 1536  # edge; its three matrices in bfloat16 or float32 leave no cache of today cold for long

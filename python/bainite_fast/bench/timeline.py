@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..segmentation.engine import Span
+from ..segmentation.spans import Span
 
 STAGES = ("read", "gather", "network", "scatter", "write")
 """Stages of a block, in order. Reading includes decoding, writing encoding."""

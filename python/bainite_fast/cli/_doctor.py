@@ -123,11 +123,10 @@ def look_at_kernels() -> Iterator[Finding]:
         else "not glibc: every large buffer is mapped anew, which costs time",
     )
     if built.get("cuda"):
-        yield Finding(
-            "cuda kernels", "absent", "compiled into this build, and not used yet: the network runs on the CPU"
-        )
+        yield Finding("cuda kernels", "ok", "in this build")
     else:
-        yield Finding("cuda kernels", "absent", "this build has none; the network and the kernels run on the CPU")
+        cure = "to have them, build it where nvcc is: pip install . -C cmake.define.BAINITE_CUDA=ON"
+        yield Finding("cuda kernels", "absent", "this build has none; the network and the kernels run on the CPU", cure)
 
 
 def _thread_limits() -> Iterator[str]:
@@ -161,6 +160,20 @@ def look_at_network() -> Iterator[Finding]:
         yield Finding("bfloat16", "ok", "in hardware; precision=auto may take it")
     else:
         yield Finding("bfloat16", "absent", "not in this processor's instructions; precision=auto means float32")
+
+
+def look_at_gpu() -> Iterator[Finding]:
+    """Look for a GPU that the network can run on, where this build has kernels for one."""
+    from .. import _core
+    from ..models.device import cuda_problem, describe_devices
+
+    if not _core.cuda_built():
+        return
+    problem = cuda_problem()
+    if problem is None:
+        yield Finding("gpu", "ok", "; ".join(describe_devices()))
+    else:
+        yield Finding("gpu", "absent", problem)
 
 
 def look_at_codecs() -> Iterator[Finding]:
@@ -235,6 +248,7 @@ LOOKS: tuple[tuple[str, Look], ...] = (
     ("kernels", look_at_kernels),
     ("memory", look_at_memory),
     ("network", look_at_network),
+    ("gpu", look_at_gpu),
     ("zarr codecs", look_at_codecs),
     ("extras", look_at_extras),
     ("models", look_at_models),

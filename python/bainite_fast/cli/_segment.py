@@ -14,15 +14,20 @@ from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import (
     Channel,
     CropBar,
+    Device,
+    Edge,
     Json,
     Level,
+    Memory,
+    Model,
     Overwrite,
     Plane,
+    Precision,
     Quiet,
-    parse_bytes,
+    Scale,
+    Tile,
     parse_normalize,
     parse_output,
-    parse_scale,
 )
 
 if TYPE_CHECKING:
@@ -40,14 +45,7 @@ def segment(
             show_default=False,
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Bundled name (see `bainite-fast models`), package folder or zip, or TorchScript file.",
-            show_default="the bundled model",
-        ),
-    ] = None,
+    model: Model = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -58,40 +56,12 @@ def segment(
         ),
     ] = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the label image: labels/NAME.")] = "phases",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu", help="Where the network runs; this version has the CPU.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option(help="auto takes bfloat16 only where at most 0.1 % of the model's own test labels change."),
-    ] = "auto",
-    edge: Annotated[
-        Literal["mirror", "native"],
-        typer.Option(help="Beyond the border: the mirrored image, or as one pass over the bare image has it."),
-    ] = "mirror",
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PX", help="Edge of a tile's core, in px, a multiple of the stride.", show_default="from the memory"
-        ),
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            parser=parse_bytes,
-            metavar="SIZE",
-            help="Memory budget with its unit: 4GiB, 4GB, 4096MiB, or bytes.",
-            show_default="from what is free",
-        ),
-    ] = None,
-    scale: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_scale,
-            metavar="auto|as-is|UM_PER_PX",
-            help="Resample where the mosaic's µm/px is not the model's; never; or say the mosaic's µm/px.",
-        ),
-    ] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    edge: Edge = "mirror",
+    tile: Tile = None,
+    memory: Memory = None,
+    scale: Scale = "auto",
     normalize: Annotated[
         Any,
         typer.Option(

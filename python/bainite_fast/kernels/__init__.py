@@ -4,6 +4,9 @@ Thin, checked faces of the compiled module ``_core``. Arrays are NumPy arrays or
 :func:`scatter`, anything that speaks DLPack, such as torch tensors; they are borrowed, not copied, and the GIL is
 released while a kernel runs. ``threads=0`` means the process-wide cap (:func:`get_num_threads`); ``threads=1`` takes
 no lock and starts nothing.
+
+:func:`gather`, :func:`scatter`, :func:`confusion_matrix`, :func:`class_counts` and :func:`downsample_labels` also take
+arrays on a CUDA device, by DLPack or ``__cuda_array_interface__``, and a ``stream=``; they give the bits of the CPU.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ __all__ = [
     "class_counts",
     "confusion_matrix",
     "cpu_features",
+    "cuda_built",
+    "cuda_device_count",
     "downsample_labels",
     "gather",
     "get_num_threads",
@@ -37,6 +42,8 @@ __all__ = [
 
 build_info = core.build_info
 cpu_features = core.cpu_features
+cuda_built = core.cuda_built
+cuda_device_count = core.cuda_device_count
 get_num_threads = core.get_num_threads
 set_num_threads = core.set_num_threads
 tune_allocator = core.tune_allocator

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 from ..geometry import PAD_MODES
 
 try:
@@ -31,6 +31,52 @@ def as_input_error() -> Iterator[None]:
         yield
     except (ValueError, BufferError) as error:
         raise InputError(str(error)) from None
+
+
+_HOST_MEMORY = (1, 3)  # kDLCPU and kDLCUDAHost (pinned) of the DLPack protocol
+
+
+def in_device_memory(array: object) -> bool:
+    """Say whether an array lies outside of host memory, by what it says of itself."""
+    told = getattr(array, "__dlpack_device__", None)
+    if told is not None:
+        return int(told()[0]) not in _HOST_MEMORY
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def stream_of(stream: object, *arrays: object) -> int | None:
+    """Return the number of the stream of a call on these arrays; None where all of them are in host memory.
+
+    Raises
+    ------
+    InputError
+        If a stream is given for arrays in host memory, or is none.
+    """
+    if not any(in_device_memory(array) for array in arrays if array is not None):
+        if stream is not None:
+            raise InputError("stream= goes with arrays in device memory, and these are in host memory; leave it out")
+        return None
+    if hasattr(stream, "__cuda_stream__"):
+        stream = stream.__cuda_stream__()[1]
+    elif hasattr(stream, "cuda_stream"):  # torch.cuda.Stream
+        stream = stream.cuda_stream
+    if stream is None:
+        return 0
+    if isinstance(stream, bool) or not isinstance(stream, int) or stream < 0:
+        raise InputError(f"stream={stream!r} is no CUDA stream; give a torch.cuda.Stream or the number of a stream")
+    return stream
+
+
+@contextmanager
+def as_kernel_error(stream: int | None) -> Iterator[None]:
+    """Turn the refusals of ``_core`` into InputError, and what a device or its absence causes into DeviceError."""
+    with as_input_error():
+        try:
+            yield
+        except RuntimeError as error:
+            if stream is None:
+                raise
+            raise DeviceError(str(error)) from None
 
 
 def pad_code(pad: str) -> int:

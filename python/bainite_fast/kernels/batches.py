@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..geometry import PadMode
-from ._checks import as_input_error, core, pad_code
+from ._checks import as_kernel_error, core, pad_code, stream_of
 
 
 def gather(
@@ -24,11 +24,13 @@ def gather(
     pad: PadMode = "mirror",
     fill: float = 0.0,
     threads: int = 0,
+    stream: Any = None,
 ) -> None:
     """Fill a batch of network input from a region of an image: pad, scale, normalise, cast in one pass.
 
     Every value is ``float32(v) * gain[c] + offset[c]``, multiplied and added in float32 without fusing, then rounded
-    to the nearest value of the output's type, ties to even.
+    to the nearest value of the output's type, ties to even. Region and batch are both in host memory, or both on one
+    CUDA device, where the same values come out and the call returns before the work is done.
 
     Parameters
     ----------
@@ -50,15 +52,21 @@ def gather(
     fill : float
         Raw value of the "constant" mode, before gain and offset; converted to the region's dtype.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the work is queued on; by default the default stream.
 
     Raises
     ------
     InputError
-        If a dtype, shape or layout does not fit, or the region lacks pixels that a tile needs.
+        If a dtype, shape or layout does not fit, the region lacks pixels that a tile needs, or the arrays lie in
+        different memories.
+    DeviceError
+        If the arrays are on a device that this build or this machine cannot use.
     """
     channels = int(out.shape[1]) if len(out.shape) == 4 else 1
-    with as_input_error():
+    queue = stream_of(stream, region, out)
+    with as_kernel_error(queue):
         core.gather(
             region,
             out,
@@ -70,6 +78,7 @@ def gather(
             pad=pad_code(pad),
             fill=fill,
             threads=threads,
+            stream=queue,
         )
 
 
@@ -88,8 +97,12 @@ def scatter(
     confidence: Any = None,
     temperature: float = 1.0,
     threads: int = 0,
+    stream: Any = None,
+    bad: Any = None,
 ) -> int:
     """Write the labels of a batch of logits to their places: argmax, confidence and crop in one pass.
+
+    Logits, labels and confidence are all in host memory, or all on one CUDA device, where the same labels come out.
 
     Parameters
     ----------
@@ -107,19 +120,27 @@ def scatter(
         0.001 to 1000. The confidence is that of logits / `temperature` (Guo et al., "On calibration of modern neural
         networks", ICML 2017); labels do not depend on it.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the work is queued on; by default the default stream.
+    bad : array, shape (1,), int64, optional
+        For device arrays: the number of bad pixels is added to it, on the device, and the call does not wait.
 
     Returns
     -------
     int
-        Pixels with a logit that is NaN or infinite; their labels mean nothing and their confidence is 0.
+        Pixels with a logit that is NaN or infinite; their labels mean nothing and their confidence is 0. 0 where `bad`
+        takes them instead.
 
     Raises
     ------
     InputError
-        If a dtype or shape does not fit, or a crop leaves its tile or the labels.
+        If a dtype or shape does not fit, a crop leaves its tile or the labels, or the arrays lie in different memories.
+    DeviceError
+        If the arrays are on a device that this build or this machine cannot use.
     """
-    with as_input_error():
+    queue = stream_of(stream, logits, labels, confidence)
+    with as_kernel_error(queue):
         return core.scatter(
             logits,
             labels,
@@ -127,4 +148,6 @@ def scatter(
             confidence=confidence,
             temperature=temperature,
             threads=threads,
+            stream=queue,
+            bad=bad,
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import as_input_error, core, whole
+from ._checks import as_input_error, as_kernel_error, core, stream_of, whole
 
 
 def confusion_matrix(
@@ -18,19 +18,23 @@ def confusion_matrix(
     *,
     ignore: int | None = None,
     threads: int = 0,
+    stream: Any = None,
 ) -> NDArray[np.int64]:
     """Count pixels by true and predicted class.
 
     Parameters
     ----------
     truth, pred : array_like, integers, one shape
-        Labels 0 … n_classes - 1; uint8 is fastest.
+        Labels 0 … n_classes - 1; uint8 is fastest. Both may be on one CUDA device: then of shape (h, w), rows
+        contiguous, uint8, uint16, int32 or int64; only the counts come to the host.
     n_classes : int
         Number of classes, at most 4096.
     ignore : int, optional
         Pixels whose *true* label has this value are left out, whatever was predicted there.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the counting is queued on, and waited for.
 
     Returns
     -------
@@ -41,7 +45,18 @@ def confusion_matrix(
     ------
     InputError
         If the shapes differ, a dtype is not an integer one, or a label is outside of 0 … n_classes - 1.
+    DeviceError
+        If the labels are on a device that this build or this machine cannot use.
     """
+    queue = stream_of(stream, truth, pred)
+    if queue is not None:
+        n_classes = _class_number(n_classes)
+        counts = np.zeros((n_classes, n_classes), np.int64)
+        with as_kernel_error(queue):
+            outside = core.confusion(
+                cast(Any, truth), cast(Any, pred), counts, n_classes=n_classes, ignore=ignore, stream=queue
+            )
+        return _all_inside(counts, outside)
     true, predicted = _label_rows(truth, "truth"), _label_rows(pred, "pred")
     n_classes = _class_number(n_classes)
     if true.shape != predicted.shape:
@@ -50,25 +65,31 @@ def confusion_matrix(
     counts = np.zeros((n_classes, n_classes), np.int64)
     with as_input_error():
         outside = core.confusion(true, predicted, counts, n_classes=n_classes, ignore=ignore, threads=threads)
+    return _all_inside(counts, outside)
+
+
+def _all_inside(counts: NDArray[np.int64], outside: int) -> NDArray[np.int64]:
     if outside:
         raise InputError(
-            f"{outside} pixels have a label outside of 0 … {n_classes - 1} in truth or pred; raise n_classes, or name "
-            "the label of unknown truth with ignore="
+            f"{outside} pixels have a label outside of 0 … {len(counts) - 1} in truth or pred; raise n_classes, or "
+            "name the label of unknown truth with ignore="
         )
     return counts
 
 
-def class_counts(labels: ArrayLike, n_classes: int, *, threads: int = 0) -> NDArray[np.int64]:
+def class_counts(labels: ArrayLike, n_classes: int, *, threads: int = 0, stream: Any = None) -> NDArray[np.int64]:
     """Count the pixels of every class.
 
     Parameters
     ----------
     labels : array_like, integers
-        Labels 0 … n_classes - 1.
+        Labels 0 … n_classes - 1. On a CUDA device: of shape (h, w), rows contiguous, uint8, uint16, int32 or int64.
     n_classes : int
         Number of classes, at most 4096.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the counting is queued on, and waited for.
 
     Returns
     -------
@@ -79,12 +100,17 @@ def class_counts(labels: ArrayLike, n_classes: int, *, threads: int = 0) -> NDAr
     ------
     InputError
         If the dtype is not an integer one, or a label is outside of 0 … n_classes - 1.
+    DeviceError
+        If the labels are on a device that this build or this machine cannot use.
     """
-    (rows,) = _as_rows(_label_rows(labels, "labels"))
+    queue = stream_of(stream, labels)
+    rows: Any = labels
+    if queue is None:
+        (rows,) = _as_rows(_label_rows(labels, "labels"))
     n_classes = _class_number(n_classes)
     counts = np.zeros(n_classes, np.int64)
-    with as_input_error():
-        outside = core.class_counts(rows, counts, n_classes=n_classes, threads=threads)
+    with as_kernel_error(queue):
+        outside = core.class_counts(rows, counts, n_classes=n_classes, threads=threads, stream=queue)
     if outside:
         raise InputError(f"{outside} pixels have a label outside of 0 … {n_classes - 1}; raise n_classes")
     return counts

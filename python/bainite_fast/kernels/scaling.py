@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import as_input_error, checked_image, core, pair, rows_contiguous, whole
+from ._checks import as_input_error, as_kernel_error, checked_image, core, pair, rows_contiguous, stream_of, whole
 
 
-def downsample_labels(labels: ArrayLike, *, threads: int = 0) -> NDArray[np.uint8]:
+def downsample_labels(labels: ArrayLike, *, out: Any = None, threads: int = 0, stream: Any = None) -> NDArray[np.uint8]:
     """Halve a label image: the most frequent label of every 2 x 2 cell.
 
     Among equally frequent labels the first in raster order wins; cells clipped by the border hold only the pixels that
@@ -18,28 +20,42 @@ def downsample_labels(labels: ArrayLike, *, threads: int = 0) -> NDArray[np.uint
     Parameters
     ----------
     labels : array_like, shape (h, w), uint8
-        Labels; rows may be apart.
+        Labels; rows may be apart. In host memory or on a CUDA device.
+    out : array, shape (ceil(h / 2), ceil(w / 2)), uint8, optional
+        Written in place, and returned. Labels on a device need it, on the same device.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the work is queued on; the call returns before it is done.
 
     Returns
     -------
-    ndarray, shape (ceil(h / 2), ceil(w / 2)), uint8
-        Labels at half the resolution.
+    array, shape (ceil(h / 2), ceil(w / 2)), uint8
+        Labels at half the resolution: `out`, or a new NumPy array.
 
     Raises
     ------
     InputError
-        If the labels are not uint8 or not 2-D.
+        If the labels are not uint8 or not 2-D, or `out` does not fit.
+    DeviceError
+        If the arrays are on a device that this build or this machine cannot use.
     """
+    queue = stream_of(stream, labels, out)
+    if queue is not None:
+        if out is None:
+            raise InputError("labels on a device need out=, an array of half their shape, rounded up, on that device")
+        with as_kernel_error(queue):
+            core.downsample_labels(cast(Any, labels), out, stream=queue)
+        return cast(NDArray[np.uint8], out)
     array = np.asarray(labels)
     if array.dtype != np.uint8 or array.ndim != 2:
         raise InputError(f"labels are {array.dtype} of shape {array.shape}; uint8 of shape (h, w) is needed")
-    out = np.empty(((array.shape[0] + 1) // 2, (array.shape[1] + 1) // 2), np.uint8)
-    if out.size:
-        with as_input_error():
-            core.downsample_labels(rows_contiguous(array), out, threads=threads)
-    return out
+    halved: NDArray[np.uint8] = out
+    if out is None:
+        halved = np.empty(((array.shape[0] + 1) // 2, (array.shape[1] + 1) // 2), np.uint8)
+    with as_input_error():
+        core.downsample_labels(rows_contiguous(array), halved, threads=threads)
+    return halved
 
 
 def nonfinite(region: ArrayLike, *, threads: int = 0) -> tuple[int, int, int] | None:

@@ -14,13 +14,14 @@ from .contract import Contract, LoadedModel
 
 if TYPE_CHECKING:
     from .architectures import architecture, build
+    from .compiled import Runtime
     from .exporting import export
     from .imagenet import load_imagenet
     from .loading import load
     from .package import load_package, save_package
     from .precision import choose_precision, measure_layout
     from .receptive_field import Reach, probe
-    from .runtime import Runtime, compile
+    from .runtime import compile
     from .threads import serial_threads
     from .unet import UNet
     from .vgg16_unet import VGG16UNet
@@ -35,7 +36,7 @@ _LAZY = {
     "save_package": "package",
     "Reach": "receptive_field",
     "probe": "receptive_field",
-    "Runtime": "runtime",
+    "Runtime": "compiled",
     "choose_precision": "precision",
     "compile": "runtime",
     "measure_layout": "precision",

@@ -2,7 +2,7 @@
 
 A ReLU is computed by the convolution before it, in oneDNN: in bfloat16 PyTorch's own takes longer than a convolution of
 16 channels on AMX. Concatenation and 2×2 pooling of channels-last images run at the speed of a copy
-(``cpp/include/bainite/layers.hpp``).
+(``cpp/include/bainite/layers.hpp``). On a GPU cuDNN computes the ReLU with the convolution.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from .. import _core
 from .graphs import is_halving, is_relu, joined, only_user
 
 _mkldnn_ops: Any = torch.ops.mkldnn
+_torch: Any = torch  # whose cuDNN operators are untyped
 _DTYPES = (torch.float32, torch.bfloat16)
 
 # Operators of our own, so that TorchScript can hold them; PyTorch's fused convolution has a signature that its tracer
@@ -62,6 +63,31 @@ def _max_pool2x2(x: torch.Tensor) -> torch.Tensor:
     return out
 
 
+def _conv_relu_cudnn(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    padding: list[int],
+    stride: list[int],
+    dilation: list[int],
+    groups: int,
+) -> torch.Tensor:
+    return cast(torch.Tensor, _torch.cudnn_convolution_relu(x, weight, bias, stride, padding, dilation, groups))
+
+
+def _join_channels_cuda(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    height, width = (min(int(x.shape[axis]) for x in inputs) for axis in (2, 3))
+    parts = [middle(x, (int(x.shape[2]) - height) // 2) for x in inputs]
+    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _max_pool2x2_cuda(x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.max_pool2d(x, 2)
+
+
+_library.impl("conv_relu", _conv_relu_cudnn, "CUDA")
+_library.impl("join_channels", _join_channels_cuda, "CUDA")
+_library.impl("max_pool2x2", _max_pool2x2_cuda, "CUDA")
 _library.impl("conv_relu", _conv_relu, "CPU")
 _library.impl("join_channels", _join_channels, "CPU")
 _library.impl("max_pool2x2", _max_pool2x2, "CPU")
@@ -140,7 +166,7 @@ def fuse_layers(network: nn.Module) -> nn.Module:
     if not isinstance(network, fx.GraphModule):
         return network
     modules = dict(network.named_modules())
-    can_fuse = torch.backends.mkldnn.is_available() and hasattr(_mkldnn_ops, "_convolution_pointwise")  # type: ignore[no-untyped-call]
+    can_fuse = _can_fuse(network)
     for node in reversed(list(network.graph.nodes)):  # a concatenation before those that it holds
         conv = modules.get(str(node.target)) if node.op == "call_module" else None
         relu = only_user(node, lambda user: is_relu(user, modules))
@@ -166,6 +192,13 @@ def fuse_layers(network: nn.Module) -> nn.Module:
     network.graph.lint()
     network.recompile()
     return network
+
+
+def _can_fuse(network: nn.Module) -> bool:
+    weight = next(network.parameters(), None)
+    if weight is not None and weight.is_cuda:
+        return True  # where cuDNN has no such kernel, the comparison of the networks finds out
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(_mkldnn_ops, "_convolution_pointwise")  # type: ignore[no-untyped-call]
 
 
 def _fusable(conv: Any) -> bool:

@@ -11,8 +11,9 @@ import torch
 
 from ..errors import DeviceError, ModelError
 from ..geometry import round_up
+from .compiled import LAYOUTS, PRECISIONS, Layout, Precision, Runtime
 from .contract import LoadedModel
-from .runtime import LAYOUTS, PRECISIONS, Layout, Precision, Runtime, compile
+from .runtime import compile
 from .threads import serial_threads
 
 WINOGRAD_WINS = 0.9  # share of the multiplications from which float32 is as fast as bfloat16 without AMX
@@ -21,17 +22,20 @@ FLIP_LIMIT = 1e-3  # share of labels that may differ from float32 before low pre
 _mkldnn: Any = torch.backends.mkldnn
 
 
-def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
+def choose_precision(loaded: LoadedModel, requested: str = "auto", device: str = "cpu") -> Precision:
     """Return the precision to run a model in.
 
     Parameters
     ----------
     loaded : LoadedModel
         The model.
-    requested : {"auto", "float32", "bfloat16"}
-        ``"auto"`` is bfloat16 where it is faster and at most 0.1 % of the labels of the package's own test input
-        differ from float32; a model without a test input stays in float32. It is faster where the CPU multiplies it
-        in hardware, except that AVX-512 BF16 does not make up for Winograd's convolutions in float32 (AMX does).
+    requested : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"`` is a low precision where it is faster and at most 0.1 % of the labels of the package's own test
+        input differ from float32; a model without a test input stays in float32. On the CPU bfloat16 is faster where
+        the hardware multiplies it, except that AVX-512 BF16 does not make up for Winograd's convolutions in float32
+        (AMX does). On a GPU bfloat16 is tried first, then float16, which has three more bits and a smaller range.
+    device : str
+        "cpu" or "cuda:N".
 
     Raises
     ------
@@ -41,17 +45,22 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto") -> Precision:
     if requested in PRECISIONS:
         return cast(Precision, requested)
     if requested != "auto":
-        raise ModelError(f"precision {requested!r} is unknown; use 'auto', 'float32' or 'bfloat16'")
-    if loaded.test_input is None or not cpu_has_bfloat16():
+        raise ModelError(f"precision {requested!r} is unknown; use 'auto', {', '.join(map(repr, PRECISIONS))}")
+    if loaded.test_input is None or (device == "cpu" and not cpu_has_bfloat16()):
         return "float32"
-    full = compile(loaded)
-    if full.winograd_share >= WINOGRAD_WINS and not torch.cpu.get_capabilities().get("amx_bf16", False):
+    full = compile(loaded, device=device)
+    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
+    if device == "cpu" and full.winograd_share >= WINOGRAD_WINS and not amx:
         return "float32"
-    try:
-        low = compile(loaded, precision="bfloat16")
-    except DeviceError:
-        return "float32"  # a frozen TorchScript file: only an explicit request fails
-    return "bfloat16" if flipped(full, low, loaded.test_input) <= FLIP_LIMIT else "float32"
+    low: tuple[Precision, ...] = ("bfloat16",) if device == "cpu" else ("bfloat16", "float16")
+    for precision in low:
+        try:
+            other = compile(loaded, precision=precision, device=device)
+        except DeviceError:
+            continue  # a frozen TorchScript file: only an explicit request fails
+        if flipped(full, other, loaded.test_input) <= FLIP_LIMIT:
+            return precision
+    return "float32"
 
 
 def cpu_has_bfloat16() -> bool:
@@ -64,7 +73,8 @@ def flipped(reference: Runtime, other: Runtime, image: np.ndarray) -> float:
     """Return the share of pixels of a raw image that two runtimes label differently."""
     batch = torch.from_numpy(reference.contract.normalize(image))
     a, b = (
-        labels(x.run(batch.to(x.torch_dtype).contiguous(memory_format=x.memory_format))) for x in (reference, other)
+        labels(x.run(batch.to(x.device, x.torch_dtype).contiguous(memory_format=x.memory_format)))
+        for x in (reference, other)
     )
     return float((a != b).float().mean())
 

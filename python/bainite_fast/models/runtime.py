@@ -12,236 +12,96 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from ..errors import DeviceError, ModelError
+from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, Runtime, up_to_stride
 from .contract import Contract, LoadedModel
+from .device import exact_math
 from .fold import fold_batch_norm, worst_difference
 from .fuse import fuse_layers, middle
-from .peak import fit_line, peak_bytes, resident_bytes
-from .threads import keep_serial, serial_threads
+from .threads import serial_threads
 from .trim import trim
 from .winograd import Rewriting, use_winograd
 
-Precision = Literal["float32", "bfloat16"]
-Layout = Literal["channels_last", "contiguous"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-LAYOUTS: tuple[str, ...] = get_args(Layout)
-
 _jit: Any = torch.jit  # untyped, and without exporting the names of its warnings
-_mkldnn: Any = torch.backends.mkldnn
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-_AGREE = {"float32": 2e-5, "bfloat16": 3e-2}  # worst relative difference of a compiled network from the eager one
-_FIT_PIXELS = (192**2, 384**2)  # sizes that memory is measured at
+# Worst relative difference of a compiled network from the eager one.
+_AGREE = {"float32": 2e-5, "bfloat16": 3e-2, "float16": 5e-3}
 
-
-@dataclass(slots=True, eq=False)
-class Runtime:
-    """A network ready to run on the CPU, from any number of threads at once.
-
-    Attributes
-    ----------
-    contract : Contract
-        Of the model.
-    precision : {"float32", "bfloat16"}
-        Of weights, batch and logits.
-    layout : {"channels_last", "contiguous"}
-        Of batches in memory.
-    mode : {"traced", "scripted", "frozen", "eager"}
-        How the network runs: ``"frozen"`` is a TorchScript file as it came; ``"eager"`` where tracing changes the
-        answer.
-    folded : int
-        Batch norms folded into convolutions.
-    winograd : int
-        Convolutions replaced by :class:`~bainite_fast.models.winograd.WinogradConv2d`.
-    winograd_share : float
-        Their share of the network's multiplications, 0…1.
-    trimmed : int
-        Margin in px that :meth:`run_core` leaves out on each side; 0 where it runs the whole network.
-    """
-
-    contract: Contract
-    precision: Precision
-    layout: Layout
-    mode: str
-    folded: int
-    winograd: int
-    winograd_share: float
-    trimmed: int
-    weight_bytes: int
-    _network: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
-    _core: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
-    _line: tuple[float, float] | None = field(default=None, repr=False)
-    _fitting: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @property
-    def dtype(self) -> str:
-        """Name of the batch's dtype."""
-        return self.precision
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """Dtype of batches and logits."""
-        return _DTYPES[self.precision]
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Memory format of batches; logits may come in either."""
-        return _FORMATS[self.layout]
-
-    def new_batch(self, n: int, height: int, width: int) -> torch.Tensor:
-        """Return an uninitialised batch [n, in_channels, height, width] of the right dtype and layout."""
-        shape = (n, self.contract.in_channels, height, width)
-        return torch.empty(shape, dtype=self.torch_dtype, memory_format=self.memory_format)
-
-    def run(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the logits of a normalised batch.
-
-        Parameters
-        ----------
-        batch : torch.Tensor [n, in_channels, height, width]
-            From :meth:`new_batch`; height and width are multiples of the model's stride.
-
-        Returns
-        -------
-        torch.Tensor [n, out_channels, height, width]
-            In the runtime's dtype and in either layout.
-
-        Raises
-        ------
-        ModelError
-            If the batch has another shape or dtype.
-        """
-        return self._run(self._network, batch)
-
-    def run_core(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the logits where the halo is in the batch, and of up to a halo of pixels round it.
-
-        Parameters
-        ----------
-        batch : torch.Tensor [n, in_channels, height, width]
-            As for :meth:`run`, and at least two halos and a stride high and wide.
-
-        Returns
-        -------
-        torch.Tensor [n, out_channels, height - 2 · trimmed, width - 2 · trimmed]
-            In the runtime's dtype and in either layout.
-
-        Raises
-        ------
-        ModelError
-            If the batch has another shape or dtype.
-        """
-        return self._run(self._core, batch)
-
-    def _run(self, network: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
-        stride, channels = self.contract.stride, self.contract.in_channels
-        if batch.dim() != 4 or batch.shape[1] != channels or batch.dtype != self.torch_dtype:
-            raise ModelError(
-                f"the runtime takes {self.precision} batches [N, {channels}, H, W], and got {batch.dtype} "
-                f"{list(batch.shape)}; make them with new_batch"
-            )
-        if batch.shape[2] % stride or batch.shape[3] % stride:
-            raise ModelError(
-                f"a batch of {batch.shape[2]} × {batch.shape[3]} px does not fit the model's stride of {stride} px"
-            )
-        keep_serial()
-        with torch.inference_mode():
-            return network(batch)
-
-    def activation_bytes(self, n: int, height: int, width: int) -> int:
-        """Return the predicted peak memory of one run in bytes: batch, activations, scratch and logits.
-
-        It is what the process grows by when one more thread runs the network: the allocator's loss is in it, so the
-        allocator must be tuned before, if at all. The first call measures two small batches. The weights themselves
-        (:attr:`weight_bytes`) come once on top.
-        """
-        with self._fitting:
-            if self._line is None:
-                self._line = self._fit()
-            constant, slope = self._line
-        batch = n * self.contract.in_channels * height * width * self.torch_dtype.itemsize
-        return resident_bytes(constant + slope * n * height * width + batch, self.weight_bytes)
-
-    def _fit(self) -> tuple[float, float]:
-        pixels, peaks = [], []
-        for area in _FIT_PIXELS:
-            edge = _edge(self.contract.stride, int(area**0.5))
-            batch = self.new_batch(1, edge, edge).zero_()
-            with serial_threads():  # scratch may grow with the threads
-                self.run(batch)
-                peaks.append(peak_bytes(partial(self.run, batch)))
-            pixels.append(edge * edge)
-        if pixels[0] == pixels[1]:
-            return 0.0, peaks[1] / pixels[1]
-        return fit_line((pixels[0], pixels[1]), (peaks[0], peaks[1]))
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return, JSON-able, all that decides the bits of the logits besides model and input."""
-        return {
-            "precision": self.precision,
-            "layout": self.layout,
-            "mode": self.mode,
-            "folded_batch_norms": self.folded,
-            "winograd_convolutions": self.winograd,
-            "trimmed_px": self.trimmed,
-            "torch": torch.__version__,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "mkldnn": _mkldnn.is_available(),
-            "intra_op_threads": 1,
-        }
-
-
-_compiled: weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, str], Runtime]] = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, str, str], Runtime]] = weakref.WeakKeyDictionary()
 _compiling = threading.Lock()
 
 
-def compile(loaded: LoadedModel, *, precision: Precision = "float32", layout: Layout | None = None) -> Runtime:
-    """Compile a model for the CPU, once: a second call returns the same runtime.
+def compile(
+    loaded: LoadedModel, *, precision: Precision = "float32", layout: Layout | None = None, device: str = "cpu"
+) -> Runtime:
+    """Compile a model for a device, once: a second call returns the same runtime.
 
     Parameters
     ----------
     loaded : LoadedModel
         From :func:`bainite_fast.models.load`; it is not changed.
-    precision : {"float32", "bfloat16"}
-        See :func:`choose_precision`.
+    precision : {"float32", "bfloat16", "float16"}
+        See :func:`choose_precision`; float16 is for GPUs.
     layout : {"channels_last", "contiguous"}, optional
         Channels last by default: nowhere slower in the measurements of :func:`measure_layout`.
+    device : str
+        "cpu" or "cuda:N", as :func:`~bainite_fast.models.device.resolve_device` returns it.
 
     Raises
     ------
     DeviceError
-        If the network cannot run in that precision.
+        If the network cannot run in that precision there.
     ModelError
         If `precision` or `layout` is unknown.
     """
     layout = layout or "channels_last"
     if precision not in PRECISIONS or layout not in LAYOUTS:
         raise ModelError(f"precision {precision!r} and layout {layout!r}: use one of {PRECISIONS} and of {LAYOUTS}")
-    key = (precision, layout)
+    if precision == "float16" and device == "cpu":
+        raise DeviceError("float16 networks run on a GPU only; use precision='bfloat16' or 'float32' on the CPU")
+    key: tuple[Precision, Layout, str] = (precision, layout, device)
     with _compiling:
         if key not in _compiled.setdefault(loaded, {}):
-            _compiled[loaded][key] = _build(loaded, precision, layout)
+            _compiled[loaded][key] = _build(loaded, _Target(*key))
         return _compiled[loaded][key]
 
 
-def _build(loaded: LoadedModel, precision: Precision, layout: Layout) -> Runtime:
-    with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads():
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a network is compiled for."""
+
+    precision: Precision
+    layout: Layout
+    device: str
+
+    def put(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return a batch as the compiled network takes it."""
+        return batch.to(self.device, DTYPES[self.precision]).contiguous(memory_format=FORMATS[self.layout])
+
+    def put_network(self, network: nn.Module) -> nn.Module:
+        """Move a network's weights there."""
+        moved = network.to(self.device, DTYPES[self.precision]).to(memory_format=FORMATS[self.layout])  # type: ignore[call-overload]
+        return cast(nn.Module, moved)
+
+
+def _build(loaded: LoadedModel, target: _Target) -> Runtime:
+    precision, layout, device = target.precision, target.layout, target.device
+    with torch.inference_mode(False), torch.no_grad(), _quiet(), serial_threads(), exact_math(device):
         build = _compile_script if is_torchscript(loaded.module) else _compile_module
-        made = build(loaded, precision, layout)
+        made = build(loaded, target)
     weights = [*loaded.module.parameters(), *loaded.module.buffers()]
-    size = sum(x.numel() for x in weights) * _DTYPES[precision].itemsize
+    size = sum(x.numel() for x in weights) * DTYPES[precision].itemsize
     return Runtime(
         loaded.contract,
         precision,
         layout,
+        device,
         mode=made.mode,
         folded=made.folded,
         winograd=made.winograd,
@@ -332,47 +192,43 @@ class _Compiled:
     trimmed: int = 0
 
 
-def _edge(stride: int, least: int) -> int:
-    return -(-least // stride) * stride
-
-
 def _samples(loaded: LoadedModel, layout: Layout) -> list[torch.Tensor]:
     """Return three float32 batches of noise of different height, width and number."""
     contract = loaded.contract
-    a, b, c = (_edge(contract.stride, x) for x in (32, 48, 80))
+    a, b, c = (up_to_stride(contract.stride, x) for x in (32, 48, 80))
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, a, b), (2, c, a), (1, 2 * b, c)]
     return [
-        torch.randn(n, contract.in_channels, h, w, generator=generator).contiguous(memory_format=_FORMATS[layout])
+        torch.randn(n, contract.in_channels, h, w, generator=generator).contiguous(memory_format=FORMATS[layout])
         for n, h, w in shapes
     ]
 
 
-def _compile_module(loaded: LoadedModel, precision: Precision, layout: Layout) -> _Compiled:
-    samples, dtype = _samples(loaded, layout), _DTYPES[precision]
+def _compile_module(loaded: LoadedModel, target: _Target) -> _Compiled:
+    samples, precision = _samples(loaded, target.layout), target.precision
     reference = [loaded.module(x) for x in samples]
     network, folded = fold_batch_norm(loaded.module)
     if any(worst_difference(network(x), y) > _AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
         network, folded = copy.deepcopy(loaded.module), 0  # fx took a wrong turn: keep the network as it is
-    network = network.eval().requires_grad_(False).to(dtype=dtype).to(memory_format=_FORMATS[layout])  # type: ignore[call-overload]
-    inputs = [x.to(dtype) for x in samples]
+    network = target.put_network(network.eval().requires_grad_(False))
+    inputs = [target.put(x) for x in samples]
     try:
         expected = [network(x) for x in inputs]
     except RuntimeError as error:
         raise DeviceError(f"the network does not run in {precision} ({error}); use precision='float32'") from error
     rewriting = Rewriting(network)
-    if precision == "float32" and layout == "channels_last":
+    if target == _Target("float32", "channels_last", "cpu"):
         faster = use_winograd(copy.deepcopy(network), samples[0])
         if _same(faster.network, inputs, expected, precision):
             rewriting, network = faster, faster.network
     fused = fuse_layers(copy.deepcopy(network))
-    with contextlib.suppress(RuntimeError):  # oneDNN has no such convolution
+    with contextlib.suppress(RuntimeError):  # oneDNN or cuDNN has no such convolution
         network = fused if _same(fused, inputs, expected, precision) else network
     made = _Compiled(network, "eager", folded, rewriting.convolutions, rewriting.share)
     for mode in ("traced", "scripted"):
         frozen = _freeze(network, mode, inputs, expected, precision)
         if frozen is not None:
-            return _with_core(replace(made, network=frozen, mode=mode), network, loaded.contract, precision, layout)
+            return _with_core(replace(made, network=frozen, mode=mode), network, loaded.contract, target)
     return made
 
 
@@ -390,9 +246,7 @@ def _freeze(
     return frozen if same else None
 
 
-def _with_core(
-    made: _Compiled, network: nn.Module, contract: Contract, precision: Precision, layout: Layout
-) -> _Compiled:
+def _with_core(made: _Compiled, network: nn.Module, contract: Contract, target: _Target) -> _Compiled:
     """Add the trimmed network, if there is one and it gives the same logits where the halo is known."""
     halo = contract.halo
     trimming = trim(network, halo)
@@ -401,8 +255,8 @@ def _with_core(
     trimmed, margin = trimming
     height, width = (2 * halo + contract.stride * k for k in (2, 3))
     noise = torch.randn(1, contract.in_channels, height, width, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(_DTYPES[precision]).contiguous(memory_format=_FORMATS[layout])
-    core = _freeze(trimmed, "traced", [noise], [middle(network(noise), halo)], precision)
+    noise = target.put(noise)
+    core = _freeze(trimmed, "traced", [noise], [middle(network(noise), halo)], target.precision)
     return made if core is None else replace(made, core=core, trimmed=margin)
 
 
@@ -417,23 +271,22 @@ def _same(network: Any, samples: list[torch.Tensor], expected: list[torch.Tensor
     )
 
 
-def _compile_script(loaded: LoadedModel, precision: Precision, layout: Layout) -> _Compiled:
-    samples, dtype = _samples(loaded, layout), _DTYPES[precision]
+def _compile_script(loaded: LoadedModel, target: _Target) -> _Compiled:
+    samples, precision, dtype = _samples(loaded, target.layout), target.precision, DTYPES[target.precision]
     reference = [loaded.module(x) for x in samples]
     network = copy.deepcopy(loaded.module)
     if hasattr(network, "training"):  # freezing takes the attribute away
-        network = network.to(dtype=dtype).to(memory_format=_FORMATS[layout])  # type: ignore[call-overload]
-        network = _jit.freeze(cast(Any, network).eval())
+        network = _jit.freeze(cast(Any, target.put_network(network)).eval())
     try:
         for _ in range(2):
-            found = [network(x.to(dtype)) for x in samples]
+            found = [network(target.put(x)) for x in samples]
     except RuntimeError as error:
         raise DeviceError(
-            f"this TorchScript file does not run in {precision} (its weights or casts are frozen into it); "
-            "use precision='float32' or give the nn.Module"
+            f"this TorchScript file does not run in {precision} on {target.device} (its weights, casts or device are "
+            "frozen into it); use precision='float32' on the CPU or give the nn.Module"
         ) from error
     if any(
-        a.dtype != dtype or worst_difference(a, b) > 4 * _AGREE[precision]
+        a.dtype != dtype or worst_difference(a.cpu(), b) > 4 * _AGREE[precision]
         for a, b in zip(found, reference, strict=True)
     ):
         raise DeviceError(

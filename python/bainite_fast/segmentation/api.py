@@ -61,11 +61,12 @@ def segment(
         ``<stem>.ome.zarr`` beside it.
     name : str
         Name of the label image: the result is ``labels/<name>`` in the OME-Zarr.
-    device : {"auto", "cpu"}
-        Where the network runs.
-    precision : {"auto", "float32", "bfloat16"}
-        ``"auto"`` takes bfloat16 only where the processor has it and the model's own test input shows that at most
-        0.1 % of the labels change.
+    device : {"auto", "cpu", "cuda"} or "cuda:N"
+        Where the network runs; ``"auto"`` takes a GPU where this build and this machine have one. Labels of a GPU and
+        of a CPU may differ where two classes are as good as equal, by the rounding of their sums.
+    precision : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"`` takes bfloat16, or on a GPU float16, only where the hardware has it and the model's own test input
+        shows that at most 0.1 % of the labels change.
     edge : {"mirror", "native"}
         Beyond the border the network sees the mirrored mosaic, or its own padding.
     scale : {"auto", "as-is"} or float
@@ -76,7 +77,8 @@ def segment(
     tile : int, optional
         Edge of the core that a tile writes, in pixels; a multiple of the model's stride.
     memory : int or str, optional
-        Budget for the resident memory of the process: bytes or ``"4GiB"``. Default: half of the machine's.
+        Budget for the resident memory of the process: bytes or ``"4GiB"``. Default: half of the machine's. On a GPU,
+        tile and batch are chosen by its free memory, and this is the host's.
     confidence : bool
         Also write 255 · softmax(logits / temperature) of the winning class, uint8, as ``labels/<name>/confidence``;
         the temperature is that of the model's package, 1 where it has none.

@@ -1,38 +1,33 @@
 """The task: read a block, run the network over its tiles, write its shards. One function, wherever it runs.
 
 The same :func:`run_block` is called by threads of this process and by workers of a cluster. An :class:`Engine` holds
-what a process needs once: the compiled network, its buffers, and the gate that keeps the memory budget.
+what a process needs once: the compiled network, and what runs it on the CPU or on a GPU.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import kernels
-from ..errors import DeviceError, ModelError, NonFiniteError
-from ..geometry import Region, Tile
+from ..errors import DeviceError, NonFiniteError
+from ..geometry import Region
 from ..io import LabelStore, Mosaic
 from ..models import runtime
-from .guard import Guard
+from .batches import Labels, Pixels
+from .device import DeviceInference
+from .host import HostInference
 from .journal import BlockRecord
 from .run_plan import Plan
+from .spans import Span, Stopwatch
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
-    from ..models.runtime import Precision, Runtime
-
-Labels = npt.NDArray[np.uint8]
-Pixels = npt.NDArray[Any]
+    from ..models.compiled import Precision, Runtime
 
 
 class Network:
@@ -46,9 +41,10 @@ class Network:
         The compiled network of this process.
     """
 
-    def __init__(self, loaded: LoadedModel, precision: Precision) -> None:
+    def __init__(self, loaded: LoadedModel, precision: Precision, device: str = "cpu") -> None:
         self.loaded = loaded
         self.precision: Precision = precision
+        self.device = device
         self._runtime: Runtime | None = None
         self._fingerprint = self.runtime.fingerprint()
 
@@ -56,7 +52,7 @@ class Network:
     def runtime(self) -> Runtime:
         """Compile on first use."""
         if self._runtime is None:
-            self._runtime = runtime.compile(self.loaded, precision=self.precision)
+            self._runtime = runtime.compile(self.loaded, precision=self.precision, device=self.device)
         return self._runtime
 
     def check(self) -> None:
@@ -90,6 +86,8 @@ class Job:
         Where the labels go.
     confidence : bool
         Whether to write a confidence too.
+    batch : int
+        Tiles per pass of the network: the plan's, or what the run came down to for want of device memory.
     """
 
     key: str
@@ -98,6 +96,7 @@ class Job:
     network: Network
     store: LabelStore
     confidence: bool
+    batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +110,16 @@ class BlockResult:
     pixels : int
         Pixels labelled.
     spans : tuple of Span
-        When each stage began and ended: read, gather, network, scatter, write; wait, for the gate; and tiles, from the
-        gate to the last label.
+        When each stage began and ended: read, upload, gather, network, scatter, download, write (a CPU neither uploads
+        nor downloads); wait, for a place; and tiles, from the first pixel gathered to the last label.
+    batch : int
+        Tiles per pass of the network from now on.
     """
 
     record: BlockRecord
     pixels: int
     spans: tuple[Span, ...]
+    batch: int
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -129,29 +131,30 @@ class BlockResult:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stage of a block: from when to when, in seconds of ``time.perf_counter`` of the machine that did it."""
+class Inference(Protocol):
+    """Labels the blocks of one job on one device; safe to call from many threads.
 
-    stage: str
-    start: float
-    end: float
+    Attributes
+    ----------
+    batch : int
+        Tiles per pass of the network; it may shrink while blocks run.
+    """
+
+    batch: int
+
+    def __call__(
+        self, image: Pixels, origin: Region, by: int, bx: int, watch: Stopwatch
+    ) -> tuple[Labels, Labels | None]:
+        """Return the labels, and the confidence if asked, of block (by, bx) on the mosaic's grid."""
 
 
-class Stopwatch:
-    """Notes when each stage of one block begins and ends."""
+def open_inference(job: Job) -> Inference:
+    """Return what runs the network where the plan says."""
+    if job.plan.device == "cpu":
+        return HostInference(job)
+    from .cuda_backend import CudaBackend
 
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Note the time of the context as `stage`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spans.append(Span(stage, start, time.perf_counter()))
+    return DeviceInference(job, CudaBackend(job.network.runtime))
 
 
 class Engine:
@@ -159,14 +162,9 @@ class Engine:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.guard = Guard(job.plan)
-        self._local = threading.local()
         job.network.check()
-        self.runtime = job.network.runtime
-        contract = job.network.loaded.contract
-        self._classes = len(contract.classes)
-        self._temperature = contract.temperature
-        self._gain, self._offset = contract.gain_offset(job.mosaic.dtype)
+        self._classes = len(job.network.loaded.contract.classes)
+        self.infer = open_inference(job)
 
     def run(self, by: int, bx: int) -> BlockResult:
         """Read, segment and write block (by, bx)."""
@@ -174,18 +172,14 @@ class Engine:
         region = plan.region(by, bx)
         with watch("read"):
             image, origin, digest = self._read(by, bx)
-        with contextlib.ExitStack() as stack:
-            with watch("wait"):
-                stack.enter_context(self.guard.gate())
-            stack.enter_context(watch("tiles"))
-            labels, confidence = self._infer(image, origin, by, bx, watch)
+        labels, confidence = self.infer(image, origin, by, bx, watch)
         del image
         with watch("write"):
             counts = kernels.class_counts(labels, self._classes, threads=1)
             shards = self.job.store.write_block(by, bx, labels, confidence)
         files = tuple((shard.path, shard.size) for shard in shards)
         record = BlockRecord(by, bx, tuple(int(n) for n in counts), digest, files)
-        return BlockResult(record, region.pixels, tuple(watch.spans))
+        return BlockResult(record, region.pixels, tuple(watch.spans), self.infer.batch)
 
     def _read(self, by: int, bx: int) -> tuple[Pixels, Region, str]:
         """Return the pixels at the model's scale, where they lie, and the digest of the block's own pixels."""
@@ -208,104 +202,6 @@ class Engine:
             threads=1,
         )
         return resampled, seen, digest
-
-    def _infer(self, image: Pixels, origin: Region, by: int, bx: int, watch: Stopwatch) -> tuple[Labels, Labels | None]:
-        """Return the labels, and the confidence if asked, of one block on the mosaic's grid."""
-        plan = self.job.plan
-        area = plan.area(by, bx)
-        labels: Labels = np.empty((area.height, area.width), np.uint8)
-        confidence: Labels | None = np.empty_like(labels) if self.job.confidence else None
-        for group in _batches(plan.tiles(by, bx), plan.batch):
-            with self.guard.watching():
-                logits, trimmed = self._pass(image, origin, group, watch)
-                with watch("scatter"):
-                    crops = _crops(group, area, trimmed)
-                    sure: dict[str, Any] = {"confidence": confidence, "temperature": self._temperature}
-                    bad = kernels.scatter(logits, labels, crops=crops, **sure, threads=1)
-                del logits
-            if bad:
-                raise ModelError(
-                    f"the network gave NaN or infinity at {bad} pixels of the tile at {group[0].core}; the weights are "
-                    "damaged, or the precision is too low: try precision='float32'"
-                )
-        if not plan.scaled:
-            return labels, confidence
-        rows, columns = _nearest(plan, by, bx, area)
-        back = [None if layer is None else layer[rows][:, columns] for layer in (labels, confidence)]
-        assert back[0] is not None  # for the type checker: labels are always there
-        return back[0], back[1]
-
-    def _pass(self, image: Pixels, origin: Region, group: list[Tile], watch: Stopwatch) -> tuple[Any, int]:
-        """Return the logits of one batch of tiles, and how many pixels on each side of the tiles they lack."""
-        job = self.job
-        with watch("gather"):
-            batch = self._buffer(len(group), group[0].input.height, group[0].input.width)
-            kernels.gather(
-                image,
-                batch,
-                origin=(origin.y, origin.x),
-                image_shape=job.plan.grid,
-                tiles=np.array([(t.input.y, t.input.x) for t in group], np.int64),
-                gain=self._gain,
-                offset=self._offset,
-                pad="mirror",
-                threads=1,
-            )
-        with watch("network"):
-            if all(t.core.grown(job.plan.halo) == t.input for t in group):
-                return self.runtime.run_core(batch), self.runtime.trimmed
-            return self.runtime.run(batch), 0
-
-    def _buffer(self, n: int, height: int, width: int) -> Any:
-        """Return the thread's input buffer, made anew only when the shape changes."""
-        key = (n, height, width)
-        if getattr(self._local, "key", None) != key:
-            self._local.batch = None
-            self._local.batch = self.runtime.new_batch(n, height, width)
-            self._local.key = key
-        return self._local.batch
-
-
-def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
-    """Yield groups of at most `size` tiles whose inputs have one shape, in a fixed order."""
-    groups: dict[tuple[int, int], list[Tile]] = {}
-    for tile in tiles:
-        groups.setdefault((tile.input.height, tile.input.width), []).append(tile)
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
-
-
-def _crops(group: list[Tile], area: Region, trimmed: int) -> npt.NDArray[np.int64]:
-    """Return (src_y, src_x, height, width, dst_y, dst_x) of every tile: its core, clipped to the area.
-
-    The logits lack `trimmed` px on each side of the tile's input.
-    """
-    return np.array(
-        [
-            (
-                t.core.y - t.input.y - trimmed,
-                t.core.x - t.input.x - trimmed,
-                min(t.core.y1, area.y1) - t.core.y,
-                min(t.core.x1, area.x1) - t.core.x,
-                t.core.y - area.y,
-                t.core.x - area.x,
-            )
-            for t in group
-        ],
-        np.int64,
-    )
-
-
-def _nearest(plan: Plan, by: int, bx: int, area: Region) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which row and column of the area's labels each mosaic pixel of a block takes."""
-    region = plan.region(by, bx)
-    rows = np.arange(region.y, region.y1, dtype=np.int64)
-    columns = np.arange(region.x, region.x1, dtype=np.int64)
-    return (
-        (2 * rows + 1) * plan.grid[0] // (2 * plan.shape[0]) - area.y,
-        (2 * columns + 1) * plan.grid[1] // (2 * plan.shape[1]) - area.x,
-    )
 
 
 def _refuse_nonfinite(image: Pixels, region: Region, name: str) -> None:

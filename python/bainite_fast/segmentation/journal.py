@@ -73,11 +73,14 @@ class Journal:
         Identity and plan of the run.
     done : dict
         Finished blocks by (row, column).
+    decided : dict
+        What was decided while blocks ran and holds for the rest of them, such as a smaller batch.
     """
 
     path: Path
     header: dict[str, Any]
     done: dict[tuple[int, int], BlockRecord] = field(default_factory=dict)
+    decided: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def create(cls, path: Path, header: dict[str, Any]) -> Journal:
@@ -106,9 +109,10 @@ class Journal:
         lines = path.read_bytes().split(b"\n")
         torn = lines.pop()
         try:
-            header = json.loads(lines[0])
-            records = [BlockRecord.from_dict(json.loads(line)) for line in lines[1:]]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            header, *values = (json.loads(line) for line in lines)
+            records = [BlockRecord.from_dict(value) for value in values if "decided" not in value]
+            decided = {key: x for value in values if "decided" in value for key, x in value["decided"].items()}
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise JournalError(
                 f"the journal {path} is damaged ({error}); start again with overwrite=True or resume=False"
             ) from error
@@ -120,7 +124,7 @@ class Journal:
         if torn:
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size - len(torn))
-        return cls(path, header, {(record.by, record.bx): record for record in records})
+        return cls(path, header, {(record.by, record.bx): record for record in records}, decided)
 
     def append(self, record: BlockRecord) -> None:
         """Add a finished block.
@@ -130,7 +134,23 @@ class Journal:
         OutputError
             If the line cannot be written whole; the journal then ends with its last good line.
         """
-        line = record.to_line()
+        self._write(record.to_line(), f"block ({record.by}, {record.bx})")
+        self.done[record.by, record.bx] = record
+
+    def decide(self, **decided: Any) -> None:
+        """Add what was decided for the rest of the run; nothing where it is decided already.
+
+        Raises
+        ------
+        OutputError
+            As :meth:`append`.
+        """
+        if all(self.decided.get(key) == value for key, value in decided.items()):
+            return
+        self._write(json.dumps({"decided": decided}, separators=(",", ":")).encode() + b"\n", f"{decided}")
+        self.decided.update(decided)
+
+    def _write(self, line: bytes, what: str) -> None:
         try:
             with self.path.open("ab", buffering=0) as file:
                 end = file.tell()
@@ -140,10 +160,9 @@ class Journal:
                     raise OSError(f"only {written} of {len(line)} bytes were written")
         except OSError as error:
             raise OutputError(
-                f"cannot add block ({record.by}, {record.bx}) to the journal {self.path}: {error.strerror or error}; "
+                f"cannot add {what} to the journal {self.path}: {error.strerror or error}; "
                 "what is finished is kept: free some space and run the same command again"
             ) from error
-        self.done[record.by, record.bx] = record
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse to go on with a journal of another run.

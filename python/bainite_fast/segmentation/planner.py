@@ -117,12 +117,12 @@ def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Pla
         If not even one network on the smallest tile fits.
     """
     fixed = fixed or Fixed()
-    _check_tile(fixed.tile, demand.stride)
-    chunk = round_up(_CHUNK, math.lcm(demand.stride, 16))
+    check_tile(fixed.tile, demand.stride)
+    chunk = chunk_of(demand.stride)
     choices = [
         _Choice(demand, budget, block, tile, fixed.batch)
-        for block in _block_candidates(demand, chunk, fixed)
-        for tile in _tile_candidates(demand, block, fixed)
+        for block in block_candidates(demand, chunk, fixed, _BLOCKS)
+        for tile in tile_candidates(demand, block, fixed, _LARGEST_TILE)
     ]
     fitting = [choice for choice in choices if choice.fits(1)]
     if not fitting:
@@ -139,7 +139,8 @@ def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Pla
     return best.plan(chunk)
 
 
-def _check_tile(tile: int | None, stride: int) -> None:
+def check_tile(tile: int | None, stride: int) -> None:
+    """Refuse a tile that is not a positive multiple of the stride."""
     if tile is not None and (tile < 1 or tile % stride):
         raise InputError(
             f"tile={tile} is not a positive multiple of the model's stride of {stride} px; "
@@ -147,10 +148,16 @@ def _check_tile(tile: int | None, stride: int) -> None:
         )
 
 
-def _block_candidates(demand: Demand, chunk: int, fixed: Fixed) -> list[int]:
+def chunk_of(stride: int) -> int:
+    """Return the edge of a chunk, px."""
+    return round_up(_CHUNK, math.lcm(stride, 16))
+
+
+def block_candidates(demand: Demand, chunk: int, fixed: Fixed, blocks: tuple[int, ...]) -> list[int]:
+    """Return the edges that a block may have, the preferred one first."""
     if fixed.block is not None:
         return [fixed.block]
-    sizes = [round_up(size, chunk) for size in _BLOCKS]
+    sizes = [round_up(size, chunk) for size in blocks]
     if fixed.tile is not None and fixed.tile > sizes[0]:
         return [round_up(fixed.tile, chunk)]
     # Enough blocks for the workers to share, but no smaller than needed: the halo is read again for every block.
@@ -160,16 +167,17 @@ def _block_candidates(demand: Demand, chunk: int, fixed: Fixed) -> list[int]:
     return [preferred, *(s for s in sizes if s < preferred and s >= at_least)]
 
 
-def _tile_candidates(demand: Demand, block: int, fixed: Fixed) -> list[int]:
+def tile_candidates(demand: Demand, block: int, fixed: Fixed, largest: int) -> list[int]:
+    """Return the edges that a tile of such a block may have, the largest first."""
     if fixed.tile is not None:
         return [fixed.tile]
     # A core of 41 halos spends 10 % on the halo; larger ones only cost cache and memory.
-    wanted = min(max(512, 41 * demand.halo), _LARGEST_TILE)
+    wanted = min(max(512, 41 * demand.halo), largest)
     sizes = []
     size = block
     while size >= max(_SMALLEST_TILE, demand.stride):
         tile = round_up(size, demand.stride)
-        if size < 2 * wanted and tile <= round_up(_LARGEST_TILE, demand.stride) and tile not in sizes:
+        if size < 2 * wanted and tile <= round_up(largest, demand.stride) and tile not in sizes:
             sizes.append(tile)
         size //= 2
     return sizes or [round_up(block, demand.stride)]
@@ -188,7 +196,7 @@ class _Choice:
 
     def need(self, workers: int) -> int:
         """Return the resident bytes that so many networks at a time need, reserve included."""
-        blocks = (workers + 1) * _block_bytes(self.demand, self.block)
+        blocks = (workers + 1) * block_bytes(self.demand, self.block)
         return int((self.budget.held + workers * self.network + blocks + _RESERVE_BYTES) / (1 - _RESERVE))
 
     def fits(self, workers: int) -> bool:
@@ -227,7 +235,7 @@ class _Choice:
         )
 
 
-def _block_bytes(demand: Demand, block: int) -> int:
+def block_bytes(demand: Demand, block: int) -> int:
     """Return the bytes of one block in flight: pixels read, resampled pixels, labels, confidence, encoded shard."""
     sides = []
     model_sides = []

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..errors import DeviceError, InputError
+from ..errors import InputError
+from ..models.device import resolve_device
 from .memory import default_budget, parse_memory
 from .run_plan import Edge
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 _SCALE_TOLERANCE = 0.02
 
 
@@ -20,7 +21,9 @@ class Request:
 
     Attributes
     ----------
-    device, precision, edge : str
+    device : str
+        "cpu" or "cuda:N".
+    precision, edge : str
         As in :func:`bainite_fast.segment`.
     scale : {"auto", "as-is"} or float
         As in :func:`bainite_fast.segment`.
@@ -61,7 +64,7 @@ def check_request(
     InputError
         For an unknown word or a wrong number.
     DeviceError
-        For a device that this build cannot use.
+        For a device that this build or this machine cannot use.
     """
     _one_of("precision", precision, get_args(Precision))
     _one_of("edge", edge, get_args(Edge))
@@ -72,7 +75,7 @@ def check_request(
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
         raise InputError(f"tile={tile!r} is not a positive whole number of pixels")
     return Request(
-        device=_device(device),
+        device=resolve_device(device),
         precision=precision,
         edge="native" if edge == "native" else "mirror",
         scale=scale,
@@ -86,17 +89,6 @@ def _one_of(name: str, value: Any, allowed: tuple[str, ...], more: str = "") -> 
     if value not in allowed:
         words = ", ".join(repr(word) for word in allowed)
         raise InputError(f"{name}={value!r} is not known; use one of {words}{' ' + more if more else ''}")
-
-
-def _device(device: str) -> str:
-    if device in ("auto", "cpu"):
-        return "cpu"
-    if device == "cuda" or device.startswith("cuda:"):
-        raise DeviceError(
-            f"device={device!r} needs a build of bainite_fast with CUDA kernels, and this one has none; "
-            "use device='cpu' or device='auto'"
-        )
-    raise InputError(f"device={device!r} is not known; use 'auto' or 'cpu'")
 
 
 def scale_factor(scale: str | float, um_per_px: float | None, model_um_per_px: float | None) -> float:

@@ -10,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -22,7 +22,9 @@ from ..errors import BainiteWarning, InputError
 from ..geometry import scaled_shape
 from ..models import Contract, LoadedModel, choose_precision
 from ..models import load as load_model
+from ..models.device import free_device_memory
 from . import memory as mem
+from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
 from .journal import Journal, exclusive
 from .planner import Budget, Demand, Fixed, make_plan
@@ -75,7 +77,7 @@ class Prepared:
             halo=contract.halo,
             edge=self.request.edge,
             confidence=self.request.confidence,
-            device=self.request.device,
+            device=self.request.device.partition(":")[0],  # which of the GPUs does not change the labels
             precision=compiled.precision,
             layout=compiled.layout,
         )
@@ -83,7 +85,11 @@ class Prepared:
         if isinstance(executor, ClusterExecutor):
             cores = executor.threads_per_worker
         budget = Budget(self.request.memory, mem.held(), cores, compiled.activation_bytes)
-        return make_plan(demand, budget, fixed or Fixed(tile=self.request.tile))
+        fixed = fixed or Fixed(tile=self.request.tile)
+        if self.request.device == "cpu":
+            return make_plan(demand, budget, fixed)
+        device = DeviceBudget(free_device_memory(self.request.device), compiled.activation_bytes)
+        return make_device_plan(demand, device=device, host=budget, fixed=fixed)
 
     def identity(self, plan: Plan, target: io.LabelTarget) -> dict[str, Any]:
         """Return all that decides the bytes of the output, as JSON-able values."""
@@ -131,7 +137,8 @@ class Prepared:
 
     def job(self, plan: Plan, store: io.LabelStore) -> Job:
         """Return what the workers need."""
-        return Job(uuid.uuid4().hex, plan, self.mosaic, self.network, store, self.request.confidence)
+        key, confidence = uuid.uuid4().hex, self.request.confidence
+        return Job(key, plan, self.mosaic, self.network, store, confidence, plan.batch)
 
 
 @contextmanager
@@ -168,7 +175,7 @@ def _load(choice: Choice, mosaic: io.Mosaic, request: Request) -> Network:
     with _loading:
         loaded = _known(load_model(choice.model, normalize=choice.normalize), choice)
         _check_channels(mosaic, loaded)
-        network = Network(loaded, choose_precision(loaded, request.precision))
+        network = Network(loaded, choose_precision(loaded, request.precision, request.device), request.device)
         network.runtime.activation_bytes(1, loaded.contract.stride, loaded.contract.stride)
         return network
 
@@ -270,7 +277,7 @@ def execute(
     with exclusive(target.partial_dir / "lock", target.path):
         store, journal = _begin(prepared, target, plan)
         tally = _Tally(plan, journal, report, observe)
-        job = prepared.job(plan, store)
+        job = replace(prepared.job(plan, store), batch=journal.decided.get("batch", plan.batch))
         try:
             stream(executor, job, iter([b for b in plan.blocks() if b not in journal.done]), tally)
         finally:
@@ -329,6 +336,7 @@ class _Tally:
         observe: Callable[[BlockResult], None],
     ) -> None:
         self.journal, self.report, self.observe = journal, report, observe
+        self.batch = plan.batch
         self.total = plan.shape[0] * plan.shape[1]
         self.resumed = self.done = sum(plan.region(by, bx).pixels for by, bx in journal.done)
         self.stages: dict[str, float] = {}
@@ -336,6 +344,8 @@ class _Tally:
         self.seconds = 0.0
 
     def __call__(self, result: BlockResult) -> None:
+        if result.batch < self.journal.decided.get("batch", self.batch):
+            self.journal.decide(batch=result.batch)
         self.journal.append(result.record)
         self.done += result.pixels
         for stage, seconds in result.seconds.items():
@@ -370,6 +380,8 @@ def _provenance(
         "sha256_of_block_sha256": digest.hexdigest(),
     }
     total = sum(counts.values())
+    if journal.decided:
+        identity["decided"] = journal.decided
     return {
         **identity,
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr", "zarrs", "dask")},

@@ -62,6 +62,8 @@ class Plan:
         Budget for the resident memory of the process, in bytes.
     memory_planned : int
         What the plan expects to need, in bytes, reserve included.
+    device_memory, device_memory_planned : int
+        The same of the GPU's memory; 0 on the CPU.
     """
 
     shape: tuple[int, int]
@@ -81,6 +83,8 @@ class Plan:
     in_flight: int
     memory: int
     memory_planned: int
+    device_memory: int = 0
+    device_memory_planned: int = 0
 
     @property
     def scaled(self) -> bool:
@@ -157,7 +161,7 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the bytes of the output: everything but workers, in_flight and memory."""
-        free = ("workers", "in_flight", "memory", "memory_planned")
+        free = ("workers", "in_flight", "memory", "memory_planned", "device_memory", "device_memory_planned")
         return {key: value for key, value in self.to_dict().items() if key not in free}
 
     def __str__(self) -> str:
@@ -172,6 +176,9 @@ class Plan:
             ("workers", f"{self.workers} networks at a time, {self.in_flight} blocks in flight"),
             ("memory", f"{format_bytes(self.memory_planned)} planned of {format_bytes(self.memory)}"),
         ]
+        if self.device != "cpu":
+            used, free = format_bytes(self.device_memory_planned), format_bytes(self.device_memory)
+            lines.append(("GPU memory", f"{used} planned of {free}"))
         if self.scaled:
             lines.insert(1, ("model grid", f"{self.grid[0]} × {self.grid[1]} px (resampled)"))
         return "\n".join(f"{name:<11}{text}" for name, text in lines)

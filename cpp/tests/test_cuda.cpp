@@ -1,0 +1,276 @@
+// The kernels of the GPU, compiled as C++, against those of the CPU: the same bits for random shapes, strides,
+// addresses and values.
+#include "bainite/cuda.hpp"
+
+#include <limits>
+#include <stdexcept>
+
+#include "bainite/confusion.hpp"
+#include "bainite/pyramid.hpp"
+#include "support.hpp"
+
+using namespace bainite;
+
+namespace {
+
+class Random {
+ public:
+  explicit Random(unsigned seed) : generator_(seed) {}
+  std::int64_t between(std::int64_t low, std::int64_t high) {
+    return std::uniform_int_distribution<std::int64_t>(low, high)(generator_);
+  }
+  bool coin() { return between(0, 1) == 1; }
+  float normal() { return normal_(generator_); }
+
+ private:
+  std::mt19937 generator_;
+  std::normal_distribution<float> normal_{0.0f, 3.0f};
+};
+
+// Memory that begins a few items behind an aligned address, and ends where its last item does.
+template <class T>
+struct Buffer {
+  Buffer(std::int64_t size, Random& random)
+      : skip(static_cast<std::size_t>(random.coin() ? 0 : random.between(1, 5))),
+        items(skip + static_cast<std::size_t>(size)) {}
+  T* data() { return items.data() + skip; }
+  template <class Draw>
+  void fill(const Draw& draw) {
+    for (auto& item : items) item = draw();
+  }
+
+  std::size_t skip;
+  std::vector<T> items;
+};
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
+template <class T>
+T intensity(Random& random) {
+  if constexpr (std::is_same_v<T, float>) {
+    return 100.0f * random.normal();
+  } else {
+    return static_cast<T>(random.between(0, std::numeric_limits<T>::max()));
+  }
+}
+
+// A number, now and then one that is not finite, and with ties when `coarse`.
+template <class T>
+T logit(Random& random, bool coarse) {
+  if (random.between(0, 199) == 0) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const float odd[] = {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()};
+    return from_float<T>(odd[random.between(0, 2)]);
+  }
+  return from_float<T>(coarse ? static_cast<float>(random.between(-3, 3)) : random.normal());
+}
+
+// [n, channels, rows, cols]: planes with contiguous columns, or interleaved channels; `apart` puts room between rows.
+template <class T>
+View4D<T> layout(std::int64_t n, std::int64_t channels, std::int64_t rows, std::int64_t cols, bool last,
+                 std::int64_t apart) {
+  View4D<T> view{nullptr, n, channels, rows, cols, 0, 0, 0, 0};
+  view.stride_x = last ? channels : 1;
+  view.stride_c = last ? 1 : rows * (cols + apart);
+  view.stride_y = last ? (cols + apart) * channels : cols + apart;
+  view.stride_n = rows * channels * (cols + apart);
+  return view;
+}
+
+template <class T>
+std::int64_t extent(const View4D<T>& view) {
+  return view.n * view.stride_n;
+}
+
+template <class In, class Out>
+int check_gather(Random& random) {
+  const std::int64_t pairs[][2] = {{1, 1}, {3, 3}, {3, 1}, {1, 3}, {2, 2}, {5, 5}};
+  const auto* channels = pairs[random.between(0, 5)];
+  const std::int64_t image_rows = random.between(1, 60), image_cols = random.between(1, 90);
+  TileGrid grid;
+  grid.image_rows = image_rows;
+  grid.image_cols = image_cols;
+  grid.pad = static_cast<PadMode>(random.between(0, 3));
+  const bool whole = random.coin();
+  grid.origin_y = whole ? 0 : random.between(0, image_rows - 1);
+  grid.origin_x = whole ? 0 : random.between(0, image_cols - 1);
+  const std::int64_t rows = image_rows - grid.origin_y, cols = image_cols - grid.origin_x;
+  const std::int64_t tile_rows = random.between(1, 24), tile_cols = random.between(1, random.coin() ? 40 : 1500);
+  std::vector<std::int64_t> corners(static_cast<std::size_t>(2 * random.between(0, 3)));
+  for (auto& corner : corners) corner = random.between(-50, 100);
+  grid.corners = corners.data();
+  grid.n = static_cast<std::int64_t>(corners.size() / 2);
+  if (first_uncovered(grid, rows, cols, tile_rows, tile_cols) >= 0) return 0;
+
+  const std::int64_t pitch = cols * channels[0] + random.between(0, 4);
+  Buffer<In> image(rows * pitch, random);
+  image.fill([&] { return intensity<In>(random); });
+  std::vector<float> gain(static_cast<std::size_t>(channels[1])), offset(gain);
+  for (auto& value : gain) value = random.normal();
+  for (auto& value : offset) value = random.normal();
+  const View3D<const In> region{image.data(), rows, cols, channels[0], pitch};
+  View4D<Out> out = layout<Out>(grid.n, channels[1], tile_rows, tile_cols, random.coin(), random.between(0, 3));
+  Buffer<Out> cpu(extent(out), random);
+  Buffer<Out> gpu = cpu;
+  const float fill = random.coin() ? 7.0f : 0.0f;
+  out.data = cpu.data();
+  gather<In, Out>(region, out, grid, gain.data(), offset.data(), fill, 1);
+  out.data = gpu.data();
+  cuda::gather<In, Out>(region, out, grid, gain.data(), offset.data(), fill, nullptr);
+  CHECK(same_bits(cpu.items, gpu.items));
+  return 1;
+}
+
+template <class In>
+void check_scatter(Random& random) {
+  const std::int64_t choices[] = {1, 2, 3, 4, 5, 9};
+  const std::int64_t n = random.between(0, 3), classes = choices[random.between(0, 5)];
+  const std::int64_t rows = random.between(1, 20), cols = random.between(1, random.coin() ? 60 : 1400);
+  View4D<In> logits = layout<In>(n, classes, rows, cols, random.coin(), random.between(0, 3));
+  Buffer<In> memory(extent(logits), random);
+  const bool coarse = random.coin();
+  memory.fill([&] { return logit<In>(random, coarse); });
+  logits.data = memory.data();
+  if (logits.stride_x == classes && classes > 1 && random.between(0, 3) == 0) {  // neither planes nor interleaved
+    logits.cols /= 2;
+    logits.stride_x *= 2;
+    if (logits.cols == 0) return;
+  }
+  std::vector<Crop> crops;
+  std::int64_t below = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    Crop crop{random.between(0, rows - 1), random.between(0, logits.cols - 1), 0, 0, below, random.between(0, 5)};
+    crop.height = random.between(0, rows - crop.src_y);
+    crop.width = random.between(0, logits.cols - crop.src_x);
+    below += crop.height;
+    crops.push_back(crop);
+  }
+  const std::int64_t pitch = logits.cols + 5 + random.between(0, 20);
+  Buffer<std::uint8_t> cpu(below * pitch, random), cpu_sure(below * pitch, random);
+  cpu.fill([] { return std::uint8_t{251}; });
+  cpu_sure.fill([] { return std::uint8_t{252}; });
+  Buffer<std::uint8_t> gpu = cpu, gpu_sure = cpu_sure;
+  const bool want = random.coin();
+  const auto labels = [&](Buffer<std::uint8_t>& buffer) {
+    return View2D<std::uint8_t>{buffer.data(), below, logits.cols + 5, pitch};
+  };
+  const auto sure = [&](Buffer<std::uint8_t>& buffer) { return want ? labels(buffer) : View2D<std::uint8_t>{}; };
+  const View4D<const In> from{logits.data,     logits.n,        logits.channels, logits.rows,    logits.cols,
+                              logits.stride_n, logits.stride_c, logits.stride_y, logits.stride_x};
+  const float sharpness = random.coin() ? 1.0f : 0.625f;
+  const std::int64_t expected = scatter<In>(from, crops.data(), labels(cpu), sure(cpu_sure), sharpness, 1);
+  std::int64_t bad = 40;
+  cuda::scatter<In>(from, crops.data(), labels(gpu), sure(gpu_sure), sharpness, &bad, nullptr);
+  CHECK(bad == 40 + expected);
+  CHECK(same_bits(cpu_sure.items, gpu_sure.items));
+  CHECK(same_bits(cpu.items, gpu.items));
+}
+
+template <class T, class P>
+void check_counts(Random& random, std::int64_t classes) {
+  const std::int64_t rows = random.between(0, 30), cols = random.between(0, random.coin() ? 50 : 1500);
+  const std::int64_t pitch = cols + random.between(0, 3);
+  Buffer<T> truth(rows * pitch, random);
+  Buffer<P> pred(rows * pitch, random);
+  std::int64_t run = 0, label = 0;  // runs of a label, as in a picture, and some labels that are none
+  const auto draw = [&] {
+    if (run-- <= 0) {
+      run = random.between(0, 20);
+      label = random.between(0, 30) == 0 ? 255 : random.between(0, classes - 1);
+    }
+    return label;
+  };
+  truth.fill([&] { return static_cast<T>(draw()); });
+  pred.fill([&] { return static_cast<P>(draw()); });
+  const bool has_ignore = random.coin();
+  const std::int64_t ignore = random.coin() ? 255 : random.between(0, classes - 1);
+  const View2D<const T> t{truth.data(), rows, cols, pitch};
+  const View2D<const P> p{pred.data(), rows, cols, pitch};
+  std::vector<std::int64_t> cpu(static_cast<std::size_t>(classes * classes), 3), gpu(cpu);
+  const std::int64_t expected = confusion<T, P>(t, p, classes, has_ignore, ignore, cpu.data(), 1);
+  std::int64_t outside = 5;
+  cuda::confusion<T, P>(t, p, classes, has_ignore, ignore, gpu.data(), &outside, nullptr);
+  CHECK(outside == 5 + expected);
+  CHECK(cpu == gpu);
+
+  std::vector<std::int64_t> singles(static_cast<std::size_t>(classes), 2), gpu_singles(singles);
+  const std::int64_t beyond = class_counts<T>(t, classes, singles.data(), 1);
+  outside = 0;
+  cuda::class_counts<T>(t, classes, gpu_singles.data(), &outside, nullptr);
+  CHECK(outside == beyond);
+  CHECK(singles == gpu_singles);
+}
+
+void check_downsampling(Random& random) {
+  const std::int64_t rows = random.between(0, 30), cols = random.between(0, random.coin() ? 60 : 3000);
+  const std::int64_t pitch = cols + random.between(0, 20);
+  const std::int64_t half_rows = (rows + 1) / 2, half_cols = (cols + 1) / 2, half_pitch = half_cols + 3;
+  Buffer<std::uint8_t> labels(rows * pitch, random);
+  labels.fill([&] { return static_cast<std::uint8_t>(random.between(0, 3)); });
+  Buffer<std::uint8_t> cpu(half_rows * half_pitch, random);
+  Buffer<std::uint8_t> gpu = cpu;
+  downsample_labels({labels.data(), rows, cols, pitch}, {cpu.data(), half_rows, half_cols, half_pitch}, 1);
+  cuda::downsample_labels({labels.data(), rows, cols, pitch}, {gpu.data(), half_rows, half_cols, half_pitch}, nullptr);
+  CHECK(same_bits(cpu.items, gpu.items));
+}
+
+}  // namespace
+
+TEST_CASE("cuda gather: the bits of the CPU") {
+  Random random(1);
+  int checked = 0;
+  for (int i = 0; i < 30; ++i) {
+    checked += check_gather<std::uint8_t, float>(random);
+    checked += check_gather<std::uint8_t, bfloat16>(random);
+    checked += check_gather<std::uint8_t, float16>(random);
+    checked += check_gather<std::uint16_t, float>(random);
+    checked += check_gather<std::uint16_t, bfloat16>(random);
+    checked += check_gather<std::uint16_t, float16>(random);
+    checked += check_gather<float, float>(random);
+    checked += check_gather<float, bfloat16>(random);
+    checked += check_gather<float, float16>(random);
+  }
+  CHECK(checked > 130);
+}
+
+TEST_CASE("cuda scatter: the bits of the CPU") {
+  Random random(2);
+  for (int i = 0; i < 70; ++i) {
+    check_scatter<float>(random);
+    check_scatter<bfloat16>(random);
+    check_scatter<float16>(random);
+  }
+}
+
+TEST_CASE("cuda counts: those of the CPU, within shared memory and beyond it") {
+  Random random(3);
+  for (const std::int64_t classes : {1, 2, 4, 7, 31, 110, 111, 150}) {
+    check_counts<std::uint8_t, std::uint8_t>(random, classes);
+    check_counts<std::int64_t, std::uint16_t>(random, classes);
+    check_counts<std::int32_t, std::int32_t>(random, classes);
+    check_counts<std::uint16_t, std::int64_t>(random, classes);
+  }
+}
+
+TEST_CASE("cuda pyramid: the labels of the CPU") {
+  Random random(4);
+  for (int i = 0; i < 80; ++i) check_downsampling(random);
+}
+
+TEST_CASE("cuda scratch: a table of any size arrives whole, and counters begin at zero") {
+  for (const std::size_t bytes : {1, 7, 8, 2040, 2048, 2049, 5000}) {
+    std::vector<unsigned char> table(bytes), back(bytes);
+    for (std::size_t i = 0; i < bytes; ++i) table[i] = static_cast<unsigned char>(i * 31 + 1);
+    const cuda::Scratch copy(table.data(), bytes, nullptr);
+    copy.download(back.data());
+    CHECK(back == table);
+    const cuda::Scratch zeros(bytes, nullptr);
+    zeros.download(back.data());
+    CHECK(back == std::vector<unsigned char>(bytes));
+  }
+  CHECK(cuda::device_count() == 1);
+  CHECK_THROWS_AS(cuda::CurrentDevice(3), std::runtime_error);
+}

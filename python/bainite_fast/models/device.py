@@ -1,0 +1,128 @@
+"""Which device runs the network: what was asked for, what this build and this machine can do, and its own facts."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from .. import kernels
+from ..errors import BainiteWarning, DeviceError, InputError
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+_cudnn: Any = torch.backends.cudnn
+_mkldnn: Any = torch.backends.mkldnn
+_told = threading.Event()  # that "auto" fell back
+
+
+def cuda_problem() -> str | None:
+    """Return why no CUDA device can be used here, or None where one can."""
+    if not kernels.cuda_built():
+        return "this build of bainite_fast has no CUDA kernels (build it with nvcc and BAINITE_CUDA=ON)"
+    if torch.version.cuda is None:
+        return f"PyTorch {torch.__version__} is a build without CUDA (install one with it: https://pytorch.org)"
+    if kernels.cuda_device_count() == 0:
+        return "no NVIDIA GPU with a driver that is new enough can be seen (`nvidia-smi` lists what there is)"
+    if not torch.cuda.is_available():
+        return f"PyTorch {torch.__version__} cannot use the GPU: its CUDA {torch.version.cuda} needs a newer driver"
+    return None
+
+
+def resolve_device(requested: str) -> str:
+    """Return the device to run on: "cpu" or "cuda:N".
+
+    Parameters
+    ----------
+    requested : {"auto", "cpu", "cuda"} or "cuda:N"
+        ``"auto"`` is the first CUDA device where one can be used, and the CPU otherwise; it says so once in a process
+        where a GPU could be expected: in a build with CUDA kernels, or beside an NVIDIA driver.
+
+    Raises
+    ------
+    DeviceError
+        If a CUDA device is asked for and cannot be used.
+    InputError
+        If `requested` is another word.
+    """
+    if requested == "cpu":
+        return "cpu"
+    match = re.fullmatch(r"cuda(?::(\d+))?", requested)
+    if requested != "auto" and match is None:
+        raise InputError(f"device={requested!r} is not known; use 'auto', 'cpu', 'cuda' or 'cuda:0'")
+    problem = cuda_problem()
+    if requested == "auto":
+        if problem is None:
+            return "cuda:0"
+        _say_once(problem)
+        return "cpu"
+    if problem is not None:
+        raise DeviceError(f"device={requested!r} cannot be used: {problem}; use device='cpu' or device='auto'")
+    number, there = int(cast(Any, match)[1] or 0), torch.cuda.device_count()
+    if number >= there:
+        raise DeviceError(f"device={requested!r} does not exist: the last of {there} is 'cuda:{there - 1}'")
+    return f"cuda:{number}"
+
+
+def _say_once(problem: str) -> None:
+    expected = kernels.cuda_built() or _DRIVER.is_file()
+    if expected and not _told.is_set():
+        _told.set()
+        warnings.warn(f"device='auto' runs on the CPU: {problem}", BainiteWarning, stacklevel=5)
+
+
+def exact_math(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which float32 is float32 (no TF32) and cuDNN takes the same algorithm every time."""
+    if device == "cpu":
+        return contextlib.nullcontext()
+    flags: AbstractContextManager[Any] = _cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
+
+
+def device_facts(device: str) -> dict[str, Any]:
+    """Return, JSON-able, what of a device decides the last bits of logits."""
+    if device == "cpu":
+        return {
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mkldnn": _mkldnn.is_available(),
+            "intra_op_threads": 1,
+        }
+    facts = torch.cuda.get_device_properties(device)
+    return {
+        "gpu": facts.name,
+        "compute_capability": f"{facts.major}.{facts.minor}",
+        "cuda": torch.version.cuda,
+        "cudnn": _cudnn.version(),
+    }
+
+
+def free_device_memory(device: str) -> int:
+    """Return the bytes of device memory that this process may still take, PyTorch's own reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + reserved)
+
+
+def peak_device_bytes(run: Callable[[], torch.Tensor], device: str) -> int:
+    """Return the most bytes of device memory alive at once while `run` runs, beyond what was alive before."""
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    result = run()
+    torch.cuda.synchronize(device)
+    del result
+    return int(torch.cuda.max_memory_allocated(device)) - before
+
+
+def describe_devices() -> list[str]:
+    """Return a line for each CUDA device: name, memory, compute capability."""
+    facts = [torch.cuda.get_device_properties(k) for k in range(torch.cuda.device_count())]
+    return [f"{x.name}, {x.total_memory / 2**30:.4g} GiB, compute capability {x.major}.{x.minor}" for x in facts]
