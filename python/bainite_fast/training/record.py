@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         self.writer: Any = None
-        if importlib.util.find_spec("tensorboard") is not None:
+        if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(os.fspath(folder))
