@@ -168,9 +168,9 @@ def _run(
         file = None if imagenet is None else str(imagenet)
         return evaluation.study_recipes(what, images, out, names, budget, imagenet=file)
     if what == "fig2":
-        chosen = (
-            RECIPES if recipes is None else {name: recipes[min(k, len(recipes) - 1)] for k, name in enumerate(data)}
-        )
+        chosen = RECIPES
+        if recipes is not None:  # one for each data set, or one for all
+            chosen = {name: recipes[min(k, len(recipes) - 1)] for k, name in enumerate(data)}
         edges = parse_numbers(sizes, int)
         options: dict[str, Any] = {} if edges is None else {"sizes": edges}
         return evaluation.study_tile_sizes(data, out, budget, recipes=chosen, **options)

@@ -171,7 +171,7 @@ def transfer_table(found: Mapping[str, Mapping[str, Scores]], best: str, parts: 
     caption = (
         f"Trained on {len(parts.train)} source images; tested on {len(parts.source_test)} that were kept back and on "
         f"the target: {len(parts.search)} images to search the strength of the augmentation on, "
-        f"{len(parts.target_test)} others to report on. Fractions are area fractions, the error is found minus labelled."
+        f"{len(parts.target_test)} others to report on. Fractions are of the area; errors are found minus labelled."
     )
     return StudyTable("fig4", caption, columns, tuple(rows), out)
 
