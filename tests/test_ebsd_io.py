@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ebsd_files import FERRITE, SEEDS, TITANIUM, make_map, write_bruker, write_crc, write_edax, write_oxford
 
 from bainite_fast import ebsd
 from bainite_fast.errors import (
@@ -17,6 +16,7 @@ from bainite_fast.errors import (
     InputError,
     OutputExistsError,
 )
+from ebsd_files import FERRITE, SEEDS, TITANIUM, make_map, write_bruker, write_crc, write_edax, write_oxford
 
 SQUARE = ebsd.Grid.square(7, 9, dx=0.25)
 HEXAGONAL = ebsd.Grid.hexagonal(8, 6, dx=0.1)

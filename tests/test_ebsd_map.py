@@ -6,13 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
-from ebsd_files import FERRITE, TITANIUM, make_map
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import ebsd
 from bainite_fast.ebsd.laue import TSL_SYMMETRY, laue_to_oxford, laue_to_tsl
 from bainite_fast.errors import BainiteError, InputError
+from ebsd_files import FERRITE, TITANIUM, make_map
 
 grids = st.builds(
     lambda hexagonal, rows, columns, less: (
