@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .boundary_map import Boundaries, boundaries
+    from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, clean
+    from .grain_map import Grains, grains
     from .grid import Grid
     from .laue import (
         LAUE_GROUPS,
@@ -19,14 +22,26 @@ if TYPE_CHECKING:
         laue_from_tsl,
     )
     from .map import EBSDMap
+    from .misorientation import KamConvention, KamMap, kam
     from .rotations import euler_from_quaternions, quaternions_from_euler
 
 _LAZY = {
+    "Boundaries": "boundary_map",
+    "CleanLog": "cleanup",
+    "CleanStep": "cleanup",
     "EBSDMap": "map",
+    "Grains": "grain_map",
     "Grid": "grid",
+    "KamConvention": "misorientation",
+    "KamMap": "misorientation",
     "LAUE_GROUPS": "laue",
+    "PAPER_CLEANUP": "cleanup",
     "Phase": "laue",
+    "boundaries": "boundary_map",
+    "clean": "cleanup",
     "euler_from_quaternions": "rotations",
+    "grains": "grain_map",
+    "kam": "misorientation",
     "laue_from_oxford": "laue",
     "laue_from_point_group": "laue",
     "laue_from_space_group": "laue",
@@ -36,10 +51,21 @@ _LAZY = {
 
 __all__ = [
     "LAUE_GROUPS",
+    "PAPER_CLEANUP",
+    "Boundaries",
+    "CleanLog",
+    "CleanStep",
     "EBSDMap",
+    "Grains",
     "Grid",
+    "KamConvention",
+    "KamMap",
     "Phase",
+    "boundaries",
+    "clean",
     "euler_from_quaternions",
+    "grains",
+    "kam",
     "laue_from_oxford",
     "laue_from_point_group",
     "laue_from_space_group",
