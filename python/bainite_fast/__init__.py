@@ -63,6 +63,7 @@ _HOME = {
     "cross_validate": "evaluation",
     "evaluate": "evaluation",
     "iou": "metrics",
+    "kam": "ebsd",
     "plan": "segmentation",
     "segment": "segmentation",
     "stitch_tiles": "kernels",

@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .boundary_map import Boundaries, boundaries
+    from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, clean
+    from .grain_map import Grains, grains
     from .grid import Grid
     from .laue import (
         LAUE_GROUPS,
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
         laue_from_tsl,
     )
     from .map import EBSDMap
+    from .misorientation import KamConvention, KamMap, kam
     from .noise import NoiseFloor, noise_floor
     from .reading import read
     from .rotations import euler_from_quaternions, quaternions_from_euler
@@ -28,14 +32,25 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "BoundaryClass": "variants",
+    "Boundaries": "boundary_map",
+    "CleanLog": "cleanup",
+    "CleanStep": "cleanup",
     "EBSDMap": "map",
+    "Grains": "grain_map",
     "Grid": "grid",
+    "KamConvention": "misorientation",
+    "KamMap": "misorientation",
     "LAUE_GROUPS": "laue",
     "NoiseFloor": "noise",
     "Phase": "laue",
     "StoredMap": "zarr_store",
     "ZarrWriter": "zarr_store",
+    "PAPER_CLEANUP": "cleanup",
+    "boundaries": "boundary_map",
+    "clean": "cleanup",
     "euler_from_quaternions": "rotations",
+    "grains": "grain_map",
+    "kam": "misorientation",
     "laue_from_oxford": "laue",
     "laue_from_point_group": "laue",
     "laue_from_space_group": "laue",
@@ -54,13 +69,24 @@ _LAZY = {
 __all__ = [
     "LAUE_GROUPS",
     "BoundaryClass",
+    "PAPER_CLEANUP",
+    "Boundaries",
+    "CleanLog",
+    "CleanStep",
     "EBSDMap",
+    "Grains",
     "Grid",
     "NoiseFloor",
     "Phase",
     "StoredMap",
     "ZarrWriter",
+    "KamConvention",
+    "KamMap",
+    "boundaries",
+    "clean",
     "euler_from_quaternions",
+    "grains",
+    "kam",
     "laue_from_oxford",
     "laue_from_point_group",
     "laue_from_space_group",
