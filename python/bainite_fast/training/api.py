@@ -27,7 +27,7 @@ from .prepare import SplitSource, check_classes, digest_of, part_indices, traini
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
-from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run
+from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
 from .start import Init, start_network
 from .tiles import micrograph_of, scale_dataset
 
@@ -250,7 +250,7 @@ def _run(trainer: Trainer, record: dict[str, Any], out: Path, progress: Callback
     )
     draw_curve(out / CURVE, run.history, run.class_names)
     _pack(network, job, record, run)
-    write_record(out, {**record, "result": result})
+    write_record(out, {**record, "result": without_nan(result)})
     return run
 
 
