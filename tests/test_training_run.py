@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from bainite_fast.errors import (
     TrainingError,
 )
 from bainite_fast.metrics import iou_from_confusion
-from bainite_fast.training import Progress, read_recipe, train
+from bainite_fast.training import Progress, read_recipe, record, train
 from bainite_fast.training import loop as loop_module
 from bainite_fast.training.checkpoint import read
 from bainite_fast.training.folder import locked
@@ -75,10 +77,11 @@ def test_it_learns_and_leaves_a_package(trained: bainite_fast.TrainingRun) -> No
     assert loaded.contract.mean == pytest.approx((pixels.mean(),), rel=1e-6)
     assert loaded.contract.std == pytest.approx((pixels.std(),), rel=1e-6)
     card = (trained.package / "card.md").read_text()
-    assert "image 3" in card and f"{100 * best:.1f} %" in card
+    assert "image 3" in card and f"| mean IoU | {best:.4g} |" in card
     config = json.loads((trained.package / "config.json").read_text())
-    assert config["training"]["recipe"]["network"]["base"] == 4
-    assert config["training"]["scores"]["mean_iou"] == best
+    assert config["recipe"] == trained.recipe.to_dict()
+    assert config["training"]["data"]["training images"] == SPLIT["train"]
+    assert config["training"]["origin"] == "random weights"
     assert not config["synthetic_only"]
 
 
@@ -197,6 +200,29 @@ def test_a_nan_loss_stops_names_the_batch_and_keeps_the_last_good_weights(tmp_pa
     assert not (tmp_path / "run/model").exists()
 
 
+def test_tensorboard_gets_every_epoch_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "run/tensorboard")
+
+        def add_scalar(self, name: str, value: float, epoch: int) -> None:
+            events.append((name, value, epoch))
+
+        def close(self) -> None:
+            events.append(("closed", 0.0, 0))
+
+    fake = types.ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    monkeypatch.setattr(record, "find_spec", lambda name: object())
+    run = train(small(epochs=2), blobs(), out=tmp_path / "run")
+    losses = [event for event in events if event[0] == "loss"]
+    assert losses == [("loss", row["loss"], i) for i, row in enumerate(run.history, start=1)]
+    assert events[-1][0] == "closed"
+
+
 def test_early_stop(tmp_path: Path) -> None:
     recipe = small(epochs=30, validation__early_stop__patience=2, validation__early_stop__minimum_gain=1.0)
     run = train(recipe, blobs(), out=tmp_path / "run", split=SPLIT)
@@ -282,6 +308,7 @@ def test_a_package_is_fine_tuned(trained: bainite_fast.TrainingRun, tmp_path: Pa
         ({}, {"split": {"train": ["nobody"]}}, InputError, "nobody"),
         ({}, {"split": {"0": ["image 0"], "1": ["image 1"]}}, InputError, "folds"),
         ({"loss__class_weights": [1, 2, 3]}, {}, InputError, "3 class weights for 2"),
+        ({"data__synthetic__preset": "lom"}, {}, InputError, "draws its images"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(

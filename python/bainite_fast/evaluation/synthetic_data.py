@@ -31,6 +31,6 @@ def synthetic_dataset(source: SyntheticSource) -> ArrayDataset:
         [image for image, _ in drawn],
         [mask for _, mask in drawn],
         classes=CLASSES,
-        names=[f"{preset.name}-{source.seed}-{i}" for i in range(source.images)],
+        names=source.names,
         um_per_px=preset.um_per_px,
     )

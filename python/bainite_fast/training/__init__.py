@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import train
+    from .learning_curve import LearningCurve, learning_curve
     from .loop import Progress
     from .recipe import Recipe
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .space import SearchSpace, copy_space, read_space
 
 _LAZY = {
+    "LearningCurve": "learning_curve",
     "Progress": "loop",
     "Recipe": "recipe",
     "SearchResult": "search",
@@ -25,6 +27,7 @@ _LAZY = {
     "TrainingRun": "result",
     "copy_recipe": "recipe_files",
     "copy_space": "space",
+    "learning_curve": "learning_curve",
     "parse_changes": "recipe_files",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
@@ -36,6 +39,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "LearningCurve",
     "Progress",
     "Recipe",
     "SearchResult",
@@ -43,6 +47,7 @@ __all__ = [
     "TrainingRun",
     "copy_recipe",
     "copy_space",
+    "learning_curve",
     "parse_changes",
     "read_recipe",
     "read_run",

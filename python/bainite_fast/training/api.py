@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._optional import require
 from .._version import __version__
 from ..errors import InputError
 from ..geometry import round_up
@@ -25,10 +26,10 @@ from .losses import make_loss
 from .prepare import SplitSource, check_classes, digest_of, part_indices, training_items
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
-from .record import TensorBoard, draw_curve, write_card, write_metrics
+from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run
 from .start import Init, start_network
-from .tiles import scale_dataset
+from .tiles import micrograph_of, scale_dataset
 
 TEST_EDGE = 128  # px, of the package's test input
 
@@ -134,7 +135,7 @@ def prepare_job(
 ) -> tuple[Job, dict[str, Any]]:
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
     train_part, validation_part = part_indices(data, split)
-    _check_rules(recipe, bool(validation_part))
+    _check_rules(recipe, data, bool(validation_part))
     validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
     train_images = data.subset(train_part)
     check_classes(train_images)
@@ -193,7 +194,14 @@ def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Datas
     return data
 
 
-def _check_rules(recipe: Recipe, validated: bool) -> None:
+def _check_rules(recipe: Recipe, data: Dataset, validated: bool) -> None:
+    require("matplotlib", "train", "the training curve")  # not to be missed when hours of training are over
+    drawn = recipe.data.synthetic
+    if drawn is not None and not set(micrograph_of(data)) <= set(drawn.names):
+        raise InputError(
+            f"the recipe {recipe.name} draws its images (data.synthetic), and others are given; set data.synthetic to "
+            "null, or the model would be marked as one that has seen no real steel"
+        )
     if recipe.validation.early_stop is not None and not validated:
         raise InputError(
             "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
@@ -265,18 +273,27 @@ def _watching(job: Job, board: TensorBoard, out: Path, progress: Callback | None
 
 
 def _pack(network: torch.nn.Module, job: Job, record: Mapping[str, Any], run: TrainingRun) -> None:
-    seen = ("recipe", "data", "split", "origin", "normalize", "bainite_fast", "torch")
+    split, about = record["split"], record["data"]
+    data = {
+        "training images": split["train"],
+        "validation images": split["validation"],
+        "items to learn from": about["tiles"],
+        "class shares": {name: round(share, 4) for name, share in about["class_shares"].items()},
+        "sha256": about["sha256"],
+    }
+    training = {key: record[key] for key in ("origin", "bainite_fast", "torch")}
     save_package(
         network,
         run.out / MODEL,
         name=record["name"],
         classes=run.class_names,
         test_input=package_test_input(job.validate or job.train, job.reach.stride),
-        um_per_px=record["data"]["um_per_px"],
+        um_per_px=about["um_per_px"],
         normalize=(job.start.mean, job.start.std),
         description=job.recipe.description,
-        card=write_card(run, record),
-        training={**{key: record[key] for key in seen}, "scores": run.named_scores(), "run": run.to_dict()},
+        training={"data": data, **training, "run": run.to_dict()},
+        recipe=job.recipe.to_dict(),
+        scores=score_entries(run, len(split["validation"])),
         synthetic_only=record["synthetic_only"],
         overwrite=True,
     )

@@ -35,7 +35,12 @@ class SyntheticSource(_Strict):
     preset: str = "lom"
     images: Count = 50
     shape: tuple[Count, Count] = (1024, 1024)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the images."""
+        return tuple(f"{self.preset}-{self.seed}-{i}" for i in range(self.images))
 
 
 class DataRecipe(_Strict):

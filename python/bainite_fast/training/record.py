@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .._optional import require
 from ..models.contract import default_colors
-from .recipe_files import recipe_text, write_text
+from .recipe_files import write_text
 from .result import TrainingRun
 
 Row = Mapping[str, float]
@@ -77,7 +77,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         self.writer: Any = None
-        if importlib.util.find_spec("tensorboard") is not None:
+        if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(os.fspath(folder))
@@ -95,61 +95,23 @@ class TensorBoard:
             self.writer.close()
 
 
-def write_card(run: TrainingRun, about: Mapping[str, Any]) -> str:
-    """Return the model's card in Markdown: what it has seen, how it was trained, how well it did.
+def score_entries(run: TrainingRun, images: int) -> list[dict[str, Any]]:
+    """Return the validation scores as a package keeps them.
 
     Parameters
     ----------
     run : TrainingRun
         The run.
-    about : mapping
-        Its record: ``data``, ``split``, ``origin``, ``synthetic_only``.
+    images : int
+        Validation images.
     """
-    data, scores = about["data"], run.named_scores()
-    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in data["class_shares"].items())
-    scale = "unknown" if data["um_per_px"] is None else f"{data['um_per_px']:.4g} µm/px"
-    lines = [f"# {about['name']}", "", run.recipe.description or "Trained with bainite_fast.", ""]
-    if about["synthetic_only"]:
-        lines += ["**Trained on synthetic images only: it has seen no real steel.**", ""]
-    lines += [
-        "## Data",
-        "",
-        f"- {len(about['split']['train'])} training and {len(about['split']['validation'])} validation images",
-        f"- sha256 of the data `{data['sha256']}`",
-        f"- scale {scale}; {data['tiles']} {'tiles' if run.recipe.data.tile else 'images'} to learn from",
-        f"- classes: {shares}",
-        f"- training images: {', '.join(about['split']['train'])}",
-        f"- validation images: {', '.join(about['split']['validation']) or 'none'}",
-        "",
-        "## Scores",
-        "",
-    ]
-    if scores:
-        count = len(about["split"]["validation"])
-        lines += [
-            f"On {count} validation image{'s' if count > 1 else ''}, whole, after epoch {run.kept_epoch}"
-            + (", the best of the run: chosen on the images it is scored on, so a little high." if
-               run.recipe.validation.keep == "best" else "."),
-            "",
-            "| | IoU |",
-            "|---|---|",
-            *(f"| {name} | {100 * value:.1f} % |" for name, value in scores["iou"].items()),
-            f"| mean | {100 * scores['mean_iou']:.1f} % |",
-            "",
-            f"Accuracy {100 * scores['accuracy']:.1f} %.",
-        ]  # fmt: skip
-    else:
-        lines += ["Not validated: the split has no validation part. Score it with `bainite-fast evaluate`."]
-    lines += [
-        "",
-        "## Training",
-        "",
-        f"Started from {about['origin']}; {len(run.history)} epochs in {run.seconds:.0f} s on {run.device}, "
-        f"{run.precision}; last training loss {run.history[-1]['loss']:.4g}.",
-        "",
-        "```yaml",
-        recipe_text(run.recipe).rstrip(),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    scores = run.named_scores()
+    if not scores:
+        return []
+    data = f"{images} validation image{'s' if images > 1 else ''}, whole, after epoch {run.kept_epoch}"
+    if run.recipe.validation.keep == "best":
+        data += ", the best of the run on these images, so a little high"
+    rows = [{"metric": "IoU", "class_name": name, "value": value} for name, value in scores["iou"].items()]
+    rows += [{"metric": "mean IoU", "value": scores["mean_iou"]}, {"metric": "accuracy", "value": scores["accuracy"]}]
+    # A class that neither truth nor prediction holds has no IoU.
+    return [{**row, "data": data} for row in rows if row["value"] == row["value"]]
