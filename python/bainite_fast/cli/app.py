@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import BainiteError, BainiteWarning
-from . import _bench, _demo, _doctor, _files, _models, _search, _segment, _synth, _train
+from . import _bench, _demo, _doctor, _evaluate, _files, _models, _search, _segment, _study, _synth, _train
 from ._console import say
 from ._interrupt import EXIT_INTERRUPTED
 from ._wording import as_options
@@ -121,6 +121,10 @@ for _command, _summary in (
     (_models.models, "The models in the box."),
     (_synth.synth, "A synthetic mosaic, with its true mask."),
     (_train.train, "Annotated images to a model."),
+    (_evaluate.evaluate, "The scores of a model."),
+    (_evaluate.agree, "How far two annotators agree."),
+    (_study.cross_validate, "A recipe on every fold."),
+    (_study.study, "The paper's tables and figures."),
     (_search.search, "The values of a recipe that train best."),
     (_train.recipes, "The training recipes in the box."),
     (_bench.bench, "How fast this installation is, and why."),

@@ -22,6 +22,7 @@ from ..training.pictures import CropBar
 from ..training.rescale import scale_mask
 from ..training.values import MaskValues
 from .boundary import tolerant_counts
+from .calibration import Calibration
 from .calibration import calibrate as calibrate_logits
 from .overlay import overlay, write_png
 from .predict import Predictor
@@ -123,7 +124,7 @@ def evaluate(
         mode="whole images" if tiles is None else f"tiles of {tiles} px",
         model=loaded.contract.name,
         tolerance=total if tolerance else None,
-        calibration=_calibration(found) if calibrate else None,
+        calibration=_calibration(found, loaded.contract.temperature) if calibrate else None,
     )
 
 
@@ -247,8 +248,8 @@ def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[ND
     return np.concatenate(logits, axis=1), np.concatenate(classes)
 
 
-def _calibration(found: list[Found]) -> Any:
+def _calibration(found: list[Found], present: float) -> Calibration:
     logits = np.concatenate([one.logits for one in found if one.logits is not None], axis=1)
     truth = np.concatenate([one.truth for one in found if one.truth is not None])
     keep = truth != IGNORE
-    return calibrate_logits(logits[:, keep], truth[keep])
+    return calibrate_logits(logits[:, keep], truth[keep], present)

@@ -45,7 +45,7 @@ class Calibration:
     temperature : float
         That minimises the negative log-likelihood of these pixels.
     ece_before, ece_after : float
-        Expected calibration error, 0…1, with T = 1 and with the temperature.
+        Expected calibration error, 0…1, as the model is, and with the temperature.
     nll_before, nll_after : float
         Mean negative log-likelihood, nats per pixel.
     bins_before, bins_after : tuple of Bin
@@ -143,7 +143,7 @@ def fit_temperature(logits: Logits, truth: Labels) -> float:
     return float(np.exp(found.x))
 
 
-def calibrate(logits: Logits, truth: Labels) -> Calibration:
+def calibrate(logits: Logits, truth: Labels, present: float = 1.0) -> Calibration:
     """Measure the calibration of logits, and fit the temperature.
 
     Parameters
@@ -152,6 +152,8 @@ def calibrate(logits: Logits, truth: Labels) -> Calibration:
         One column for each pixel.
     truth : ndarray [n], uint8
         True classes; 255 is left out.
+    present : float
+        Temperature that the model has now.
 
     Raises
     ------
@@ -163,12 +165,12 @@ def calibrate(logits: Logits, truth: Labels) -> Calibration:
         raise InputError("no pixel has a known class; a calibration needs masks")
     z, y = two_class(logits[:, known]), truth[known]
     temperature = fit_temperature(z, y)
-    before, after = reliability(z, y), reliability(z, y, temperature)
+    before, after = reliability(z, y, present), reliability(z, y, temperature)
     return Calibration(
         temperature=temperature,
         ece_before=expected_error(before),
         ece_after=expected_error(after),
-        nll_before=nll(z, y),
+        nll_before=nll(z, y, present),
         nll_after=nll(z, y, temperature),
         bins_before=before,
         bins_after=after,

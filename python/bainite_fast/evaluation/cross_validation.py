@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError, JournalError, OutputExistsError
+from ..models import load_package
 from ..training.api import train
 from ..training.dataset import Classes, Dataset, as_dataset
 from ..training.folder import locked
@@ -22,7 +23,8 @@ from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
 from .api import evaluate
-from .folds import WHOLE, CrossValidation, FoldScores, write_tables
+from .folds import PLOT, WHOLE, CrossValidation, FoldScores, write_tables
+from .plots import draw_folds
 from .scores import Scores, finite, from_counts
 
 RECORD, SCORES, RUN = "cross_validation.json", "scores.json", "run"
@@ -115,8 +117,9 @@ def cross_validate(
         for seed in chosen:
             for fold in plan.folds:
                 done.append(_fold(plan, fold, seed, target, init, device, tolerance, keep_models, say))
-                result = CrossValidation(full, target, data.class_names, tuple(done))
+                result = CrossValidation(plan.recipe, target, data.class_names, tuple(done))
                 write_tables(result)
+        draw_folds(target / PLOT, result)
     return result
 
 
@@ -231,17 +234,18 @@ def _fold(
 def score_fold(plan: Plan, package: Path, indices: Iterable[int], tolerance: int) -> dict[str, Scores]:
     """Return the scores of a package on a test part, by mode."""
     test, rules = plan.data.subset(indices), plan.recipe.data
+    model = load_package(package)  # compiled once
     if isinstance(test, TileSet):
-        only = evaluate(package, test, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
+        only = evaluate(model, test, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
         return {only.mode: only}
     # A network of half scale sees images of half scale; the truth is scaled with them.
     scaled = scale_dataset(test, rules.scale)
-    found = {WHOLE: evaluate(package, scaled, tolerance=tolerance, scale="as-is")}
+    found = {WHOLE: evaluate(model, scaled, tolerance=tolerance, scale="as-is")}
     for size in plan.sizes:
         if rules.scale != 1.0 and rules.scale_when == "after":
             cut = tile_dataset(test, size, scale=rules.scale, scale_when="after", mask_padding="ignore")
-            one = evaluate(package, cut, tiles=len(cut.mask(0)), tolerance=tolerance, scale="as-is")
+            one = evaluate(model, cut, tiles=len(cut.mask(0)), tolerance=tolerance, scale="as-is")
         else:
-            one = evaluate(package, scaled, tiles=size, tolerance=tolerance, scale="as-is")
+            one = evaluate(model, scaled, tiles=size, tolerance=tolerance, scale="as-is")
         found[f"tiles of {size} px"] = one
     return found

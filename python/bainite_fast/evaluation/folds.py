@@ -192,7 +192,7 @@ def _value(scores: Scores, metric: str) -> float:
 
 
 def write_tables(done: CrossValidation) -> None:
-    """Write ``scores.csv``, ``summary.md`` and ``folds.png`` of the folds that are finished."""
+    """Write ``scores.csv`` and ``summary.md`` of the folds that are finished."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["seed", "fold", "mode", *done.metrics])
@@ -201,9 +201,6 @@ def write_tables(done: CrossValidation) -> None:
             table.writerow([one.seed, one.fold, mode, *(_value(scores, metric) for metric in done.metrics)])
     write_text(done.out / TABLE, text.getvalue())
     write_text(done.out / SUMMARY, markdown(done))
-    from .plots import draw_folds
-
-    draw_folds(done.out / PLOT, done)
 
 
 def markdown(done: CrossValidation) -> str:

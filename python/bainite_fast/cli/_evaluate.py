@@ -1,0 +1,193 @@
+"""``bainite-fast evaluate`` and ``agree``: scores of a model, and of two annotators against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import InputError, OutputExistsError
+from ._console import emit, emit_json, progress, say
+from ._options import CropBar, Json, Overwrite, Quiet, parse_classes, parse_normalize, parse_output, parse_scale
+from ._segment import tune_allocator
+
+if TYPE_CHECKING:
+    from ..evaluation import Scores
+
+MaskValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask-value",
+        metavar="VALUE=CLASS",
+        help="What a gray value or a colour (#rrggbb) of the masks means; 255 as CLASS: not known; repeatable.",
+        show_default="indices, 0/255, or colours in ascending order",
+    ),
+]
+Names = Annotated[
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Names of the images to take, one a line.", show_default="all"),
+]
+Classes = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_classes,
+        metavar="N|NAMES",
+        help="Number of classes, or their names from label 0 with commas between.",
+        show_default="the model's",
+    ),
+]
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Bundled name, package, or TorchScript file.", show_default=False)
+    ],
+    images: Annotated[
+        str, typer.Option(metavar="DIR|MOSAIC", help="Folder of the images, or one mosaic.", show_default=False)
+    ],
+    masks: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|LABELS",
+            help="Folder of the masks, named as their images are; for a mosaic: the name of its labels, or a file.",
+            show_default=False,
+        ),
+    ],
+    names: Names = None,
+    tiles: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Give the network tiles of this edge, each alone with its own padding, and not whole images.",
+            show_default="whole images",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        int, typer.Option(metavar="PX", min=0, help="Also score without what is this near a true boundary.")
+    ] = 0,
+    overlays: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_output,
+            metavar="DIR",
+            help="Draw each image with over-prediction red and under-prediction blue.",
+            show_default=False,
+        ),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            parser=parse_output,
+            metavar="OUT",
+            help="Write a copy of the model whose confidence is calibrated on these images, with OUT.png beside it. "
+            "Take validation images, not the test set.",
+            show_default=False,
+        ),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        typer.Option(parser=parse_output, metavar="FILE", help="Write the scores of every image.", show_default=False),
+    ] = None,
+    classes: Classes = None,
+    mask_value: MaskValues = None,
+    scale: Annotated[
+        Any,
+        typer.Option(parser=parse_scale, metavar="auto|as-is|UM_PER_PX", help="As for `segment`."),
+    ] = "auto",
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="As for `segment`.")] = "auto",
+    normalize: Annotated[
+        Any, typer.Option(parser=parse_normalize, metavar="MEAN,STD", help="As for `segment`.", show_default="0,1")
+    ] = None,
+    crop_bar: CropBar = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model on annotated images: IoU of each class, accuracy, precision, recall, F1, phase fractions.
+
+    All counts are exact. A mosaic is read block by block.
+    """
+    for path in (calibrate, csv):
+        if path is not None and Path(path).exists() and not overwrite:
+            raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+    tune_allocator()
+    from .. import evaluation
+
+    with progress("evaluate", unit="images", scale=1, quiet=quiet) as step:
+        scores = evaluation.evaluate(
+            model,
+            images,
+            masks,
+            classes=classes,
+            names=names,
+            tiles=tiles,
+            tolerance=tolerance,
+            calibrate=calibrate is not None,
+            overlays=overlays,
+            scale=scale,
+            precision=precision,
+            normalize=normalize,
+            mask_values=parse_mask_values(mask_value),
+            crop_bar=crop_bar or "off",
+            progress=step,
+        )
+    if csv is not None:
+        Path(csv).write_text(scores.to_csv(), encoding="utf-8")
+    if calibrate is not None:
+        write_calibrated(model, scores, Path(calibrate), overwrite=overwrite)
+    emit_json(scores.to_dict()) if as_json else emit(str(scores))
+
+
+def write_calibrated(model: str, scores: Scores, out: Path, *, overwrite: bool) -> None:
+    """Write the calibrated copy of a model, and its reliability diagram beside it."""
+    from ..evaluation import calibrated_copy
+    from ..evaluation.plots import draw_reliability
+
+    assert scores.calibration is not None  # for the type checker: it was asked for
+    calibrated_copy(model, out, scores.calibration.temperature, overwrite=overwrite)
+    picture = out.with_name(out.name.removesuffix(".zip") + ".png")
+    draw_reliability(picture, scores.calibration)
+    say(f"wrote {out} and {picture}")
+
+
+def parse_mask_values(texts: list[str] | None) -> dict[str, int] | None:
+    """Read ``VALUE=CLASS`` texts.
+
+    Raises
+    ------
+    InputError
+        If one is of another form.
+    """
+    if not texts:
+        return None
+    meaning = {}
+    for text in texts:
+        value, equals, label = text.partition("=")
+        if not equals or not label.strip().isdigit() or not value.strip():
+            raise InputError(f"{text!r} is not VALUE=CLASS; write for example 255=1, or '#ff0000=2'")
+        meaning[value.strip()] = int(label)
+    return meaning
+
+
+def agree(
+    first: Annotated[Path, typer.Argument(metavar="MASKS_A", help="Masks of one annotator.", show_default=False)],
+    second: Annotated[Path, typer.Argument(metavar="MASKS_B", help="Masks of the other.", show_default=False)],
+    names: Names = None,
+    classes: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_classes,
+            metavar="N|NAMES",
+            help="Number of classes, or their names from label 0 with commas between.",
+            show_default="what the masks hold",
+        ),
+    ] = None,
+    mask_value: MaskValues = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the masks of two annotators: IoU of each class, and Cohen's kappa."""
+    from .. import evaluation
+
+    found = evaluation.agree(first, second, classes=classes, names=names, mask_values=parse_mask_values(mask_value))
+    emit_json(found.to_dict()) if as_json else emit(str(found))

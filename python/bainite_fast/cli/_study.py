@@ -1,0 +1,265 @@
+"""``bainite-fast study`` and ``cross-validate``: the paper's tables and figures on a user's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ._console import emit, emit_json, say
+from ._evaluate import MaskValues, parse_mask_values
+from ._options import CropBar, Json, Quiet, parse_classes, parse_output
+from ._segment import tune_allocator
+
+if TYPE_CHECKING:
+    from ..evaluation import Budget, StudyTable
+
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Passes over the images.", show_default="the recipe's")
+]
+Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds.")]
+Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How often each fold is trained.")]
+By = Annotated[
+    Literal["micrograph", "tile"],
+    typer.Option(help="How folds are dealt: by micrograph, so that nothing leaks, or by tile, as in the paper."),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Another value of every recipe, such as network.base=16."),
+]
+Classes = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_classes,
+        metavar="N|NAMES",
+        help="Number of classes, or their names from label 0 with commas between.",
+        show_default="what the masks hold",
+    ),
+]
+UmPerPx = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
+]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
+
+
+def folder(help: str) -> Any:
+    """Return an option for a folder with images/ and masks/ in it."""
+    return typer.Option(metavar="DIR", help=help, show_default=False)
+
+
+def parse_numbers(text: str | None, kind: type) -> list[Any] | None:
+    """Read numbers with commas between.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one is none.
+    """
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} are not numbers with commas between, such as 64,128") from None
+
+
+def study(
+    what: Annotated[
+        Literal["table1", "table2", "fig2", "fig4"],
+        typer.Argument(
+            metavar="table1|table2|fig2|fig4",
+            help="table1: the recipes for LOM; table2: for SEM; fig2: tile sizes, tiles against whole images; "
+            "fig4: trained on one etching, tested on another.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(parser=parse_output, metavar="DIR", help="Folder to make; WHAT goes into DIR/WHAT.")
+    ] = "study",
+    lom: Annotated[Path | None, folder("Light-optical data: a folder with images/ and masks/ in it.")] = None,
+    sem: Annotated[Path | None, folder("Scanning-electron data: the same.")] = None,
+    source: Annotated[Path | None, folder("fig4: the data to train on.")] = None,
+    target: Annotated[Path | None, folder("fig4: the data of another etching.")] = None,
+    recipes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Other recipes, names or files with commas between.", show_default="the paper's"
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="PX,PX", help="fig2: edges of the tiles.", show_default="64,96,128,192,256,512"),
+    ] = None,
+    strengths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S,S", help="fig4: strengths of brightness and contrast to try.", show_default="0.05,0.1,0.2,0.3"
+        ),
+    ] = None,
+    imagenet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="VGG16's ImageNet weights by torchvision's names.", show_default="downloaded"
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    folds: Folds = 5,
+    seeds: Seeds = 1,
+    subset: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="So many images of each folder.", show_default="all"),
+    ] = None,
+    by: By = "micrograph",
+    setting: Setting = None,
+    classes: Classes = None,
+    mask_value: MaskValues = None,
+    um_per_px: UmPerPx = None,
+    crop_bar: CropBar = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Rerun a table or figure of Durmaz et al. (2021) on your own data: Markdown, CSV and a plot in DIR/WHAT.
+
+    What is finished is kept: the same command goes on where it was broken off. --epochs, --folds and --subset make it
+    small.
+    """
+    tune_allocator()
+    from ..evaluation import Budget
+    from ..evaluation.study import read_study_data
+    from ..training import parse_changes
+
+    budget = Budget(epochs, folds, seeds, subset, by, parse_changes(setting or []), device, None if quiet else say)
+    given = {"lom": lom, "sem": sem, "source": source, "target": target}
+    needed = {"table1": ["lom"], "table2": ["sem"], "fig4": ["source", "target"]}.get(
+        what, [name for name in ("lom", "sem") if given[name] is not None] or ["lom"]
+    )
+    data = {
+        name: read_study_data(
+            given[name],
+            name,
+            subset=subset,
+            classes=classes,
+            mask_values=parse_mask_values(mask_value),
+            crop_bar=crop_bar or "off",
+            um_per_px=um_per_px,
+        )
+        for name in needed
+    }
+    named = None if recipes is None else [part.strip() for part in recipes.split(",")]
+    table = _run(what, data, Path(out) / what, budget, named, sizes, strengths, imagenet)
+    if as_json:
+        emit_json(table.to_dict())
+    else:
+        emit(f"{table.caption}\n\n{table}\n\n{table.out}")
+
+
+def _run(
+    what: str,
+    data: dict[str, Any],
+    out: Path,
+    budget: Budget,
+    recipes: list[str] | None,
+    sizes: str | None,
+    strengths: str | None,
+    imagenet: Path | None,
+) -> StudyTable:
+    from .. import evaluation
+    from ..evaluation.recipe_study import LOM_RECIPES, SEM_RECIPES
+    from ..evaluation.tile_study import RECIPES
+
+    if what in ("table1", "table2"):
+        (images,) = data.values()
+        names = recipes or (LOM_RECIPES if what == "table1" else SEM_RECIPES)
+        file = None if imagenet is None else str(imagenet)
+        return evaluation.study_recipes(what, images, out, names, budget, imagenet=file)
+    if what == "fig2":
+        chosen = RECIPES
+        if recipes is not None:  # one for each data set, or one for all
+            chosen = {name: recipes[min(k, len(recipes) - 1)] for k, name in enumerate(data)}
+        edges = parse_numbers(sizes, int)
+        options: dict[str, Any] = {} if edges is None else {"sizes": edges}
+        return evaluation.study_tile_sizes(data, out, budget, recipes=chosen, **options)
+    tried = parse_numbers(strengths, float)
+    options = {} if tried is None else {"strengths": tried}
+    if recipes is not None:
+        options["recipe"] = recipes[0]
+    return evaluation.study_transfer(data["source"], data["target"], out, budget, **options)
+
+
+def cross_validate(
+    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.", show_default=False)],
+    masks: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the masks.", show_default=False)],
+    out: Annotated[str, typer.Option(parser=parse_output, metavar="DIR", help="Folder to make.", show_default=False)],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="A recipe of `bainite-fast recipes`, or a YAML file.")
+    ] = "vanilla",
+    folds: Folds = 5,
+    by: By = "micrograph",
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Fixed folds, or train and test: JSON or CSV.", show_default="dealt"),
+    ] = None,
+    stratified: Annotated[
+        bool, typer.Option("--stratified", help="Deal so that the class fractions of the folds are alike.")
+    ] = False,
+    seeds: Seeds = 1,
+    epochs: Epochs = None,
+    tiles: Annotated[
+        str | None,
+        typer.Option(metavar="PX,PX", help="Also score on tiles of these edges.", show_default="the recipe's"),
+    ] = None,
+    tolerance: Annotated[
+        int, typer.Option(metavar="PX", min=0, help="Also score without what is this near a true boundary.")
+    ] = 0,
+    init: Annotated[
+        str | None, typer.Option(metavar="PACKAGE", help="A model to fine-tune.", show_default="the recipe's")
+    ] = None,
+    setting: Setting = None,
+    classes: Classes = None,
+    mask_value: MaskValues = None,
+    um_per_px: UmPerPx = None,
+    crop_bar: CropBar = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what is in DIR, and start again.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train and test a recipe on every fold: mean and standard deviation, on whole images and on tiles.
+
+    Finished folds are kept: the same command goes on where it was broken off.
+    """
+    tune_allocator()
+    from .. import evaluation
+    from ..training import parse_changes
+    from ..training.dataset import read_dataset
+
+    data = read_dataset(
+        images,
+        masks,
+        classes=classes,
+        mask_values=parse_mask_values(mask_value),
+        um_per_px=um_per_px,
+        crop_bar=crop_bar or "off",
+    )
+    done = evaluation.cross_validate(
+        recipe,
+        data,
+        out=out,
+        folds=folds,
+        by=by,
+        split=split,
+        stratified=stratified,
+        seeds=seeds,
+        epochs=epochs,
+        init=init,
+        changes=parse_changes(setting or []),
+        tiles=parse_numbers(tiles, int) or "recipe",
+        tolerance=tolerance,
+        device=device,
+        overwrite=overwrite,
+        progress=None if quiet else say,
+    )
+    emit_json(done.to_dict()) if as_json else emit(f"{done}\n{done.out}")
