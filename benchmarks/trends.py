@@ -107,8 +107,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [
         "# Trends on synthetic steel",
         "",
-        f"Vanilla U-Net, base 8, {setting['epochs']} epochs on {setting['images']} images of {EDGE} × {EDGE} px, "
-        f"tiles of {TILE} px, {setting['seeds']} seed(s); tested on {setting['test_images']} others. IoU of {FOREGROUND}. "
+        f"Vanilla U-Net, base 8, {setting['epochs']} epochs on {setting['images']} images of {EDGE} × {EDGE} px, tiles "
+        f"of {TILE} px, {setting['seeds']} seed(s); tested on {setting['test_images']} others. IoU of {FOREGROUND}. "
         "`python benchmarks/trends.py`.",
         "",
         "## Whole images against tiles",
