@@ -185,7 +185,8 @@ def test_bioimageio_weights_give_its_test_output(folder: Path) -> None:
     assert sorted(x.name for x in folder.iterdir()) == [
         "README.md", "rdf.yaml", "test_input.npy", "test_output.npy", "weights.onnx", "weights.torchscript.pt",
     ]  # fmt: skip
-    assert "softmax(logits / 1.3)" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert "softmax(logits / 1.3)" in readme and "16 px and have 144 px of context" in readme
 
 
 def test_bare_networks_are_exported_too(tmp_path: Path) -> None:

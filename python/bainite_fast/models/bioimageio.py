@@ -17,6 +17,8 @@ import yaml
 from ..errors import ModelError
 from .card import model_card
 from .contract import Contract, LoadedModel
+from .describing import is_package
+from .package_files import read_description
 
 RDF = "rdf.yaml"
 OPSET = 18  # of ONNX
@@ -200,7 +202,10 @@ def _summary(loaded: LoadedModel) -> str:
 
 def _readme(loaded: LoadedModel) -> str:
     contract = loaded.contract
-    card = f"# {contract.name}\n" if loaded.config is None else model_card(loaded.config)
+    card = f"# {contract.name}\n"
+    if loaded.config is not None:
+        own = read_description(loaded.source)[1] if is_package(loaded.source) else ""
+        card = own or model_card(loaded.config)
     validation = "Compare the labels with your own annotation, by the intersection over union of each class."
     tiles = (
         f"Cut tiles that begin on multiples of {contract.stride} px and have {contract.halo} px of context on every "
