@@ -230,14 +230,14 @@ def train_unet(data: Dataset, args: argparse.Namespace) -> None:
         "network.base": args.width,
         "data.tile": TILE,
         "optimiser.learning_rate": 4e-3,
-        "schedule": {"kind": "one_cycle"},
+        "schedule.kind": "one_cycle",
         "augmentation.flips": True,
         "augmentation.quarter_turns": True,
         "precision": args.precision,
     }
     done = cross_validate(
         "vanilla", data, out=args.work / "unet", folds=FOLDS, fold_seed=FOLD_SEED, epochs=args.epochs,
-        changes=changes, device=args.device, tiles=False, resume=True, progress=print,
+        changes=changes, device=args.device, tiles=None, progress=print,
     )  # fmt: skip
     name = CLASSES[1]
     iou = [one.whole.iou[name] for one in done.folds]

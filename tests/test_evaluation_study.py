@@ -71,6 +71,7 @@ def test_table_of_recipes(steel, tmp_path, monkeypatch):
         assert sum(fold.counts.sum() for fold in folds) == pixels
     assert "× 0.5 before" in found["rows"][2]["data"]
     folder = tmp_path / "table1"
+    assert "| recipe 2 | 32 px | unknown | 6 | 3 |" in (folder / "tiles.md").read_text()
     rows = list(csv.DictReader((folder / "table1.csv").open()))
     assert float(rows[1]["mean IoU"]) == found["rows"][1]["mean IoU"]
     assert f"{found['rows'][3]['accuracy']:.4f}" in (folder / "table1.md").read_text()
@@ -105,6 +106,7 @@ def test_tile_sizes(steel, tmp_path):
         assert (row["IoU on tiles"], row["IoU on whole images"]) == (pytest.approx(tiles), pytest.approx(whole))
         assert row["whole minus tiles"] == pytest.approx(whole - tiles)
     assert (tmp_path / "fig2" / "fig2.png").exists()
+    assert "| lom, 16 px | 16 px | unknown | 60 | 3 | 0.0 % |" in (tmp_path / "fig2" / "tiles.md").read_text()
 
 
 def test_generalisation(steel, tmp_path):

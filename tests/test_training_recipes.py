@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bainite_fast import training
 from bainite_fast.errors import InputError, OutputExistsError
 from bainite_fast.training import Recipe, copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
 
@@ -91,7 +92,7 @@ def test_a_section_that_is_off_can_be_switched_on() -> None:
         ({"loss.alpha": float("nan")}, "alpha"),
         ({"data.tile": None, "data.scale": 0.5, "data.scale_when": "after"}, "needs tile"),
         ({"data.tile": None}, "quarter_turns needs square"),
-        ({"data.crops_per_image": 4}, "needs crop"),
+        ({"data.crops_per_image": 4}, "need crop"),
         ({"loss.kind": "hinge"}, "loss"),
     ],
 )
@@ -125,3 +126,10 @@ def test_a_copy_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError):
         copy_recipe("vanilla", tmp_path / "mine.yaml")
     assert read_recipe(tmp_path / "mine.yaml").name == "vgg16"
+
+
+def test_no_public_name_hides_behind_a_module_of_its_name() -> None:
+    # Importing a submodule sets it on the package, and a function of the same name would then be out of reach.
+    modules = {path.stem for path in Path(training.__file__).parent.glob("*.py")}
+    assert not modules & set(training.__all__)
+    assert all(getattr(training, name) is not None for name in training.__all__)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, say
+from ._evaluate import MaskValues, parse_mask_values
 from ._options import CropBar, Json, Quiet, parse_classes, parse_output
 from ._segment import tune_allocator
 
@@ -113,6 +114,7 @@ def study(
     by: By = "micrograph",
     setting: Setting = None,
     classes: Classes = None,
+    mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
     device: Device = "auto",
@@ -136,7 +138,13 @@ def study(
     )
     data = {
         name: read_study_data(
-            given[name], name, subset=subset, classes=classes, crop_bar=crop_bar or "off", um_per_px=um_per_px
+            given[name],
+            name,
+            subset=subset,
+            classes=classes,
+            mask_values=parse_mask_values(mask_value),
+            crop_bar=crop_bar or "off",
+            um_per_px=um_per_px,
         )
         for name in needed
     }
@@ -211,6 +219,7 @@ def cross_validate(
     ] = None,
     setting: Setting = None,
     classes: Classes = None,
+    mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
     device: Device = "auto",
@@ -227,7 +236,14 @@ def cross_validate(
     from ..training import parse_changes
     from ..training.dataset import read_dataset
 
-    data = read_dataset(images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar or "off")
+    data = read_dataset(
+        images,
+        masks,
+        classes=classes,
+        mask_values=parse_mask_values(mask_value),
+        um_per_px=um_per_px,
+        crop_bar=crop_bar or "off",
+    )
     done = evaluation.cross_validate(
         recipe,
         data,

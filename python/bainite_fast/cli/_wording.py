@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 
-_FLAGS = {"overwrite=True": "--overwrite", "resume=False": "--no-resume"}
+_FLAGS = {
+    "overwrite=True": "--overwrite",
+    "resume=False": "--no-resume",
+    "mask_values={value: class, …}": "--mask-value VALUE=CLASS",
+}
 _FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
+_NAMES = (
+    "scale", "plane", "channel", "level", "memory", "tile", "normalize", "precision", "device", "edge", "crop_bar",
+    "out", "name", "gigapixels", "tiles", "tolerance", "folds", "seeds", "subset", "by", "strengths", "lom", "sem",
+    "source", "target", "classes", "um_per_px", "split", "epochs",
+)  # fmt: skip
 _OPTION = re.compile(
-    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name|gigapixels)="
+    rf"(?<![\w.])({'|'.join(_NAMES)})="
     r"('[^']*'|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError, JournalError, OutputExistsError
-from ..models import load_package
+from ..models import load, load_package
 from ..training.api import train
 from ..training.dataset import Classes, Dataset, as_dataset
 from ..training.folder import locked
@@ -109,7 +109,7 @@ def cross_validate(
     chosen = _seeds(seeds)
     target = Path(out)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
-    record = _record(plan, chosen, tolerance)
+    record = _record(plan, chosen, tolerance, init)
     say = progress or (lambda text: None)
     with locked(target):
         _open(target, record, overwrite=overwrite)
@@ -165,7 +165,7 @@ def _dealt(
     return k_fold(data, folds, by=by, stratified=stratified, seed=fold_seed)
 
 
-def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int) -> dict[str, Any]:
+def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int, init: Init) -> dict[str, Any]:
     recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in ("name", "description", "seed")}
     names = plan.data.names
     return {
@@ -174,6 +174,7 @@ def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int) -> dict[str, Any
         "folds": [[names[i] for i in fold.test] for fold in plan.folds],
         "tiles": list(plan.sizes),
         "tolerance": tolerance,
+        "init": None if init is None else load(init).contract.sha256,
         "seeds": list(seeds),
     }
 

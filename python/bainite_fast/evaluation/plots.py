@@ -124,5 +124,5 @@ def draw_bars(
                  color=COLOURS[(k + 1) % len(COLOURS)])  # fmt: skip
     axes.set_xticks(x, groups)
     axes.set(ylabel=ylabel)
-    axes.legend(fontsize="small", loc="lower right")
+    figure.legend(fontsize="small", loc="outside upper center", ncols=len(series))
     save(figure, path)

@@ -9,10 +9,11 @@ from typing import Any
 from ..errors import InputError
 from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
+from ..training.tiles import TileSet, tile_dataset
 from .cross_validation import cross_validate
 from .folds import CrossValidation
 from .plots import draw_bars
-from .study import Budget, Cell, StudyTable, mean_std_cells
+from .study import Budget, Cell, StudyTable, mean_std_cells, write_tile_summary
 
 LOM_RECIPES = ("1", "2", "2v", "3", "3b", "3v", "4")
 SEM_RECIPES = ("5", "6", "6v", "7", "8", "8v")
@@ -51,6 +52,8 @@ def study_recipes(
     """
     if not recipes:
         raise InputError("no recipe is named; name at least one, such as 1")
+    out.mkdir(parents=True, exist_ok=True)
+    write_tile_summary(out / "tiles.md", recipe_tiles(data, recipes, budget))
     done = []
     for recipe in recipes:
         changes = dict(budget.changes)
@@ -61,6 +64,19 @@ def study_recipes(
         table.write()
         draw_recipes(out / f"{name}.png", done)
     return table
+
+
+def recipe_tiles(data: Dataset, recipes: Sequence[str], budget: Budget) -> dict[str, TileSet]:
+    """Return the tiles that each recipe makes of the images, by its name; none for recipes of whole images."""
+    sets = {}
+    for one in recipes:
+        recipe = read_recipe(one, changes=budget.changes)
+        rules = recipe.data
+        if rules.tile is not None:
+            sets[f"recipe {recipe.name}"] = tile_dataset(
+                data, rules.tile, padding=rules.padding, scale=rules.scale, scale_when=rules.scale_when
+            )
+    return sets
 
 
 def run_recipe(recipe: str, data: Dataset, out: Path, budget: Budget, changes: dict[str, Any]) -> CrossValidation:

@@ -14,6 +14,8 @@ from ..training.dataset import ArrayDataset, Classes, read_dataset
 from ..training.pictures import CropBar
 from ..training.recipe_files import write_text
 from ..training.splits import By
+from ..training.tiles import TileSet, summarize, summary_table
+from ..training.values import MaskValues
 
 Cell = str | float | int
 
@@ -112,6 +114,7 @@ def read_study_data(
     *,
     subset: int | None = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     crop_bar: CropBar = "off",
     um_per_px: float | None = None,
 ) -> ArrayDataset:
@@ -125,7 +128,7 @@ def read_study_data(
         Which argument it came from, for messages.
     subset : int, optional
         Only so many images, evenly spread over their names.
-    classes, crop_bar, um_per_px
+    classes, mask_values, crop_bar, um_per_px
         As for :func:`bainite_fast.training.dataset.read_dataset`.
 
     Raises
@@ -138,12 +141,26 @@ def read_study_data(
     path = Path(folder)
     if not (path / "images").is_dir() or not (path / "masks").is_dir():
         raise MosaicNotFoundError(f"{path} ({option}) needs the folders images and masks in it")
-    data = read_dataset(path / "images", path / "masks", classes=classes, crop_bar=crop_bar, um_per_px=um_per_px)
+    data = read_dataset(
+        path / "images",
+        path / "masks",
+        classes=classes,
+        mask_values=mask_values,
+        crop_bar=crop_bar,
+        um_per_px=um_per_px,
+    )
     if subset is None:
         return data
     if not 1 <= subset <= len(data):
         raise InputError(f"subset={subset} is refused; {path} holds {len(data)} images")
     return data.subset(round(i * len(data) / subset) for i in range(subset))
+
+
+def write_tile_summary(path: Path, sets: Mapping[str, TileSet]) -> None:
+    """Write what tiled sets hold (tiles, class fractions, physical size) as Markdown, whole; a row for each by name."""
+    table = summary_table([summarize(tiles) for tiles in sets.values()]).splitlines()
+    names = ["set", "---", *sets]
+    write_text(path, "\n".join(f"| {name} {line}" for name, line in zip(names, table, strict=True)) + "\n")
 
 
 def mean_std_cells(names: Sequence[str]) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from ..errors import InputError
 from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
+from ..training.tiles import tile_dataset
 from .folds import WHOLE, CrossValidation
 from .plots import draw_lines
 from .recipe_study import run_recipe
-from .study import Budget, Cell, StudyTable, mean_std_cells
+from .study import Budget, Cell, StudyTable, mean_std_cells, write_tile_summary
 
 SIZES = (64, 96, 128, 192, 256, 512)
 RECIPES = {"lom": "1", "sem": "5"}
@@ -57,6 +58,9 @@ def study_tile_sizes(
         raise InputError("fig2 needs data and tile sizes; give lom=DIR, sem=DIR or both")
     if budget.by != "micrograph":
         raise InputError("fig2 compares tiles with whole images, which needs folds by micrograph; leave by out")
+    out.mkdir(parents=True, exist_ok=True)
+    sets = {f"{name}, {size} px": tile_dataset(images, size) for name, images in data.items() for size in sizes}
+    write_tile_summary(out / "tiles.md", sets)
     done: dict[tuple[str, int], CrossValidation] = {}
     for name, images in data.items():
         for size in sizes:

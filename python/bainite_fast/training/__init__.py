@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import train
-    from .learning_curve import LearningCurve, learning_curve
+    from .curve import LearningCurve, learning_curve
     from .loop import Progress
     from .recipe import Recipe
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
     from .result import TrainingRun, read_run
-    from .search import SearchResult, search
+    from .searching import SearchResult, search
     from .space import SearchSpace, copy_space, read_space
 
 _LAZY = {
-    "LearningCurve": "learning_curve",
+    "LearningCurve": "curve",
     "Progress": "loop",
     "Recipe": "recipe",
-    "SearchResult": "search",
+    "SearchResult": "searching",
     "SearchSpace": "space",
     "TrainingRun": "result",
     "copy_recipe": "recipe_files",
     "copy_space": "space",
-    "learning_curve": "learning_curve",
+    "learning_curve": "curve",
     "parse_changes": "recipe_files",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
     "read_run": "result",
     "read_space": "space",
-    "search": "search",
+    "search": "searching",
     "train": "api",
 }
 
