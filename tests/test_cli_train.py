@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from bainite_fast.cli import app
 from bainite_fast.models import load_package
-from bainite_fast.training import read_recipe, recipe_names
+from bainite_fast.training import Progress, read_recipe, recipe_names
 from training_helpers import SMALL, blobs
 
 
@@ -90,6 +90,26 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     assert done.exit_code == 1 and "10 × 10 px" in done.output
     done = run("train", "--out", folders / "out")
     assert done.exit_code == 1 and "give --images DIR and --masks DIR" in done.output
+
+
+def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bainite_fast.cli import _train
+
+    def stop(step: object, *, quiet: bool) -> object:
+        def made(now: Progress) -> None:
+            if now.step == 3:
+                raise KeyboardInterrupt
+
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_train, "watch", stop)
+        done = run(*common(folders), "--out", folders / "out")
+    assert done.exit_code == 130
+    assert "--resume goes on" in done.stderr
+    assert not (folders / "out/model").exists()
+    assert run(*common(folders), "--out", folders / "out", "--resume", "--quiet").exit_code == 0
+    assert len((folders / "out/metrics.csv").read_text().splitlines()) == 4
 
 
 def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:

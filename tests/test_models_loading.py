@@ -17,7 +17,17 @@ import torch
 from torch import nn
 
 from bainite_fast.errors import ModelError
-from bainite_fast.models import DEFAULT_MODEL, UNet, available, catalog, load, save_package
+from bainite_fast.models import (
+    DEFAULT_MODEL,
+    UNet,
+    VGG16UNet,
+    available,
+    catalog,
+    export,
+    load,
+    load_weights,
+    save_package,
+)
 
 
 def traced(module: nn.Module, channels: int = 1) -> nn.Module:
@@ -118,6 +128,58 @@ def test_a_pickle_posing_as_a_model_is_not_run(write: Callable[[Path], None], na
     write(tmp_path / name)
     with pytest.raises(ModelError, match=r"pickle: loading it would execute .*save_package"):
         load(tmp_path / name)
+
+
+def test_weights_alone_say_which_network_they_fit(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    for network, words in (
+        (UNet(2, 3, base=4, depth=2), "'in_channels': 2, 'classes': 3, 'base': 4, 'depth': 2"),
+        (VGG16UNet(3, base=2), "'kind': 'vgg16_unet', 'in_channels': 1, 'classes': 2, 'base': 2"),
+    ):
+        safetensors.torch.save_file(network.state_dict(), path)
+        with pytest.raises(ModelError, match=rf"weights alone.*they fit .*build\(.*{words}.*load_weights"):
+            load(path)
+
+
+def test_weights_of_another_architecture_change_nothing() -> None:
+    network = UNet(base=2, depth=2)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    good = {k: v + 1 for k, v in before.items()}
+    cases = [
+        (
+            VGG16UNet(base=2).state_dict(),
+            r"lack down1convr1.conv.weight, .* more; hold .*; they are those of a VGG16UNet",
+        ),
+        (UNet(base=3, depth=2).state_dict(), r"is \[3, 1, 3, 3\] and must be \[2, 1, 3, 3\].*UNet\(.*base=3, depth=2"),
+        ({k: v for k, v in good.items() if k != "head.bias"}, r"lack head.bias"),
+        ({**good, "extra": torch.zeros(1)}, r"hold extra"),
+        ({}, "lack"),
+    ]
+    for weights, message in cases:
+        with pytest.raises(
+            ModelError, match=rf"best.safetensors: the weights do not fit the architecture UNet.*{message}"
+        ):
+            load_weights(network, weights, source="best.safetensors")
+        assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    load_weights(network, good, source="best.safetensors")
+    assert all(torch.equal(v, good[k]) for k, v in network.state_dict().items())
+
+
+def test_exports_for_other_programs_say_what_to_use(tmp_path: Path) -> None:
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    export(network, tmp_path / "m.pt2")
+    with pytest.raises(ModelError, match=r"m.pt2 is a program of torch.export, made for other programs; segment with"):
+        load(tmp_path / "m.pt2")
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a" + bytes(30))
+    with pytest.raises(ModelError, match="m.onnx is ONNX, made for other programs"):
+        load(tmp_path / "m.onnx")
+    (tmp_path / "bio").mkdir()
+    (tmp_path / "bio" / "rdf.yaml").write_text("type: model")
+    with zipfile.ZipFile(tmp_path / "bio.zip", "w") as archive:
+        archive.write(tmp_path / "bio" / "rdf.yaml", "rdf.yaml")
+    for path in (tmp_path / "bio", tmp_path / "bio.zip"):
+        with pytest.raises(ModelError, match="is a bioimage.io model, .*its TorchScript weights"):
+            load(path)
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

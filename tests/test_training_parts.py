@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bainite_fast.errors import DeviceError, JournalError, OutputError
+from bainite_fast.errors import DeviceError, JournalError, ModelError, OutputError
 from bainite_fast.models import Reach, UNet, probe
 from bainite_fast.training import checkpoint
 from bainite_fast.training.batches import Batches, measure_intensities
@@ -55,6 +55,27 @@ def test_crops_reach_every_corner_and_epochs_differ() -> None:
     corners = {corner for epoch in range(3) for corner in batches.batch(epoch, 0).corners}
     assert corners == {(y, x) for y in range(3) for x in range(2)}
     assert batches.batch(0, 0).corners != batches.batch(1, 0).corners
+
+
+def test_crops_on_classes_show_rare_ones() -> None:
+    mask = np.zeros((200, 200), np.uint8)
+    mask[150:153, 20:23] = 1
+    mask[:, 180:] = 255
+    data = array_dataset([np.arange(200, dtype=np.uint8)[None].repeat(200, 0)], [mask], classes=2)
+
+    def seen(share: float) -> tuple[float, list[tuple[int, int]]]:
+        recipe = small(data__crops_per_image=200, batch=200, data__crops_on_classes=share)
+        batch = Batches(data, recipe, 2).batch(0, 0)
+        for found, (y, x) in zip(batch.masks, batch.corners, strict=True):
+            np.testing.assert_array_equal(found.numpy(), mask[y : y + 32, x : x + 32])
+        with_class = batch.masks.flatten(1).eq(1).any(dim=1)
+        return float(with_class.float().mean()), [c for c, has in zip(batch.corners, with_class, strict=True) if has]
+
+    assert seen(0.0)[0] < 0.1
+    assert seen(0.5)[0] == pytest.approx(0.25 + 0.02, abs=0.08)
+    share, corners = seen(1.0)
+    assert share == pytest.approx(0.5, abs=0.1)
+    assert len(set(corners)) > 50  # the pixel is anywhere in its crop
 
 
 def test_as_many_crops_as_cover_an_image() -> None:
@@ -105,6 +126,30 @@ def test_parts_of_tiles_go_by_micrograph() -> None:
     assert {tiles.names[i].partition(" @")[0] for i in train} == {"image 0", "image 2"}
     assert {tiles.names[i].partition(" @")[0] for i in validation} == {"image 1"}
     assert part_indices(tiles, None) == (tuple(range(len(tiles))), ())
+
+
+def test_encoder_weights_come_from_where_the_recipe_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bainite_fast import models
+    from bainite_fast.training.start import start_network
+
+    asked: list[Any] = []
+    monkeypatch.setattr(models, "load_imagenet", lambda network, source: asked.append((type(network), source)))
+    intensities = measure_intensities(blobs(1))
+    file = tmp_path / "vgg16.safetensors"
+    file.write_bytes(b"")
+    vgg = {"network__kind": "vgg16_unet", "network__base": 2}
+    for weights, source in (("imagenet", None), (str(file), file)):
+        start = start_network(
+            small(**vgg, network__weights=weights), None, channels=1, classes=2, intensities=intensities
+        )
+        assert asked.pop() == (models.VGG16UNet, source)
+        assert (start.mean, start.std) == ((0.0,), (1.0,))  # ImageNet's are inside
+        assert "VGG16 encoder from" in start.origin
+    with pytest.raises(ModelError, match="set kind: vgg16_unet"):
+        start_network(small(network__weights=str(file)), None, channels=1, classes=2, intensities=intensities)
+    start = start_network(small(normalize=[0.4, 0.2]), None, channels=3, classes=2, intensities=intensities)
+    assert (start.mean, start.std) == ((0.4,) * 3, (0.2,) * 3)
+    assert asked == []
 
 
 STEPS = 40

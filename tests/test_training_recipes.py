@@ -91,7 +91,7 @@ def test_a_section_that_is_off_can_be_switched_on() -> None:
         ({"loss.alpha": float("nan")}, "alpha"),
         ({"data.tile": None, "data.scale": 0.5, "data.scale_when": "after"}, "needs tile"),
         ({"data.tile": None}, "quarter_turns needs square"),
-        ({"data.crops_per_image": 4}, "needs crop"),
+        ({"data.crops_per_image": 4}, "need crop"),
         ({"loss.kind": "hinge"}, "loss"),
     ],
 )

@@ -28,6 +28,7 @@ from bainite_fast.metrics import iou_from_confusion
 from bainite_fast.training import Progress, read_recipe, record, train
 from bainite_fast.training import loop as loop_module
 from bainite_fast.training.checkpoint import read
+from bainite_fast.training.dataset import array_dataset
 from bainite_fast.training.folder import locked
 from training_helpers import SPLIT, blobs, small
 
@@ -278,6 +279,35 @@ def test_arrays_of_every_kind(tmp_path: Path) -> None:
         assert run.load().contract.classes == ("matrix", "laths")
         scale = 65535 if name == "uint16" else 1
         assert run.load().contract.mean[0] == pytest.approx(np.mean(images) / scale, rel=1e-5)
+
+
+def test_colour_images(tmp_path: Path) -> None:
+    gray = blobs(2)
+    images = [np.stack([255 - gray.image(i), gray.image(i), gray.image(i) // 2], axis=2) for i in range(2)]
+    data = array_dataset(images, [gray.mask(i) for i in range(2)], gray=False)
+    split = {"train": ["image 0"], "validation": ["image 1"]}
+    run = train(small(epochs=2, augmentation__contrast=0.2), data, out=tmp_path / "run", split=split)
+    contract = run.load().contract
+    assert contract.in_channels == 3
+    assert contract.mean == pytest.approx((images[0] / 255).mean(axis=(0, 1)).tolist(), rel=1e-6)
+
+
+def test_a_class_that_the_validation_part_lacks_has_no_iou(tmp_path: Path) -> None:
+    data = blobs(2, classes=3)
+    images, masks = [data.image(i) for i in range(2)], [data.mask(0), np.minimum(data.mask(1), 1)]
+    network = bainite_fast.models.UNet(1, 3, base=4, depth=1)
+    with torch.no_grad():
+        network.head.bias[2] = -1e3  # never answers 2
+    names = ["class 0", "class 1", "class 2"]
+    bainite_fast.models.save_package(network, tmp_path / "start", classes=names, test_input=images[0])
+    recipe, split = small(epochs=1, optimiser__learning_rate=1e-9), {"train": ["image 0"], "validation": ["image 1"]}
+    for resume in (False, True):
+        run = train(
+            recipe, images, masks, tmp_path / "run", split=split, classes=3, init=tmp_path / "start", resume=resume
+        )
+        assert run.scores is not None and np.isnan(run.scores["iou_2"]) and run.scores["mean_iou"] > 0
+        assert run.to_dict()["scores"]["iou"]["class 2"] is None
+        json.loads((tmp_path / "run/run.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_a_package_is_fine_tuned(trained: bainite_fast.TrainingRun, tmp_path: Path) -> None:

@@ -63,7 +63,12 @@ def stopping(after: int, seen: list[Any]) -> Any:
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
 def test_a_stopped_search_goes_on(sampler: str, tmp_path: Path) -> None:
-    space = {"sampler": sampler, "space": GRID if sampler == "grid" else PLANTED, "trials": 10 if sampler == "grid" else 8, "prune": False}
+    space = {
+        "sampler": sampler,
+        "space": GRID if sampler == "grid" else PLANTED,
+        "trials": 10 if sampler == "grid" else 8,
+        "prune": False,
+    }
     out, seen = tmp_path / "out", list[Any]()
     with pytest.raises(KeyboardInterrupt):
         search(space, out=out, objective=stopping(4, seen))

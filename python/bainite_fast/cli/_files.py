@@ -1,23 +1,36 @@
-"""``info``, ``convert`` and ``export``: what a file holds, and the ways into and out of OME-Zarr."""
+"""``info`` and ``convert``: what a file holds, and the way into OME-Zarr."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from ._console import emit, emit_json, file_size, progress, table
+from ._models import show_model
 from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, parse_output
 
 
 def info(
     path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A mosaic, or a label image, in any format.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A mosaic or a label image in any format, or a model: package, or name in the box.",
+            show_default=False,
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Say what a file holds: shape, dtype, channels, pyramid, µm/px and where that came from."""
+    """Say what a file holds: shape, dtype, channels, pyramid, µm/px and where that came from.
+
+    Of a model: classes, scale, scores, what it was trained on and with, and its card.
+    """
+    from ..models.describing import is_package
+
+    if "://" not in path and is_package(path):
+        show_model(path, as_json=as_json)
+        return
     from ..io import describe
 
     found = describe(path)
@@ -115,27 +128,3 @@ def convert(
     with progress("convert", quiet=quiet) as step:
         path = io.convert(source, out, **choice, **writing, progress=step)
     emit_json({"path": str(path)}) if as_json else emit(str(path))
-
-
-def export(
-    labels: Annotated[
-        Path,
-        typer.Argument(metavar="LABELS", help="…/labels/NAME, or the OME-Zarr that holds it.", show_default=False),
-    ],
-    out: Annotated[
-        str,
-        typer.Argument(parser=parse_output, metavar="OUT", help="OME-TIFF to write, name.ome.tif.", show_default=False),
-    ],
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Which labels, where there are several.", show_default=False)
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write labels as tiled OME-TIFF for Fiji, MIPAR or ZEN, and the area of each class as CSV beside it."""
-    from .. import io
-
-    with progress("export", quiet=quiet) as step:
-        written = io.export_labels(labels, out, name=name, overwrite=overwrite, progress=step)
-    emit_json({"paths": [str(path) for path in written]}) if as_json else emit("\n".join(map(str, written)))

@@ -22,18 +22,48 @@ def models(
     emit_json(found) if as_json else emit(listed or "none: this installation lacks its bundled models; reinstall it")
 
 
+NETWORKS = {"unet": "U-Net", "vgg16_unet": "U-Net with VGG16 encoder"}
+
+
 def describe(name: str, model: dict[str, Any]) -> str:
     """Return one model as lines for a reader."""
+    return f"{name}{' (default)' if model['default'] else ''}\n{table(_rows(model), indent='  ')}"
+
+
+def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
     scale = "any" if model["um_per_px"] is None else f"{model['um_per_px']:g} µm/px"
     seen = "synthetic mosaics only; it has seen no real steel" if model["synthetic_only"] else "real micrographs"
-    rows = [
+    return [
         ("about", model["description"]),
         ("classes", ", ".join(f"{index} {label}" for index, label in enumerate(model["classes"]))),
         ("trained on", seen),
         ("scale", scale),
+        ("network", NETWORKS[model["kind"]]),
         ("channels", str(model["channels"])),
         ("stride, halo", f"{model['stride']} px, {model['halo']} px"),
         ("size", f"{model['parameters']:,} parameters, {model['bytes'] / 1e6:.2f} MB"),
         ("path", model["path"]),
     ]
-    return f"{name}{' (default)' if model['default'] else ''}\n{table(rows, indent='  ')}"
+
+
+def show_model(source: str, *, as_json: bool) -> None:
+    """Print what a package says of itself: what it takes and gives, its scores, and its card."""
+    from ..models import Score, describe_package
+    from ..models.card import score_rows
+
+    found = describe_package(source)
+    if as_json:
+        emit_json(found)
+        return
+    numbers = {key: ", ".join(f"{x:g}" for x in found[key]) for key in ("mean", "std")}
+    rows = [
+        ("kind", "model package"),
+        ("name", found["name"]),
+        *_rows(found),
+        ("input", f"intensities 0…1, less {numbers['mean']}, divided by {numbers['std']}"),
+        ("confidence", f"softmax of logits / {found['temperature']:g}"),
+        ("sha256", found["sha256"]),
+    ]
+    scores = score_rows([Score.model_validate(x) for x in found["scores"]])
+    rows += [(f"score {k}", "  ".join(x for x in row if x)) for k, row in enumerate(scores, start=1)]
+    emit(f"{table(rows)}\n\n{found['card']}".rstrip())

@@ -9,7 +9,7 @@ import typer
 from ._console import emit, emit_json, progress
 from ._options import CropBar, Json, Quiet, parse_output
 from ._segment import tune_allocator
-from ._train import Classes, Device, ImagesFolder, MasksFolder, Setting, SplitFile, UmPerPx, open_data
+from ._train import Classes, Device, ImagesFolder, MasksFolder, Setting, SplitFile, UmPerPx, open_data, resumable
 
 
 def search(
@@ -71,7 +71,7 @@ def search(
     base = training.read_recipe(recipe, changes=changes)
     wanted.check(base)
     data = open_data(base, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
-    with progress("search", unit="trials", scale=1, quiet=quiet) as step:
+    with resumable(out), progress("search", unit="trials", scale=1, quiet=quiet) as step:
         found = training.search(
             wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, progress=step
         )

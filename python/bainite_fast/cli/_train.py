@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,7 +108,7 @@ def train(
 
     full = training.read_recipe(recipe, changes=training.parse_changes(setting or []))
     data = open_data(full, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
-    with progress("train", unit="steps", scale=1, quiet=quiet) as step:
+    with resumable(out), progress("train", unit="steps", scale=1, quiet=quiet) as step:
         run = training.train(
             full,
             data,
@@ -157,6 +158,17 @@ def open_data(
     from ..training.dataset import read_dataset
 
     return read_dataset(images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar or "off")
+
+
+@contextmanager
+def resumable(out: str) -> Iterator[None]:
+    """Say how to go on when the user stops a run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (Path(out) / "checkpoints").exists() or (Path(out) / "study.db").exists():
+            say(f"stopped: the same line with --resume goes on with {out}")
+        raise
 
 
 def watch(step: Step, *, quiet: bool) -> Callable[[Progress], None]:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import BainiteError, BainiteWarning
-from . import _bench, _demo, _doctor, _evaluate, _files, _models, _search, _segment, _study, _synth, _train
+from . import _bench, _demo, _doctor, _evaluate, _export, _files, _models, _search, _segment, _study, _synth, _train
 from ._console import say
 from ._interrupt import EXIT_INTERRUPTED
 from ._wording import as_options
@@ -115,9 +115,9 @@ def program(
 for _command, _summary in (
     (_segment.segment, "A mosaic to a label image beside it."),
     (_demo.demo, "The whole chain on a mosaic drawn for it."),
-    (_files.info, "What a file holds."),
+    (_files.info, "What a file or a model holds."),
     (_files.convert, "A mosaic of any format to OME-Zarr."),
-    (_files.export, "Labels to OME-TIFF and CSV."),
+    (_export.export, "Labels, or a model, for other programs."),
     (_models.models, "The models in the box."),
     (_synth.synth, "A synthetic mosaic, with its true mask."),
     (_train.train, "Annotated images to a model."),

@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .card import model_card
-from .catalog import DEFAULT_MODEL, PackageConfig, Score, available, bundled_names
+from .catalog import DEFAULT_MODEL, PackageConfig, Score, bundled_names
 from .contract import Contract, LoadedModel
+from .describing import available, describe_package, is_package
 
 if TYPE_CHECKING:
-    from .architectures import architecture, build
+    from .architectures import architecture, build, load_weights
+    from .exporting import export
     from .imagenet import load_imagenet
     from .loading import load
     from .package import load_package, save_package
@@ -28,8 +30,10 @@ _LAZY = {
     "architecture": "architectures",
     "build": "architectures",
     "load": "loading",
+    "export": "exporting",
     "load_imagenet": "imagenet",
     "load_package": "package",
+    "load_weights": "architectures",
     "save_package": "package",
     "Reach": "receptive_field",
     "probe": "receptive_field",
@@ -58,9 +62,13 @@ __all__ = [
     "bundled_names",
     "choose_precision",
     "compile",
+    "describe_package",
+    "export",
+    "is_package",
     "load",
     "load_imagenet",
     "load_package",
+    "load_weights",
     "measure_layout",
     "model_card",
     "probe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
@@ -64,3 +65,70 @@ def architecture(module: nn.Module) -> UNetConfig | VGG16UNetConfig:
         f"a package holds a bainite_fast {kinds}, and got {type(module).__name__}; pass other networks to segment() "
         "as they are, or save them with torch.jit.trace(...).save(path)"
     )
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, torch.Tensor], *, source: str, assign: bool = False) -> None:
+    """Give a network the weights of a file.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed in place, and only if all weights fit.
+    weights : mapping of str to torch.Tensor
+        By the names of ``network.state_dict()``.
+    source : str
+        Where they come from, for errors.
+    assign : bool
+        Take the tensors themselves instead of copying their values.
+
+    Raises
+    ------
+    ModelError
+        If a name or shape is another: the error names the first ones, and the network that such weights belong to where
+        it is one of ours.
+    """
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in weights]
+    strange = [name for name in weights if name not in wanted]
+    shaped = [name for name in wanted if name in weights and wanted[name].shape != weights[name].shape]
+    if not (missing or strange or shaped):
+        network.load_state_dict(dict(weights), assign=assign)
+        return
+    wrong = [f"{verb} {_few(names)}" for verb, names in (("lack", missing), ("hold", strange)) if names]
+    wrong += [f"{x} is {list(weights[x].shape)} and must be {list(wanted[x].shape)}" for x in shaped[:2]]
+    found = recognize(weights)
+    whose = "" if found is None else f"; they are those of a {_words(found)}"
+    fits = _words(_architecture_or_name(network))
+    raise ModelError(f"{source}: the weights do not fit the architecture {fits}: they {'; '.join(wrong)}{whose}")
+
+
+def recognize(weights: Mapping[str, torch.Tensor]) -> UNetConfig | VGG16UNetConfig | None:
+    """Return the architecture that weights by its names belong to, or None where it is none that a package can hold."""
+    shapes = {name: tuple(x.shape) for name, x in weights.items()}
+    head = shapes.get("head.weight", ())
+    first = shapes.get("down1convr1.conv.weight", ())
+    try:
+        if len(first) == len(head) == 4:
+            depth = sum(name.startswith("down") and name.endswith("convr1.conv.weight") for name in shapes)
+            return UNetConfig(in_channels=first[1], classes=head[0], base=first[0], depth=depth, kernel=first[2])
+        first = shapes.get("features.0.weight", ())
+        if len(first) == len(head) == 4 and "up4convr1.conv.weight" in shapes:
+            return VGG16UNetConfig(classes=head[0], base=first[0])  # gray and RGB have the same weights
+    except ValidationError:
+        return None
+    return None
+
+
+def _architecture_or_name(network: nn.Module) -> UNetConfig | VGG16UNetConfig | str:
+    return architecture(network) if type(network) in _NETWORKS.values() else type(network).__name__
+
+
+def _words(config: UNetConfig | VGG16UNetConfig | str) -> str:
+    if isinstance(config, str):
+        return config
+    arguments = ", ".join(f"{name}={value}" for name, value in config.model_dump(exclude={"kind"}).items())
+    return f"{_NETWORKS[type(config)].__name__}({arguments})"
+
+
+def _few(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"

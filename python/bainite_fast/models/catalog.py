@@ -244,37 +244,6 @@ def bundled_names() -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: (name != DEFAULT_MODEL, name)))
 
 
-def available() -> dict[str, dict[str, Any]]:
-    """Return what each model in the box is, without importing torch.
-
-    Returns
-    -------
-    dict of str to dict
-        By name: ``description``, ``classes`` (names), ``um_per_px``, ``kind`` (of network), ``channels``,
-        ``parameters``, ``bytes`` (size of the package), ``stride``, ``halo`` (px), ``synthetic_only``, ``default`` and
-        ``path``.
-    """
-    models: dict[str, dict[str, Any]] = {}
-    for name in bundled_names():
-        folder = BUNDLED / name
-        config = parse_config((folder / CONFIG).read_bytes(), str(folder))
-        models[name] = {
-            "description": config.description,
-            "classes": [x.name for x in config.classes],
-            "um_per_px": config.um_per_px,
-            "kind": config.architecture.kind,
-            "channels": config.architecture.in_channels,
-            "parameters": parameter_count(config.architecture),
-            "bytes": sum(x.stat().st_size for x in folder.iterdir() if x.is_file()),
-            "stride": config.stride,
-            "halo": config.halo,
-            "synthetic_only": config.synthetic_only,
-            "default": name == DEFAULT_MODEL,
-            "path": str(folder),
-        }
-    return models
-
-
 def parameter_count(network: UNetConfig | VGG16UNetConfig) -> int:
     """Return the number of trained parameters of a network."""
     if isinstance(network, UNetConfig):

@@ -10,10 +10,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import safetensors
 import torch
 from torch import nn
 
 from ..errors import ModelError
+from .architectures import recognize
+from .bioimageio import RDF
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .package import load_package
@@ -27,6 +30,9 @@ _SAFE_WAY = (
     "loading it would execute whatever code it holds, so it is refused. Build the network in Python, load the weights "
     "into it yourself, and pass the nn.Module; or save it as a package with bainite_fast.models.save_package (a U-Net) "
     "or as TorchScript with torch.jit.trace(...).save(path)"
+)
+_FOREIGN = (
+    "{} is {}, made for other programs; segment with the package that it was exported from, or with {} (a .pt file)"
 )
 _KINDS = "a model is a name in the box, a package (folder or zip), a TorchScript file or an nn.Module"
 
@@ -84,6 +90,8 @@ def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn
         names = ", ".join(bundled_names()) or "none in this installation"
         raise ModelError(f"there is no model {text!r}: no such file or folder, and in the box: {names}; {_KINDS}")
     if path.is_dir():
+        if (path / RDF).is_file() and not (path / CONFIG).is_file():
+            raise ModelError(_FOREIGN.format(path, "a bioimage.io model", "its TorchScript weights"))
         return load_package(path)
     kind = _file_kind(path)
     if kind == "package":
@@ -111,6 +119,10 @@ def _file_kind(path: Path) -> str:
             return "torchscript"
         if CONFIG in names or CONFIG in leaves:
             return "package"
+        if "models/model.json" in leaves:
+            raise ModelError(_FOREIGN.format(path, "a program of torch.export", "a TorchScript export"))
+        if RDF in names:
+            raise ModelError(_FOREIGN.format(path, "a bioimage.io model", "its TorchScript weights"))
         if "data.pkl" in leaves or any(x.endswith(".pkl") for x in names):
             raise ModelError(f"{path} is a checkpoint of torch.save, which is a pickle: {_SAFE_WAY}")
         raise ModelError(f"{path} is a zip, but neither a model package (it lacks {CONFIG}) nor TorchScript; {_KINDS}")
@@ -118,10 +130,24 @@ def _file_kind(path: Path) -> str:
         raise ModelError(f"{path} is a pickle: {_SAFE_WAY}")
     if head[8:9] == b"{":
         raise ModelError(
-            f"{path} holds safetensors weights alone, which do not say what network they belong to; load them into a "
-            "bainite_fast.models.UNet and write a package with bainite_fast.models.save_package"
+            f"{path} holds safetensors weights alone, which do not say classes, scale and normalisation"
+            f"{_whose(path)}; load them with bainite_fast.models.load_weights and write a package with "
+            "bainite_fast.models.save_package"
         )
+    if path.suffix == ".onnx":
+        raise ModelError(_FOREIGN.format(path, "ONNX", "a TorchScript export"))
     raise ModelError(f"{path} is not a model ({path.stat().st_size} bytes, beginning with {head[:8]!r}); {_KINDS}")
+
+
+def _whose(path: Path) -> str:
+    """Say which network of ours the weights of a safetensors file belong to, if any."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError):
+        return ""
+    found = recognize(weights)
+    return "" if found is None else f" (they fit bainite_fast.models.build({found.model_dump()}))"
 
 
 def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from ..errors import ModelError, OutputExistsError
-from .architectures import architecture, build
+from .architectures import architecture, build, load_weights
 from .card import model_card
 from .catalog import (
     CARD,
@@ -262,11 +262,7 @@ def _network(config: PackageConfig, weights: bytes, source: Path) -> nn.Module:
         raise ModelError(f"{source}: {WEIGHTS} is corrupt ({error}); get a fresh copy") from error
     with torch.device("meta"):  # neither allocates twice nor draws from the caller's random numbers
         network = build(config.architecture)
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        what = " ".join(str(error).split())[:300]
-        raise ModelError(f"{source}: {WEIGHTS} does not fit the architecture in {CONFIG}: {what}") from error
+    load_weights(network, state, source=f"{source}: {WEIGHTS}", assign=True)
     return network.float().requires_grad_(False).eval()
 
 

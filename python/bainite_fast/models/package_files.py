@@ -6,7 +6,8 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ModelError, OutputError
@@ -90,20 +91,50 @@ class PackageReader:
 
 def write_package(target: Path, files: Mapping[str, bytes]) -> None:
     """Write folder or zip beside the target and rename it there, so that it appears whole or not at all."""
+    place_files(target, {name: files[name] for name in PACKAGE_FILES})
+
+
+def place_files(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder, or a zip where the target ends in ``.zip``, beside the target and rename it there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with _scratch(target) as scratch:
+        if target.suffix == ".zip":
+            with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        else:
+            scratch.mkdir()
+            for name, content in files.items():
+                (scratch / name).write_bytes(content)
+
+
+def place_file(target: Path, content: bytes) -> None:
+    """Write a file beside the target and rename it there.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with _scratch(target) as scratch:
+        scratch.write_bytes(content)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """Give a path beside the target; what is there at the end takes the target's place."""
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix == ".zip":
-            with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in PACKAGE_FILES:
-                    archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-        else:
-            scratch.mkdir()
-            for name in PACKAGE_FILES:
-                (scratch / name).write_bytes(files[name])
+        yield scratch
         _swap(scratch, target)
     except OSError as error:
-        raise OutputError(f"the package {target} cannot be written ({error})") from error
+        raise OutputError(f"{target} cannot be written ({error})") from error
     finally:
         _remove(scratch)
 

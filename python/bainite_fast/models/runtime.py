@@ -290,6 +290,25 @@ def torchscript_bytes(module: nn.Module) -> bytes:
     return buffer.getvalue()
 
 
+def trace_torchscript(module: nn.Module, sample: torch.Tensor, extra: dict[str, str]) -> bytes:
+    """Return a network as a TorchScript file that holds `extra` (text by name) too.
+
+    A TorchScript module is saved as it is; any other is traced on `sample` [N, C, H, W].
+    """
+    buffer = io.BytesIO()
+    with _quiet(), torch.no_grad(), serial_threads():
+        script = module if is_torchscript(module) else _jit.trace(module, sample, check_trace=False)
+        _jit.save(script, buffer, _extra_files=extra)
+    return buffer.getvalue()
+
+
+def run_torchscript(data: bytes, image: torch.Tensor) -> torch.Tensor:
+    """Return what the network in a TorchScript file gives for an image [N, C, H, W]."""
+    with _quiet(), torch.no_grad():
+        y: torch.Tensor = _jit.load(io.BytesIO(data), map_location="cpu")(image)
+    return y
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what is known here: torch.jit is deprecated, and size checks in Python are not traced."""

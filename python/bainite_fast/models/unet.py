@@ -36,9 +36,9 @@ def check_size(x: torch.Tensor, multiple: int, channels: int) -> torch.Tensor:
     ModelError
         If the channels are not the network's, or height or width is not a multiple of `multiple`.
     """
-    if x.dim() != 4 or int(x.shape[1]) != channels:
+    if x.dim() != 4 or x.shape[1] != channels:
         raise ModelError(f"the U-Net takes a batch [N, {channels}, H, W], and got {list(x.shape)}")
-    height, width = int(x.shape[2]), int(x.shape[3])
+    height, width = x.shape[2], x.shape[3]  # not int(): torch.export would take them for constants
     if height % multiple or width % multiple or not height or not width:
         raise ModelError(
             f"the U-Net halves its input down to 1/{multiple} and got {height} × {width} px: height and width must be "

@@ -27,7 +27,7 @@ from .prepare import SplitSource, check_classes, digest_of, part_indices, traini
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
-from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run
+from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
 from .start import Init, start_network
 from .tiles import micrograph_of, scale_dataset
 
@@ -144,28 +144,6 @@ def prepare_job(
     intensities = measure_intensities(tiles)
     start = start_network(recipe, init, channels=data.channels, classes=data.n_classes, intensities=intensities)
     reach = probe(start.network, data.channels)
-    fingerprint: dict[str, Any] = {
-        "recipe": {key: value for key, value in recipe.to_dict().items() if key not in ("name", "description")},
-        "data": digest_of(data.subset((*train_part, *validation_part))),
-        "split": {"train": list(train_images.names), "validation": list(validate.names if validate else ())},
-        "starting weights": start.digest,
-        "device": device.type,
-    }
-    record = {
-        "format": FORMAT,
-        "name": name or out.resolve().name,
-        "bainite_fast": __version__,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "recipe": recipe.to_dict(),
-        "data": _about(data, tiles, counts, fingerprint["data"]),
-        "split": fingerprint["split"],
-        "origin": start.origin,
-        "synthetic_only": recipe.data.synthetic is not None and start.synthetic is not False,
-        "normalize": {"mean": list(start.mean), "std": list(start.std)},
-        "fingerprint": fingerprint,
-        "result": None,
-    }
     job = Job(
         recipe=recipe,
         start=start,
@@ -177,7 +155,36 @@ def prepare_job(
         device=device,
         folder=out / CHECKPOINTS,
     )
-    return job, record
+    about = _about(data, tiles, counts, digest_of(data.subset((*train_part, *validation_part))))
+    parts = {"train": list(train_images.names), "validation": list(validate.names if validate else ())}
+    return job, _record(job, about, parts, name or out.resolve().name)
+
+
+def _record(job: Job, about: dict[str, Any], parts: dict[str, list[str]], name: str) -> dict[str, Any]:
+    """Return what ``run.json`` holds before there is a result; a run is resumed only with the same fingerprint."""
+    recipe, start = job.recipe, job.start
+    fingerprint = {
+        "recipe": {key: value for key, value in recipe.to_dict().items() if key not in ("name", "description")},
+        "data": about["sha256"],
+        "split": parts,
+        "starting weights": start.digest,
+        "device": job.device.type,
+    }
+    return {
+        "format": FORMAT,
+        "name": name,
+        "bainite_fast": __version__,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "recipe": recipe.to_dict(),
+        "data": about,
+        "split": parts,
+        "origin": start.origin,
+        "synthetic_only": recipe.data.synthetic is not None and start.synthetic is not False,
+        "normalize": {"mean": list(start.mean), "std": list(start.std)},
+        "fingerprint": fingerprint,
+        "result": None,
+    }
 
 
 def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Dataset:
@@ -250,7 +257,7 @@ def _run(trainer: Trainer, record: dict[str, Any], out: Path, progress: Callback
     )
     draw_curve(out / CURVE, run.history, run.class_names)
     _pack(network, job, record, run)
-    write_record(out, {**record, "result": result})
+    write_record(out, {**record, "result": without_nan(result)})
     return run
 
 

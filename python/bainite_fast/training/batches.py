@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..geometry import round_up
-from .dataset import Dataset
+from .dataset import IGNORE, Dataset
 from .recipe import Recipe
 
 _FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
@@ -60,7 +60,7 @@ class Batches:
     def __init__(self, data: Dataset, recipe: Recipe, multiple: int) -> None:
         self.data, self.size, self.seed = data, recipe.batch, recipe.seed
         self.crop = recipe.data.crop
-        self.multiple = multiple
+        self.on_classes, self.multiple = recipe.data.crops_on_classes, multiple
         shapes = [data.image(i).shape[:2] for i in range(len(data))]
         if self.crop is None:
             if len(set(shapes)) > 1:
@@ -80,10 +80,10 @@ class Batches:
         return -(-sum(self.repeats) // self.size)
 
     def order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the images of an epoch in their order, and where in each the crop lies (0…1 in y and x)."""
+        """Return the images of an epoch in their order, and five numbers in 0…1 for each: where its crop lies."""
         draw = np.random.default_rng([self.seed, epoch])
         order = draw.permutation(np.repeat(np.arange(len(self.repeats)), self.repeats))
-        return order, draw.random((len(order), 2))
+        return order, draw.random((len(order), 5))
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Return batch `index` of an epoch."""
@@ -102,12 +102,24 @@ class Batches:
         height, width = mask.shape
         y = x = 0
         if self.crop is not None:
-            y = int(place[0] * (max(0, height - self.crop) + 1))
-            x = int(place[1] * (max(0, width - self.crop) + 1))
+            y, x = self._corner(mask, self.crop, place)
             image, mask = (a[y : y + self.crop, x : x + self.crop] for a in (image, mask))
         target = [self.crop or round_up(edge, self.multiple) for edge in (height, width)]
         image, mask = (mirrored(a, (target[0], target[1])) for a in (image, mask))
         return channels_first(image), np.ascontiguousarray(mask), (y, x)
+
+    def _corner(self, mask: NDArray[np.uint8], crop: int, place: NDArray[np.float64]) -> tuple[int, int]:
+        """Return row and column of a crop: anywhere, or, as often as the recipe says, round a pixel of some class."""
+        room = [max(0, edge - crop) for edge in mask.shape]
+        if place[2] >= self.on_classes:
+            return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
+        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
+        if not len(present):
+            return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
+        pixels = np.flatnonzero(mask == present[int(place[3] * len(present))])
+        pixel = divmod(int(pixels[int(place[4] * len(pixels))]), mask.shape[1])
+        y, x = (min(max(0, p - int(part * crop)), free) for p, part, free in zip(pixel, place[:2], room, strict=True))
+        return y, x
 
 
 def mirrored(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:

@@ -117,17 +117,15 @@ def _seconds(work: Callable[[], None]) -> float:
 
 @contextlib.contextmanager
 def determinism(wanted: bool) -> Iterator[None]:
-    """Refuse operations that differ from run to run while the context is open, if `wanted`."""
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
+    """Refuse operations that differ from run to run while the context is open, if `wanted`; else let cuDNN choose."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     try:
-        if wanted:
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(wanted or before[0])
+        torch.backends.cudnn.benchmark = not wanted
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def without_trace(network: nn.Module, work: Callable[[nn.Module], None]) -> None:

@@ -61,6 +61,9 @@ class DataRecipe(_Strict):
         Edge of random square crops, px after scaling; none: tiles or images are used whole.
     crops_per_image : int, optional
         Crops of each tile or image in an epoch; as many as cover its area by default.
+    crops_on_classes : float
+        Share of the crops that are laid round a pixel of a class drawn at random, so that rare classes are seen as
+        often as common ones; the others lie anywhere.
     synthetic : SyntheticSource, optional
         Draw the images.
     """
@@ -71,12 +74,13 @@ class DataRecipe(_Strict):
     scale_when: Literal["before", "after"] = "before"
     crop: Count | None = None
     crops_per_image: Count | None = None
+    crops_on_classes: Share = 0.0
     synthetic: SyntheticSource | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> DataRecipe:
-        if self.crops_per_image is not None and self.crop is None:
-            raise ValueError("crops_per_image needs crop, the edge of the crops in px")
+        if (self.crops_per_image is not None or self.crops_on_classes) and self.crop is None:
+            raise ValueError("crops_per_image and crops_on_classes need crop, the edge of the crops in px")
         if self.scale != 1 and self.scale_when == "after" and self.tile is None:
             raise ValueError('scale_when "after" needs tile: without tiles there is only before')
         return self

@@ -130,7 +130,7 @@ def _read(text: str) -> tuple[dict[str, Any], str]:
         raise InputError(f"{path} is not a recipe in YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}; a recipe is a mapping of names to values")
-    return _copied(values), str(path)
+    return _copied(values), f"recipe {text}" if path is packaged else str(path)
 
 
 def _copied(values: Any) -> Any:

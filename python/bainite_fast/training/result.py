@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class TrainingRun:
             "epochs": len(self.history),
             "kept_epoch": self.kept_epoch,
             "loss": self.history[-1]["loss"],
-            "scores": None if self.scores is None else self.named_scores(),
+            "scores": None if self.scores is None else without_nan(self.named_scores()),
             "device": self.device,
             "precision": self.precision,
             "seconds": self.seconds,
@@ -122,7 +123,7 @@ def read_run(out: Path) -> TrainingRun:
         return TrainingRun(
             out=out,
             recipe=Recipe.model_validate(values["recipe"]),
-            history=tuple(done["history"]),
+            history=tuple({k: math.nan if v is None else v for k, v in row.items()} for row in done["history"]),
             kept_epoch=done["kept_epoch"],
             class_names=tuple(done["class_names"]),
             device=done["device"],
@@ -131,3 +132,12 @@ def read_run(out: Path) -> TrainingRun:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JournalError(f"{out} holds no finished training run ({error})") from error
+
+
+def without_nan(value: Any) -> Any:
+    """Return values with None for NaN, which JSON cannot hold: the IoU of a class that is nowhere."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,106 @@
+"""Models on the command line: listed, described, exported."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+from bainite_fast.cli import app
+from bainite_fast.models import DEFAULT_MODEL, VGG16UNet, load, save_package
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, [str(x) for x in arguments])
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return save_package(
+        VGG16UNet(base=2),
+        tmp_path_factory.mktemp("packages") / "laths.zip",
+        classes=("ferrite", "bainite"),
+        test_input=np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8),
+        description="laths in etched sections",
+        training={"data": "40 micrographs"},
+        recipe={"loss": {"alpha": 1.5}},
+        scores=[
+            {"metric": "IoU", "class_name": "bainite", "value": 0.8125, "data": "5 folds", "low": 0.79, "high": 0.83,
+             "interval": "95 % t-interval"},
+        ],
+        temperature=1.25,
+    )  # fmt: skip
+
+
+def test_the_list_says_what_kind_of_network(run: Run) -> None:
+    done = run("models")
+    assert done.exit_code == 0
+    assert [line.split()[1:] for line in done.stdout.splitlines() if line.strip().startswith("network")] == [["U-Net"]]
+    assert json.loads(run("models", "--json").stdout)[DEFAULT_MODEL]["kind"] == "unet"
+
+
+def test_info_shows_contract_scores_and_card(run: Run, package: Path) -> None:
+    text = " ".join(run("info", package).stdout.split())
+    for words in (
+        "kind model package", "about laths in etched sections", "network U-Net with VGG16 encoder",
+        "classes 0 ferrite, 1 bainite", "stride, halo 16 px, 144 px", "softmax of logits / 1.25",
+        "IoU of bainite 0.8125 0.79 … 0.83 (95 % t-interval) 5 folds", load(package).contract.sha256,
+        "# laths", "## Recipe | setting | value | | --- | --- | | loss.alpha | 1.5 |", "40 micrographs",
+    ):  # fmt: skip
+        assert words in text
+    found = json.loads(run("info", package, "--json").stdout)
+    assert (found["kind"], found["temperature"], found["format_version"]) == ("vgg16_unet", 1.25, 2)
+    assert found["scores"][0]["low"] == 0.79 and found["recipe"] == {"loss": {"alpha": 1.5}}
+
+
+def test_info_takes_a_name_in_the_box_a_folder_and_a_file_of_that_name_first(run: Run, package: Path) -> None:
+    shown = json.loads(run("info", DEFAULT_MODEL, "--json").stdout)
+    assert (shown["name"], shown["default"], shown["temperature"]) == (DEFAULT_MODEL, True, 1.0)
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(DEFAULT_MODEL)
+    assert json.loads(run("info", DEFAULT_MODEL, "--json").stdout)["name"] == "laths"
+    Path(DEFAULT_MODEL, "config.json").write_text("{}")
+    done = run("info", DEFAULT_MODEL)
+    assert done.exit_code == 1
+    assert "config.json does not describe a model package" in done.stderr
+
+
+def test_a_model_is_exported_and_a_name_says_where(run: Run, package: Path) -> None:
+    done = run("export", package, "--to", "torchscript", "--out", "laths.pt", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == {"paths": ["laths.pt"]}
+    assert load("laths.pt").contract.halo == 144
+    again = run("export", package, "laths.pt", "--to", "torchscript")
+    assert again.exit_code == 1 and "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--to", "onnx"), 2, "say once where to write"),
+        (("a.onnx", "--to", "onnx", "--out", "b.onnx"), 2, "got a.onnx and b.onnx"),
+        (("a.ome.tif",), 2, "is a model: say --to torchscript, pt2, onnx or bioimageio"),
+        (("a.ome.tif", "--license", "MIT"), 2, "--license belong to --to bioimageio"),
+        (("a.pt", "--to", "torchscript", "--name", "x"), 2, "--name chooses among labels"),
+        (("a.onnx", "--to", "torchscript"), 1, "does not end as torchscript does; use a.pt"),
+        (("a.pt", "--to", "torchscript", "--author", "me"), 1, "go into bioimage.io models"),
+        (("a", "--to", "bioimageio", "--cite", "our drawer"), 1, "'our drawer' is neither a DOI"),
+    ],
+)
+def test_wrong_exports(arguments: tuple[str, ...], status: int, message: str, run: Run, package: Path) -> None:
+    done = run("export", package, *arguments)
+    assert done.exit_code == status
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert list(Path().iterdir()) == []
