@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bands import kam_bands
     from .boundary_map import Boundaries, boundaries
     from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, clean
     from .grain_map import Grains, grains
@@ -23,9 +24,18 @@ if TYPE_CHECKING:
     )
     from .map import EBSDMap
     from .misorientation import KamConvention, KamMap, kam
+    from .reading import read
     from .rotations import euler_from_quaternions, quaternions_from_euler
+    from .stored_cleanup import clean_store
+    from .stored_grains import StoredGrains, grains_of_store
+    from .writing import write
+    from .zarr_store import StoredMap, ZarrWriter
 
 _LAZY = {
+    "StoredGrains": "stored_grains",
+    "clean_store": "stored_cleanup",
+    "grains_of_store": "stored_grains",
+    "kam_bands": "bands",
     "Boundaries": "boundary_map",
     "CleanLog": "cleanup",
     "CleanStep": "cleanup",
@@ -39,6 +49,8 @@ _LAZY = {
     "Phase": "laue",
     "boundaries": "boundary_map",
     "clean": "cleanup",
+    "StoredMap": "zarr_store",
+    "ZarrWriter": "zarr_store",
     "euler_from_quaternions": "rotations",
     "grains": "grain_map",
     "kam": "misorientation",
@@ -47,6 +59,8 @@ _LAZY = {
     "laue_from_space_group": "laue",
     "laue_from_tsl": "laue",
     "quaternions_from_euler": "rotations",
+    "read": "reading",
+    "write": "writing",
 }
 
 __all__ = [
@@ -61,16 +75,24 @@ __all__ = [
     "KamConvention",
     "KamMap",
     "Phase",
+    "StoredGrains",
+    "StoredMap",
+    "ZarrWriter",
     "boundaries",
     "clean",
+    "clean_store",
     "euler_from_quaternions",
     "grains",
+    "grains_of_store",
     "kam",
+    "kam_bands",
     "laue_from_oxford",
     "laue_from_point_group",
     "laue_from_space_group",
     "laue_from_tsl",
     "quaternions_from_euler",
+    "read",
+    "write",
 ]
 
 
