@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ._pairs import half_stencil, nearest_pairs
-from .grain_features import (
+from .features import (
     BoundaryFeatures,
     GrainFeatures,
     boundary_features,
