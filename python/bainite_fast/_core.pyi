@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict
 
+from typing_extensions import Buffer
+
 class _Array(Protocol):
     def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -188,3 +190,8 @@ def kam_cuda(
     max_angle: float,
     keep: bool = False,
 ) -> None: ...
+def measure_text(text: Buffer, *, threads: int = 0) -> tuple[int, int]: ...
+def read_text(
+    text: Buffer, out: Buffer, *, decimal_comma: bool = False, threads: int = 0
+) -> tuple[int, int, int, int, int, int]: ...
+def quaternions_of_euler(euler: Buffer, out: Buffer, *, half: float = 0.5, threads: int = 0) -> None: ...

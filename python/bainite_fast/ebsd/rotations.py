@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..kernels._checks import core
 
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 """Points handled at once, so that what is computed in between stays in the cache."""
 
 
@@ -34,14 +35,11 @@ def quaternions_from_euler(euler: ArrayLike, *, degrees: bool = False) -> NDArra
     out = np.empty((flat.shape[0], 4))
     half = np.pi / 360 if degrees else 0.5
     for start in range(0, flat.shape[0], CHUNK):
-        phi1, phi, phi2 = (flat[start : start + CHUNK].astype(np.float64) * half).T
-        into = out[start : start + CHUNK]
-        cosine, sine = np.cos(phi), np.sin(phi)
-        into[:, 0] = cosine * np.cos(phi1 + phi2)
-        into[:, 1] = -sine * np.cos(phi1 - phi2)
-        into[:, 2] = -sine * np.sin(phi1 - phi2)
-        into[:, 3] = -cosine * np.sin(phi1 + phi2)
-        np.negative(into, out=into, where=(into[:, :1] < 0))
+        part = np.asarray(flat[start : start + CHUNK], np.float64)
+        # Columns of a wider table are read where they are.
+        usable = part.strides[1] == part.itemsize and part.strides[0] > 0
+        rows = part if usable else np.ascontiguousarray(part)
+        core.quaternions_of_euler(rows, out[start : start + CHUNK], half=half)
     return out.reshape(*angles.shape[:-1], 4)
 
 

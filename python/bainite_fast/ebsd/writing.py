@@ -1,0 +1,200 @@
+"""Writing EBSD maps: ``.ang``, ``.ctf`` and Zarr."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from io import BufferedWriter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..io.shards import explain_os_errors
+from .atomic import Replacement
+from .columns import X_ALONG_A_STAR
+from .laue import laue_to_oxford, laue_to_tsl
+from .map import EBSDMap
+from .rotations import euler_from_quaternions
+
+ROWS = 1 << 16
+_CALIBRATION = ("x-star", "y-star", "z-star", "WorkingDistance")
+
+
+def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write an EBSD map in the format that the name's suffix stands for.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    path : str or path-like
+        ``.ang`` (TSL, EDAX: Euler angles to 1e-5 rad, positions to 1e-5 µm; CI, IQ, detector signal and fit; 0 where
+        the map has none), ``.ctf`` (Oxford Instruments, square grids: Euler angles to 1e-4°; bands, MAD, band
+        contrast and slope) or ``.zarr`` (everything, exactly). :func:`read` reads each.
+    overwrite : bool
+        Replace what is there, once the new file is whole.
+
+    Returns
+    -------
+    Path
+        The file or folder.
+
+    Raises
+    ------
+    InputError
+        If the suffix is unknown, or the format cannot hold the map.
+    OutputExistsError
+        If the output exists and `overwrite` is False.
+    OutputError
+        If it cannot be written.
+    """
+    place = Path(path)
+    suffix = place.suffix.lower()
+    if suffix == ".zarr":
+        from .zarr_store import write_zarr
+
+        write_zarr(ebsd, place, overwrite=overwrite)
+        return place
+    writers: dict[str, Callable[[EBSDMap, BufferedWriter], None]] = {".ang": _write_ang, ".ctf": _write_ctf}
+    if suffix not in writers:
+        raise InputError(f"{place.name}: the suffix {suffix!r} is unknown; write .ang, .ctf or .zarr")
+    if suffix == ".ctf" and ebsd.grid.kind != "square":
+        raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or convert with .to_square()")
+    replacement = Replacement(place, overwrite=overwrite)
+    try:
+        with explain_os_errors(place.parent, place.name):
+            with replacement.partial.open("wb") as file:
+                writers[suffix](ebsd, file)
+                file.flush()
+                os.fsync(file.fileno())
+            replacement.commit()
+    except BaseException:
+        replacement.discard()
+        raise
+    return place
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    for start in range(0, size, ROWS):
+        yield slice(start, min(start + ROWS, size))
+
+
+def _column(values: NDArray[np.float32] | None, part: slice) -> NDArray[np.float64]:
+    if values is None:
+        return np.zeros(part.stop - part.start)
+    return np.nan_to_num(values[part].astype(np.float64))
+
+
+def _write_ang(ebsd: EBSDMap, file: BufferedWriter) -> None:
+    grid = ebsd.grid
+    single = len(ebsd.phases) == 1
+    lines = ["# TEM_PIXperUM          1.000000"]
+    kept = {key: _one_line(str(ebsd.metadata.get(key, "0.000000"))) for key in _CALIBRATION}
+    lines += [*(f"# {key:<21} {value}" for key, value in kept.items()), "#"]
+    for phase in ebsd.phases:
+        lattice = phase.lattice or (0.0,) * 6
+        lines += [
+            f"# Phase {phase.id}",
+            f"# MaterialName  \t{_one_line(phase.name)}",
+            "# Formula     \t",
+            "# Info \t",
+            f"# Symmetry              {laue_to_tsl(phase.laue)}",
+            f"# LatticeConstants      {' '.join(f'{value:.3f}' for value in lattice)}",
+            "# NumberFamilies        0",
+            "#",
+        ]
+    lines += [
+        f"# GRID: {'SqrGrid' if grid.kind == 'square' else 'HexGrid'}",
+        f"# XSTEP: {grid.dx:.8g}",
+        f"# YSTEP: {grid.dy:.8g}",
+        f"# NCOLS_ODD: {grid.columns}",
+        f"# NCOLS_EVEN: {grid.columns_even}",
+        f"# NROWS: {grid.rows}",
+        "#",
+        "# OPERATOR: \t",
+        "#",
+        "# SAMPLEID: \t",
+        "#",
+        "# SCANID: \t",
+        "#",
+    ]
+    file.write(("\n".join(lines) + "\n").encode())
+    x, y = grid.coordinates()
+    for part in _chunks(ebsd.size):
+        indexed = ebsd.indexed[part]
+        euler = np.where(indexed[:, np.newaxis], euler_from_quaternions(ebsd.quaternions[part]), 4 * np.pi)
+        phase_id = ebsd.phase_id[part].astype(np.float64)
+        written = np.where(indexed, 0.0 if single else phase_id, 0.0 if single else -1.0)
+        # -1 says "not indexed", whatever the angles are.
+        confidence = np.where(indexed, np.maximum(_column(ebsd.ci, part), 0.0), -1.0)
+        rows = np.column_stack(
+            [
+                euler,
+                x[part],
+                y[part],
+                _column(ebsd.iq, part),
+                confidence,
+                written,
+                _column(ebsd.sem_signal, part),
+                np.where(indexed, _column(ebsd.fit, part), 180.0),
+            ]
+        )
+        form = "%9.5f %9.5f %9.5f %12.5f %12.5f %.1f %6.3f %2d %6d %.3f\n"
+        file.write("".join([form % tuple(row) for row in rows.tolist()]).encode())
+
+
+def _write_ctf(ebsd: EBSDMap, file: BufferedWriter) -> None:
+    grid = ebsd.grid
+    if any(phase.id == 0 for phase in ebsd.phases):
+        raise InputError("a .ctf file calls what is not indexed phase 0; give the phase with id 0 another id")
+    if [phase.id for phase in ebsd.phases] != list(range(1, len(ebsd.phases) + 1)):
+        raise InputError("a .ctf file numbers its phases 1, 2, …; give the phases such ids, in this order")
+    lines = [
+        "Channel Text File",
+        f"Prj {_one_line(ebsd.source)}",
+        "Author\t",
+        "JobMode\tGrid",
+        f"XCells\t{grid.columns}",
+        f"YCells\t{grid.rows}",
+        f"XStep\t{grid.dx:.8g}",
+        f"YStep\t{grid.dy:.8g}",
+        *(f"AcqE{number}\t{_one_line(str(ebsd.metadata.get(f'AcqE{number}', '0')))}" for number in (1, 2, 3)),
+        "Euler angles refer to Sample Coordinate system (CS0)!\tMag\t0\tCoverage\t0\tDevice\t0\tKV\t0\tTiltAngle\t0"
+        "\tTiltAxis\t0",
+        f"Phases\t{len(ebsd.phases)}",
+    ]
+    for phase in ebsd.phases:
+        lattice = [f"{value:.8g}" for value in phase.lattice or (0.0,) * 6]
+        name = _one_line(phase.name)
+        lines.append(f"{';'.join(lattice[:3])}\t{';'.join(lattice[3:])}\t{name}\t{laue_to_oxford(phase.laue)}\t0")
+    lines.append("Phase\tX\tY\tBands\tError\tEuler1\tEuler2\tEuler3\tMAD\tBC\tBS")
+    file.write(("\n".join(lines) + "\n").encode())
+    turned = [phase.id for phase in ebsd.phases if phase.laue in X_ALONG_A_STAR]
+    x, y = grid.coordinates()
+    for part in _chunks(ebsd.size):
+        indexed = ebsd.indexed[part]
+        euler = euler_from_quaternions(ebsd.quaternions[part], degrees=True)
+        euler[np.isin(ebsd.phase_id[part], turned), 2] += 30.0
+        euler[:, 2] %= 360.0
+        euler = np.where(indexed[:, np.newaxis], euler, 0.0)
+        rows = np.column_stack(
+            [
+                np.where(indexed, ebsd.phase_id[part], 0),
+                x[part],
+                y[part],
+                _column(ebsd.bands, part),
+                np.where(indexed, 0, 3),
+                euler,
+                _column(ebsd.mad, part),
+                _column(ebsd.band_contrast, part),
+                _column(ebsd.band_slope, part),
+            ]
+        )
+        form = "%d\t%.4f\t%.4f\t%d\t%d\t%.4f\t%.4f\t%.4f\t%.4f\t%d\t%d\n"
+        file.write("".join([form % tuple(row) for row in rows.tolist()]).encode())
