@@ -30,6 +30,8 @@ void bind_counting(py::module_& m);
 void bind_scaling(py::module_& m);
 void bind_layers(py::module_& m);
 void bind_winograd(py::module_& m);
+void bind_ebsd(py::module_& m);
+void bind_grains(py::module_& m);
 void bind_text_table(py::module_& m);
 
 }  // namespace bainite::bind

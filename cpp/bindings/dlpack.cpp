@@ -14,9 +14,11 @@ DType dtype_of(const DLDataType& type) {
   if (type.lanes != 1) return DType::other;
   if ((type.code == kUInt || type.code == kBool) && type.bits == 8) return DType::uint8;
   if (type.code == kUInt && type.bits == 16) return DType::uint16;
+  if (type.code == kInt && type.bits == 16) return DType::int16;
   if (type.code == kInt && type.bits == 32) return DType::int32;
   if (type.code == kInt && type.bits == 64) return DType::int64;
   if (type.code == kFloat && type.bits == 32) return DType::float32;
+  if (type.code == kFloat && type.bits == 64) return DType::float64;
   if (type.code == kFloat && type.bits == 16) return DType::float16;
   if (type.code == kBfloat && type.bits == 16) return DType::bfloat16;
   return DType::other;

@@ -51,7 +51,7 @@ struct DLManagedTensorVersioned {
   DLTensor dl_tensor;
 };
 
-enum class DType { uint8, uint16, int32, int64, float32, bfloat16, float16, other };
+enum class DType { uint8, uint16, int16, int32, int64, float32, float64, bfloat16, float16, other };
 
 // An array for the duration of a call. The capsule keeps the memory alive and is never renamed, so its own destructor
 // gives the array back; a Borrowed must die while the GIL is held.

@@ -9,5 +9,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bainite::bind::bind_scaling(m);
   bainite::bind::bind_layers(m);
   bainite::bind::bind_winograd(m);
+  bainite::bind::bind_ebsd(m);
+  bainite::bind::bind_grains(m);
   bainite::bind::bind_text_table(m);
 }

@@ -46,6 +46,7 @@ _HOME = {
     "accuracy": "metrics",
     "confusion_matrix": "kernels",
     "iou": "metrics",
+    "kam": "ebsd",
     "plan": "segmentation",
     "segment": "segmentation",
     "stitch_tiles": "kernels",

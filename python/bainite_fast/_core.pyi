@@ -81,6 +81,115 @@ def winograd_convolve(
     pooled: _Array | None = None,
     threads: int = 0,
 ) -> None: ...
+def kam(
+    quaternions: _Array,
+    labels: _Array | None,
+    out: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    laue: int,
+    neighbourhood: int,
+    order: int,
+    perimeter: bool,
+    max_angle: float,
+    keep: bool = False,
+    wide: bool = False,
+    threads: int = 0,
+) -> None: ...
+def neighbour_angles(
+    quaternions: _Array,
+    labels: _Array | None,
+    out: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    laue: int,
+    neighbourhood: int,
+    keep: bool = False,
+    threads: int = 0,
+) -> None: ...
+def links(
+    quaternions: _Array,
+    labels: _Array | None,
+    out: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    laue: int,
+    neighbourhood: int,
+    tolerance: float,
+    threads: int = 0,
+) -> None: ...
+def disorientation(q1: _Array, q2: _Array, out: _Array, *, laue: int, threads: int = 0) -> None: ...
+def label_grains(
+    links: _Array,
+    labels: _Array,
+    ids: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    neighbourhood: int,
+    threads: int = 0,
+) -> int: ...
+def grain_table(ids: _Array, first: _Array, sizes: _Array) -> None: ...
+def add_moments(
+    quaternions: _Array,
+    ids: _Array,
+    laue: _Array,
+    reference: _Array,
+    mean: _Array,
+    moments: _Array,
+    *,
+    threads: int = 0,
+) -> None: ...
+def moment_means(moments: _Array, means: _Array, *, threads: int = 0) -> None: ...
+def grain_deviation(
+    quaternions: _Array, ids: _Array, laue: _Array, mean: _Array, out: _Array, *, threads: int = 0
+) -> None: ...
+def add_values(values: _Array, ids: _Array, sums: _Array, counts: _Array, *, threads: int = 0) -> None: ...
+def add_pairs(
+    angles: _Array,
+    ids: _Array,
+    sums: _Array,
+    counts: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    neighbourhood: int,
+    threads: int = 0,
+) -> None: ...
+def nci_sources(
+    ci: _Array,
+    labels: _Array,
+    source: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    neighbourhood: int,
+    least_ci: float,
+    threads: int = 0,
+) -> int: ...
+def noc_sources(
+    quaternions: _Array,
+    labels: _Array,
+    links: _Array,
+    laue: _Array,
+    source: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    neighbourhood: int,
+    tolerance: float,
+    level: int,
+    threads: int = 0,
+) -> int: ...
+def kam_cuda(
+    quaternions: _Array,
+    labels: _Array | None,
+    out: _Array,
+    *,
+    grid: tuple[bool, int, int, int],
+    laue: int,
+    neighbourhood: int,
+    order: int,
+    perimeter: bool,
+    max_angle: float,
+    keep: bool = False,
+) -> None: ...
 def measure_text(text: Buffer, *, threads: int = 0) -> tuple[int, int]: ...
 def read_text(
     text: Buffer, out: Buffer, *, decimal_comma: bool = False, threads: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,143 @@ def resample(image: Array, scaled_shape: tuple[int, int]) -> NDArray[np.float64]
     cols = resample_matrix(image.shape[1], scaled_shape[1])
     scaled: NDArray[np.float64] = np.einsum("ih,hw...,jw->ij...", rows, image.astype(np.float64), cols)
     return scaled
+
+
+def quaternion_product(a: Array, b: Array) -> NDArray[np.float64]:
+    """Return Hamilton products of quaternions w, x, y, z on the last axis."""
+    v, u = a[..., 1:], b[..., 1:]
+    scalar = a[..., :1] * b[..., :1] - np.sum(v * u, axis=-1, keepdims=True)
+    return np.concatenate([scalar, a[..., :1] * u + b[..., :1] * v + np.cross(v, u)], axis=-1)
+
+
+@cache
+def rotations_of(laue: str) -> NDArray[np.float64]:
+    """Return the proper rotations of a Laue group, (n, 4), by multiplying its generators until nothing new comes."""
+
+    def turn(axis: Sequence[float], fold: int) -> Array:
+        unit = np.asarray(axis, float) / np.linalg.norm(axis)
+        return np.concatenate([[np.cos(np.pi / fold)], np.sin(np.pi / fold) * unit])
+
+    x, y, z, diagonal = (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)
+    generators = {
+        "-1": [],
+        "2/m": [turn(y, 2)],
+        "mmm": [turn(x, 2), turn(z, 2)],
+        "4/m": [turn(z, 4)],
+        "4/mmm": [turn(z, 4), turn(x, 2)],
+        "-3": [turn(z, 3)],
+        "-3m": [turn(z, 3), turn(x, 2)],
+        "6/m": [turn(z, 6)],
+        "6/mmm": [turn(z, 6), turn(x, 2)],
+        "m-3": [turn(x, 2), turn(z, 2), turn(diagonal, 3)],
+        "m-3m": [turn(x, 4), turn(z, 4), turn(diagonal, 3)],
+    }[laue]
+    found = [np.array([1.0, 0.0, 0.0, 0.0])]
+    for element in found:  # grows while it is walked over
+        for generator in generators:
+            new = quaternion_product(element, generator)
+            if all(abs(new @ known) < 1 - 1e-9 for known in found):
+                found.append(new)
+    return np.array(found)
+
+
+def disorientation(q1: Array, q2: Array, laue: str = "m-3m") -> NDArray[np.float64]:
+    """Oracle of :func:`bainite_fast.kernels.orientations.disorientation`: the least of all equivalent rotations."""
+    wide1, wide2 = np.asarray(q1, np.float64), np.asarray(q2, np.float64)
+    between = quaternion_product(wide1, wide2 * [1.0, -1.0, -1.0, -1.0])
+    copies = quaternion_product(rotations_of(laue), between[..., np.newaxis, :])
+    half = np.arctan2(np.linalg.norm(copies[..., 1:], axis=-1), np.abs(copies[..., 0]))
+    return np.asarray(np.degrees(2.0 * half.min(axis=-1)))
+
+
+def neighbour_table(grid: tuple[bool, int, int, int], neighbourhood: object, order: int) -> NDArray[np.int64]:
+    """Return the points of order n about every point, (points, n), found by distance; -1 outside of the map."""
+    hexagonal, rows, columns, columns_even = grid
+    places = [(r, c) for r in range(rows) for c in range(columns_even if hexagonal and r % 2 else columns)]
+    number = {place: i for i, place in enumerate(places)}
+    # In half steps: hexagonal rows lie one half step further to the right every other time.
+    across = [2 * c + (r % 2 if hexagonal else 0) for r, c in places]
+    table: list[list[int]] = []
+    for i, (r, _) in enumerate(places):
+        found = []
+        for dy in range(-order, order + 1):
+            for half in range(-2 * order, 2 * order + 1):
+                column, odd = divmod(across[i] + half - ((r + dy) % 2 if hexagonal else 0), 2)
+                dx = abs(half) / 2
+                if neighbourhood == "hexagonal":
+                    distance = max(float(abs(dy)), dx + abs(dy) / 2)
+                else:
+                    distance = max(abs(dy), dx) if neighbourhood == 8 else abs(dy) + dx
+                if odd == 0 and distance == order:
+                    found.append(number.get((r + dy, column), -1))
+        table.append(found)
+    return np.array(table, np.int64).reshape(len(places), -1)
+
+
+def kam(
+    quaternions: Array,
+    labels: Array,
+    grid: tuple[bool, int, int, int],
+    neighbourhood: object,
+    orders: Sequence[int],
+    *,
+    max_angle: float = 5.0,
+    laue: str = "m-3m",
+) -> NDArray[np.float64]:
+    """Oracle of :func:`bainite_fast.kam`, in degrees: pairs of equal labels of 0 or more count."""
+    table = np.concatenate([neighbour_table(grid, neighbourhood, order) for order in orders], axis=1)
+    pair = (table >= 0) & (labels[:, np.newaxis] >= 0) & (labels[table] == labels[:, np.newaxis])
+    angle = disorientation(quaternions[:, np.newaxis], quaternions[table], laue)
+    pair &= angle <= max_angle
+    total, count = np.where(pair, angle, 0.0).sum(axis=1), pair.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def grains(
+    quaternions: Array, labels: Array, grid: tuple[bool, int, int, int], tolerance: float, laue: str = "m-3m"
+) -> NDArray[np.int32]:
+    """Oracle of :func:`bainite_fast.ebsd.grains`: a flood from every point that no grain has reached."""
+    table = neighbour_table(grid, "hexagonal" if grid[0] else 4, 1)
+    pair = (table >= 0) & (labels[:, np.newaxis] >= 0) & (labels[table] == labels[:, np.newaxis])
+    pair &= disorientation(quaternions[:, np.newaxis], quaternions[table], laue) <= tolerance
+    ids = np.full(len(labels), -1, np.int32)
+    for start in np.flatnonzero(labels >= 0):
+        waiting = [int(start)] if ids[start] < 0 else []
+        number = ids.max() + 1
+        while waiting:
+            point = waiting.pop()
+            if ids[point] < 0:
+                ids[point] = number
+                waiting += table[point][pair[point]].tolist()
+    return ids
+
+
+def nci(ci: Array, labels: Array, grid: tuple[bool, int, int, int], least: float) -> NDArray[np.int64]:
+    """Oracle of :func:`bainite_fast.kernels.grains.nci_sources`: the point that each takes from, or -1."""
+    table = neighbour_table(grid, "hexagonal" if grid[0] else 8, 1)
+    usable = np.where((table >= 0) & (labels[table] >= 0), ci[table], -np.inf)
+    best = usable.argmax(axis=1)
+    highest = usable.max(axis=1)
+    return np.where((ci < least) & (highest > ci), table[np.arange(len(ci)), best], -1)
+
+
+def noc(
+    quaternions: Array, labels: Array, grid: tuple[bool, int, int, int], tolerance: float, level: int
+) -> NDArray[np.int64]:
+    """Oracle of :func:`bainite_fast.kernels.grains.noc_sources`: the point that each takes from, or -1."""
+    table = neighbour_table(grid, "hexagonal" if grid[0] else 8, 1)
+    source = np.full(len(labels), -1, np.int64)
+
+    def alike(a: int, b: int) -> bool:
+        same = labels[a] >= 0 and labels[a] == labels[b]
+        return bool(same and disorientation(quaternions[a], quaternions[b]) <= tolerance)
+
+    needed = table.shape[1] - level
+    for point, around in enumerate(table):
+        inside = [int(other) for other in around if other >= 0]
+        if sum(not alike(point, other) for other in inside) < needed:
+            continue
+        groups = [sum(alike(one, other) for other in inside) for one in inside]
+        if groups and max(groups) >= needed:
+            source[point] = inside[groups.index(max(groups))]
+    return source
