@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BainiteWarning, EBSDFileError, InputError
-from .columns import Columns, Frame, assemble, check_angles, phases_of
+from .columns import Columns, Frame, assemble, check_angles, is_four_pi, phases_of
 from .grid import GridKind
 from .laue import Phase, laue_from_tsl
 from .map import EBSDMap
@@ -23,8 +23,6 @@ from .text_rows import LONGEST_LINE, MAX_HEADER_LINES, Header, TextRows, decode,
 
 _COLUMNS = ("phi1", "PHI", "phi2", "x", "y", "iq", "ci", "phase", "sem_signal", "fit")
 FEWEST_COLUMNS, MOST_COLUMNS = 8, 15
-NOT_INDEXED_ANGLE = 12.5
-"""PHI is at most π; TSL writes 4π = 12.56637 where nothing was indexed."""
 
 
 def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
@@ -62,7 +60,7 @@ def _add(columns: Columns, start: int, values: NDArray[np.float64], refuse: Any)
         refuse(
             start + int(np.argmax(wrong)), f"the phase is {phase[int(np.argmax(wrong))]:g}; a whole number is needed"
         )
-    indexed = (phase >= 0) & (values[:, 1] < NOT_INDEXED_ANGLE) & (confidence != -1)
+    indexed = (phase >= 0) & ~is_four_pi(values[:, 1]) & (confidence != -1)
     # NaN: written by other programs where nothing was indexed.
     indexed &= ~np.isnan(values[:, :3]).all(axis=1)
     check_angles(values[:, :3], indexed, start, 2 * math.pi, refuse)

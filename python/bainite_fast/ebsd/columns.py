@@ -45,6 +45,12 @@ class Columns:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def is_four_pi(angle: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where PHI, at most π, is 4π = 12.56637: what TSL writes where nothing was indexed."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(angle - 4 * np.pi) < 1e-3)
+
+
 def check_angles(euler: NDArray[Any], indexed: NDArray[np.bool_], first: int, turn: float, refuse: Refuse) -> None:
     """Refuse Euler angles of indexed points that are not finite, or are in the other unit.
 

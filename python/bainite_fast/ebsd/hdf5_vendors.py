@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .columns import Columns, Frame, arrange, assemble, check_angles, oxford_euler, phases_of
+from .columns import Columns, Frame, arrange, assemble, check_angles, is_four_pi, oxford_euler, phases_of
 from .grid import Grid, GridKind
 from .hdf5 import Group
 from .laue import Phase, laue_from_oxford, laue_from_point_group, laue_from_space_group, laue_from_tsl
@@ -33,7 +33,7 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     euler = np.stack([data.needed("Phi1", points=points), phi, data.needed("Phi2", points=points)], axis=1)
     confidence = data.values("CI", points=points)
     ids = data.needed("Phase", points=points).astype(np.int64)
-    indexed = (ids >= 0) & (phi < 12.5) & ~np.isnan(euler).all(axis=1)
+    indexed = (ids >= 0) & ~is_four_pi(phi) & ~np.isnan(euler).all(axis=1)
     if confidence is not None:
         indexed &= confidence != -1
     x, y = (data.values(f"{axis} Position", points=points) for axis in "XY")

@@ -1,0 +1,453 @@
+"""Reading and writing EBSD files: layouts, traps, real files, and what is wrong with damaged ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bainite_fast import ebsd
+from bainite_fast.errors import (
+    BainiteWarning,
+    EBSDFileError,
+    EBSDNotFoundError,
+    InputError,
+    OutputExistsError,
+)
+from ebsd_files import FERRITE, SEEDS, TITANIUM, make_map, write_bruker, write_crc, write_edax, write_oxford
+
+SQUARE = ebsd.Grid.square(7, 9, dx=0.25)
+HEXAGONAL = ebsd.Grid.hexagonal(8, 6, dx=0.1)
+
+
+def angles(one: ebsd.EBSDMap, other: ebsd.EBSDMap) -> np.ndarray:
+    """Return the rotation between two maps at indexed points, in degrees, without symmetry."""
+    dot = np.abs((one.quaternions * other.quaternions).sum(axis=1))[one.indexed]
+    return np.asarray(np.rad2deg(2 * np.arccos(np.minimum(dot, 1))))
+
+
+def assert_same(read: ebsd.EBSDMap, written: ebsd.EBSDMap, *, degrees: float) -> None:
+    assert read.grid == written.grid
+    assert read.phases == written.phases
+    assert np.array_equal(read.phase_id, written.phase_id)
+    assert angles(written, read).max() < degrees
+    for name, values in read.properties.items():
+        if getattr(written, name) is not None:
+            assert np.allclose(values, getattr(written, name), atol=1e-3), name
+
+
+@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize("phases", [(FERRITE,), (FERRITE, TITANIUM)], ids=["one phase", "two phases"])
+def test_every_format_is_read_as_it_was_written(tmp_path: Path, name: str, phases: tuple[ebsd.Phase, ...]) -> None:
+    suffix, write = SEEDS[name]
+    written = make_map(SQUARE, phases=phases)
+    read = ebsd.read(write(written, tmp_path / f"map{suffix}"))
+    assert_same(read, written, degrees=3e-3)
+    assert read.properties
+
+
+@pytest.mark.parametrize("name", ["ang", "edax"])
+@pytest.mark.parametrize("less", [0, 1])
+def test_hexagonal_maps_stay_hexagonal(tmp_path: Path, name: str, less: int) -> None:
+    suffix, write = SEEDS[name]
+    grid = ebsd.Grid.hexagonal(7, 6, dx=0.1, columns_even=6 - less)
+    written = make_map(grid)
+    assert_same(ebsd.read(write(written, tmp_path / f"map{suffix}")), written, degrees=3e-3)
+
+
+def test_the_format_is_told_by_the_content(tmp_path: Path) -> None:
+    written = make_map(SQUARE)
+    for name, (suffix, write) in SEEDS.items():
+        if name == "crc":
+            continue
+        path = write(written, tmp_path / f"{name}{suffix}")
+        renamed = path.rename(tmp_path / f"{name}.dat")
+        assert ebsd.read(renamed).phases == written.phases
+
+
+def lines_of(tmp_path: Path, grid: ebsd.Grid = SQUARE, **changes: object) -> tuple[ebsd.EBSDMap, list[str], Path]:
+    """Return a map, the lines of its .ang file, and where to write them changed."""
+    ebsd_map = make_map(grid, **changes)  # type: ignore[arg-type]
+    path = ebsd.write(ebsd_map, tmp_path / "map.ang")
+    return ebsd_map, path.read_text().splitlines(), path
+
+
+def test_an_ang_file_without_its_grid_lines(tmp_path: Path) -> None:
+    for grid in (SQUARE, HEXAGONAL, ebsd.Grid.hexagonal(40, 12, dx=0.3, columns_even=12)):
+        ebsd_map, lines, _ = lines_of(tmp_path, grid)
+        kept = [line for line in lines if not line.startswith(("# GRID", "# XSTEP", "# YSTEP", "# NCOLS", "# NROWS"))]
+        path = tmp_path / "bare.ang"
+        path.write_text("\r\n".join(kept) + "\r\n")
+        assert_same(ebsd.read(path), ebsd_map, degrees=3e-3)
+        (tmp_path / "map.ang").unlink()
+
+
+def test_an_ang_file_with_rows_out_of_order(tmp_path: Path) -> None:
+    for grid in (SQUARE, HEXAGONAL):
+        ebsd_map, lines, path = lines_of(tmp_path, grid)
+        head = [line for line in lines if line.startswith("#")]
+        rows = lines[len(head) :]
+        np.random.default_rng(1).shuffle(rows)
+        path.write_text("\n".join([*head, "", *rows, ""]))
+        assert_same(ebsd.read(path), ebsd_map, degrees=3e-3)
+        path.unlink()
+
+
+def test_a_rounded_step_does_not_move_rows(tmp_path: Path) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path, ebsd.Grid.hexagonal(2000, 3, dx=0.1))
+    path.write_text("\n".join("# YSTEP: 0.0866" if line.startswith("# YSTEP") else line for line in lines))
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert read.grid.dy == pytest.approx(0.1 * np.sqrt(3) / 2)
+
+
+@pytest.mark.parametrize("columns", [8, 9, 10, 14, 15])
+def test_an_ang_file_may_have_8_to_15_columns(tmp_path: Path, columns: int) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path)
+    wide = [
+        line if line.startswith("#") else " ".join([*line.split(), "1", "2", "3", "4", "5"][:columns]) for line in lines
+    ]
+    path.write_text("\n".join(wide))
+    read = ebsd.read(path)
+    assert np.array_equal(read.phase_id, ebsd_map.phase_id)
+    assert (read.sem_signal is not None) == (columns > 8)
+    assert (read.fit is not None) == (columns > 9)
+
+
+def test_what_an_ang_file_calls_not_indexed(tmp_path: Path) -> None:
+    head = "# MaterialName Copper\n# Symmetry 43\n"
+    four_pi = "12.56637 12.56637 12.56637"
+    rows = [
+        "1 1 1 0 0 9 0.5 0",
+        f"{four_pi} 1 0 9 0.000 0",
+        f"{four_pi} 2 0 9 -1 0",
+        "1 1 1 3 0 9 0.5 -1",
+        "1 1 1 4 0 9 0.0 0",
+        "0 12.56637 12.56637 5 0 9 -1.000 0",
+    ]
+    path = tmp_path / "map.ang"
+    path.write_text(head + "\n".join(rows) + "\n")
+    read = ebsd.read(path)
+    assert read.indexed.tolist() == [True, False, False, False, True, False]
+    assert read.phase_id.tolist() == [1, -1, -1, -1, 1, -1]  # a single phase is written as phase 0
+
+
+def test_a_header_that_names_another_grid_than_the_points_lie_on(tmp_path: Path) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path)
+    path.write_text("\n".join(line.replace("SqrGrid", "HexGrid") for line in lines))
+    with pytest.warns(BainiteWarning, match="square"):
+        assert ebsd.read(path).grid == ebsd_map.grid
+
+
+def test_no_phase_in_the_header_is_said(tmp_path: Path) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path)
+    path.write_text("\n".join(line for line in lines if not line.startswith("#")))
+    with pytest.warns(BainiteWarning, match="m-3m"):
+        read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id, ebsd_map.phase_id)
+
+
+def test_a_hexagonal_scan_whose_first_row_is_shifted_gets_an_empty_row_before_it(tmp_path: Path) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path, ebsd.Grid.hexagonal(6, 5, dx=0.1))
+    kept = [line for line in lines if not line.startswith(("# NROWS", "# NCOLS"))]
+    path.write_text("\n".join(line for line in kept if line.startswith("#") or float(line.split()[4]) > 0))
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert not read.indexed[:5].any()
+    assert np.array_equal(read.phase_id[5:], ebsd_map.phase_id[5:])
+
+
+def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
+    ebsd_map = make_map(ebsd.Grid.square(20, 30, dx=0.5))
+    path = ebsd.write(ebsd_map, tmp_path / "map.ctf")
+    lines = path.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("Phase\tX")) + 1
+    keep = np.random.default_rng(0).random(600) < 0.4
+    keep[-1] = True
+    rows = [line for line, kept in zip(lines[start:], keep, strict=True) if kept]
+    path.write_text("\n".join([*lines[:start], *rows, ""]).replace(".", ","))
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id, np.where(keep, ebsd_map.phase_id, -1))
+    assert angles(read, ebsd_map).max() < 1e-3
+
+
+def test_oxford_hexagonal_axes_are_turned_onto_ours(tmp_path: Path) -> None:
+    # With x on a*, an a axis is at (cos 30°, -sin 30°, 0) of Oxford's crystal frame: the same crystal in both files.
+    titanium = ebsd.Phase(1, "Titanium", "6/mmm", TITANIUM.lattice)
+    ebsd_map = make_map(SQUARE, phases=(titanium,), holes=False)
+    path = ebsd.write(ebsd_map, tmp_path / "map.ctf")
+    rows = [line.split("\t") for line in path.read_text().splitlines()[-ebsd_map.size :]]
+    in_file = ebsd.quaternions_from_euler([[float(word) for word in row[5:8]] for row in rows], degrees=True)
+
+    def to_crystal(q: np.ndarray, v: np.ndarray) -> np.ndarray:
+        w, u = q[:, :1], q[:, 1:]
+        turned = np.cross(u, v)
+        return np.asarray(v + 2 * w * turned + 2 * np.cross(u, turned))
+
+    direction = np.tile([0.3, -0.5, 0.8], (ebsd_map.size, 1))
+    ours, theirs = to_crystal(ebsd_map.quaternions, direction), to_crystal(in_file, direction)
+    turn = np.array([[np.cos(np.pi / 12), 0, 0, np.sin(np.pi / 12)]])  # 30° about c
+    assert np.allclose(to_crystal(turn, theirs), ours, atol=1e-4)
+    a_axis = np.array([[np.cos(np.pi / 6), -np.sin(np.pi / 6), 0.0]])
+    assert np.allclose(to_crystal(turn, a_axis), [[1, 0, 0]])
+
+
+def test_crc_errors_name_the_line_of_the_header(tmp_path: Path) -> None:
+    path = write_crc(make_map(SQUARE), tmp_path / "map.cpr")
+    text = path.read_text()
+    path.write_text(text.replace("xCells=9", "xCells=-9"))
+    with pytest.raises(EBSDFileError, match=r"map\.cpr, line 7: \[Job\] xCells: '-9'"):
+        ebsd.read(path)
+    path.write_text(text.replace("xCells=9", "xCells=900000000"))
+    with pytest.raises(EBSDFileError, match=r"map\.crc: 63 records"):
+        ebsd.read(path)
+    path.write_text(text)
+    data = path.with_suffix(".crc")
+    data.write_bytes(data.read_bytes()[:-3])
+    with pytest.raises(EBSDFileError, match="truncated"):
+        ebsd.read(data)
+    data.unlink()
+    with pytest.raises(EBSDNotFoundError, match="belong together"):
+        ebsd.read(path)
+
+
+def test_which_scan_of_several(tmp_path: Path) -> None:
+    path = write_edax(make_map(SQUARE), tmp_path / "map.h5", scans=("Area A", "Area B"))
+    with pytest.raises(EBSDFileError, match="'Area A', 'Area B'; choose one with scan="):
+        ebsd.read(path)
+    assert ebsd.read(path, scan="Area B").metadata["scan"] == "Area B"
+    assert ebsd.read(path, scan=0).metadata["scan"] == "Area A"
+    with pytest.raises(EBSDFileError, match="no scan 'Area C'"):
+        ebsd.read(path, scan="Area C")
+
+
+def test_points_of_an_edax_file_without_a_position_are_not_indexed(tmp_path: Path) -> None:
+    import h5py
+
+    ebsd_map = make_map(SQUARE)
+    path = write_edax(ebsd_map, tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        for axis in "XY":
+            file[f"Scan 1/EBSD/Data/{axis} Position"][5] = -1111111.0
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert read.phase_id[5] == -1
+    assert np.array_equal(np.delete(read.phase_id, 5), np.delete(ebsd_map.phase_id, 5))
+
+
+def test_an_oxford_file_in_degrees_or_without_a_unit(tmp_path: Path) -> None:
+    ebsd_map = make_map(SQUARE)
+    for unit in ("deg", None):
+        assert_same(ebsd.read(write_oxford(ebsd_map, tmp_path / "map.h5oina", unit=unit)), ebsd_map, degrees=3e-3)
+
+
+def test_a_bruker_file_in_the_order_of_acquisition(tmp_path: Path) -> None:
+    ebsd_map = make_map(SQUARE)
+    order = np.random.default_rng(2).permutation(SQUARE.size)
+    assert_same(ebsd.read(write_bruker(ebsd_map, tmp_path / "map.h5", order=order)), ebsd_map, degrees=3e-3)
+
+
+DAMAGE = {
+    "a column is missing": (lambda rows: rows[20].rsplit(None, 1)[0], r"line \d+: 9 columns where 10 are needed"),
+    "a word": (lambda rows: rows[20].replace(rows[20].split()[3], "abc"), r"line \d+: column 4: 'abc' is no number"),
+    "NaN": (lambda rows: rows[20].replace(rows[20].split()[3], "nan"), r"line \d+: the x coordinate is nan"),
+    "a huge coordinate": (lambda rows: rows[20].replace(rows[20].split()[4], "1e300"), r"line \d+: y = 1e\+300"),
+    "degrees": (
+        lambda rows: "90.0 45.0 10.0 " + " ".join([*rows[20].split()[3:6], "0.5 1 0 0"]),
+        "no angles in radians",
+    ),
+    "a second point": (lambda rows: rows[19], r"line \d+: a second point"),
+    "a strange phase": (lambda rows: " ".join([*rows[20].split()[:6], "0.5 1.5 0 0"]), r"line \d+: the phase is 1\.5"),
+    "an unknown phase": (lambda rows: "1 1 1 " + " ".join([*rows[20].split()[3:6], "0.5 77 0 0"]), "phase 77"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_row_is_named_by_its_line(tmp_path: Path, name: str) -> None:
+    _, lines, path = lines_of(tmp_path)
+    head = [line for line in lines if line.startswith("#")]
+    rows = lines[len(head) :]
+    change, words = DAMAGE[name]
+    rows[20] = change(rows)
+    path.write_text("\n".join([*head, *rows]))
+    with pytest.raises(EBSDFileError, match=words) as caught:
+        ebsd.read(path)
+    assert caught.value.file == "map.ang"
+    assert caught.value.line == len(head) + 21
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("NROWS: 7", "NROWS: 99999999999", "NROWS"),
+        ("NROWS: 7", "NROWS: -7", "NROWS: -7"),
+        ("NROWS: 7", "NROWS: 70", "truncated"),
+        ("NROWS: 7", "NROWS: 2147483648", "truncated|damaged"),
+        ("NROWS: 7", "NROWS: 5", "7 rows of points where the header announces 5"),
+        ("NCOLS_ODD: 9", "NCOLS_ODD: 8", "9 columns of points where the header announces 8"),
+        ("XSTEP: 0.25", "XSTEP: -0.25", "XSTEP: -0.25"),
+        ("XSTEP: 0.25", "XSTEP: 0.4", "lies on no column"),
+        ("XSTEP: 0.25", "XSTEP: nan", "XSTEP"),
+        ("SqrGrid", "RndGrid", "RndGrid"),
+        ("Symmetry              43", "Symmetry 99", "symmetry number 99"),
+        ("# Phase 2", "# Phase 1", "twice"),
+    ],
+)
+def test_a_damaged_header_is_named(tmp_path: Path, old: str, new: str, words: str) -> None:
+    _, lines, path = lines_of(tmp_path)
+    text = "\n".join(lines)
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(EBSDFileError, match=words) as caught:
+        ebsd.read(path)
+    assert "map.ang" in str(caught.value)
+
+
+def test_a_truncated_file_is_read_on_request_only(tmp_path: Path) -> None:
+    ebsd_map, lines, path = lines_of(tmp_path)
+    path.write_text("\n".join(lines[:-13]))
+    with pytest.raises(EBSDFileError, match="after 50 of 63 points: it is truncated"):
+        ebsd.read(path)
+    read = ebsd.read(path, allow_missing=True)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id[:50], ebsd_map.phase_id[:50])
+    assert (read.phase_id[50:] == -1).all()
+    ctf = ebsd.write(ebsd_map, tmp_path / "map.ctf")
+    ctf.write_text("\n".join(ctf.read_text().splitlines()[:-13]))
+    with pytest.raises(EBSDFileError, match="truncated"):
+        ebsd.read(ctf)
+    assert (ebsd.read(ctf, allow_missing=True).phase_id[50:] == -1).all()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
+def test_a_wrong_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    for suffix in (".ang", ".ctf"):
+        path = ebsd.write(make_map(SQUARE), tmp_path / f"map{suffix}", overwrite=True)
+        path.write_bytes(path.read_text().encode(encoding))
+        with pytest.raises(EBSDFileError, match="UTF-16"):
+            ebsd.read(path)
+
+
+def test_what_is_no_ebsd_file(tmp_path: Path) -> None:
+    with pytest.raises(EBSDNotFoundError):
+        ebsd.read(tmp_path / "nothing.ang")
+    (tmp_path / "empty.ang").touch()
+    (tmp_path / "text.txt").write_text("Dear diary,\n")
+    (tmp_path / "noise.bin").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "head.ang").write_text("# only a header\n" * 5)
+    (tmp_path / "hdf.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 500)
+    (tmp_path / "folder").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(EBSDFileError) as caught:
+            ebsd.read(path)
+        assert path.name in str(caught.value)
+
+
+def test_zarr_keeps_everything_and_is_read_in_bands(tmp_path: Path) -> None:
+    for grid in (SQUARE, HEXAGONAL):
+        ebsd_map = make_map(grid)
+        path = ebsd.write(ebsd_map, tmp_path / "map.zarr", overwrite=True)
+        read = ebsd.read(path)
+        assert_same(read, ebsd_map, degrees=1e-5)
+        assert np.array_equal(read.quaternions, ebsd_map.quaternions)
+        stored = ebsd.StoredMap(path)
+        bands = list(stored.bands(3))
+        assert len(bands) > 1
+        assert np.array_equal(np.concatenate([band.quaternions for band in bands]), ebsd_map.quaternions)
+        again = tmp_path / "again.zarr"
+        with ebsd.ZarrWriter(again, grid, stored.phases, properties=stored.properties, overwrite=True) as writer:
+            for band in bands:
+                writer.append(band)
+        assert_same(ebsd.read(again), ebsd_map, degrees=1e-5)
+
+
+def test_a_store_that_is_not_whole_never_appears(tmp_path: Path) -> None:
+    ebsd_map = make_map(SQUARE)
+    with (
+        pytest.raises(InputError, match="27 of the 63"),
+        ebsd.ZarrWriter(tmp_path / "map.zarr", SQUARE, ebsd_map.phases) as writer,
+    ):
+        writer.append(ebsd_map.crop((0, 3), (0, 9)))
+    with (
+        pytest.raises(ZeroDivisionError),
+        ebsd.ZarrWriter(tmp_path / "map.zarr", SQUARE, ebsd_map.phases) as writer,
+    ):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
+    one, other = make_map(SQUARE), make_map(HEXAGONAL)
+    for suffix in (".ang", ".zarr"):
+        path = ebsd.write(one, tmp_path / f"map{suffix}")
+        with pytest.raises(OutputExistsError):
+            ebsd.write(other, path)
+        assert ebsd.read(path).grid == SQUARE
+        ebsd.write(other, path, overwrite=True)
+        assert ebsd.read(path).grid == HEXAGONAL
+    assert {item.name for item in tmp_path.iterdir()} == {"map.ang", "map.zarr"}
+    with pytest.raises(InputError, match="square grids only"):
+        ebsd.write(other, tmp_path / "map.ctf")
+    with pytest.raises(InputError, match="suffix"):
+        ebsd.write(other, tmp_path / "map.osc")
+
+
+DATA = os.environ.get("BAINITE_FAST_DATA")
+real_data = pytest.mark.skipif(DATA is None, reason="BAINITE_FAST_DATA is not set: no real EBSD files here")
+
+REAL = {
+    # file: kind, rows, columns, columns_even, dx, points, not indexed
+    "ebsd/copper_hex.ang": ("hexagonal", 231, 104, 103, 0.2, 23_909, 2_945),
+    "ebsd/copper_square.cpr": ("square", 296, 293, 293, 2.0, 86_728, 48),
+    "ebsd/copper_square.crc": ("square", 296, 293, 293, 2.0, 86_728, 48),
+    "ebsd/edax_ang_only.h5": ("square", 151, 186, 186, 1.5, 28_086, 0),
+    "ebsd/hex_header_only.ang": ("square", 4, 40, 40, 0.25, 160, 160),
+    "ebsd/mea_60cr.ctf": ("square", 375, 500, 500, 0.96, 187_500, 187_500 - 61_735),
+    "ebsd/ni_out_of_order.ang": ("square", 201, 189, 189, 0.25, 37_989, 6_926),
+    "ebsd/sdss_ferrite_austenite.ang": ("square", 100, 117, 117, 1.5, 11_700, 0),
+    "defdap_ebsd_dic/testDataEBSD.cpr": ("square", 243, 359, 359, 0.12, 87_237, 0),
+}
+
+
+@real_data
+@pytest.mark.filterwarnings("ignore:the header announces a hexagonal grid:bainite_fast.errors.BainiteWarning")
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(name: str) -> None:
+    ebsd_map = ebsd.read(Path(str(DATA)) / name)
+    grid = ebsd_map.grid
+    kind, rows, columns, even, dx, points, missing = REAL[name]
+    assert (grid.kind, grid.rows, grid.columns, grid.columns_even) == (kind, rows, columns, even)
+    assert grid.dx == pytest.approx(dx, rel=1e-9)
+    assert ebsd_map.size == points
+    assert int((~ebsd_map.indexed).sum()) == missing
+    assert all(phase.laue == "m-3m" and phase.lattice for phase in ebsd_map.phases)
+
+
+@real_data
+@pytest.mark.parametrize(("name", "key"), [("copper_hex", "Cu_hex"), ("sdss_ferrite_austenite", "SDSS_sqr")])
+def test_orientations_and_masks_are_those_of_the_reference(name: str, key: str) -> None:
+    folder = Path(str(DATA)) / "ebsd"
+    ebsd_map = ebsd.read(folder / f"{name}.ang")
+    reference = folder / "reference"
+    assert np.abs(ebsd_map.quaternions - np.load(reference / f"{key}__quat.npy")).max() < 1e-12
+    indexed = np.load(reference / f"{key}__indexed.npy")
+    assert np.array_equal(ebsd_map.indexed, indexed)
+    if len(ebsd_map.phases) > 1:
+        assert np.array_equal(ebsd_map.phase_id[indexed], np.load(reference / f"{key}__phase.npy")[indexed])
+
+
+@real_data
+def test_rows_of_a_real_file_out_of_order_are_put_in_order() -> None:
+    path = Path(str(DATA)) / "ebsd/ni_out_of_order.ang"
+    ebsd_map = ebsd.read(path)
+    rows = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")]
+    for row in rows[:: len(rows) // 50]:
+        point = round(float(row[4]) / 0.25) * 189 + round(float(row[3]) / 0.25)
+        assert ebsd_map.iq is not None and ebsd_map.iq[point] == pytest.approx(float(row[5]))
+        if ebsd_map.indexed[point]:
+            expected = ebsd.quaternions_from_euler([float(word) for word in row[:3]])
+            assert np.allclose(ebsd_map.quaternions[point], expected)
