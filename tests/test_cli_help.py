@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("segment", "demo", "info", "convert", "export", "models", "synth", "doctor")
+COMMANDS = ("segment", "demo", "info", "convert", "export", "models", "synth", "doctor", "ebsd")
 HEAVY = ("numpy", "torch", "zarr", "zarrs", "dask", "tifffile", "skimage", "matplotlib", "bainite_fast._core")
 
 PROBE = f"""

@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import ebsd, io, models, synthetic
+    from .ebsd import kam
     from .errors import BainiteError, BainiteWarning
     from .kernels import confusion_matrix, stitch_tiles, tile_image
     from .metrics import accuracy, iou
@@ -30,6 +31,7 @@ __all__ = [
     "ebsd",
     "io",
     "iou",
+    "kam",
     "models",
     "plan",
     "segment",

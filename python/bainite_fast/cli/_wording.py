@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-_FLAGS = {"overwrite=True": "--overwrite", "resume=False": "--no-resume"}
+_FLAGS = {"overwrite=True": "--overwrite", "resume=False": "--no-resume", "allow_missing=True": "--allow-missing"}
 _FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
 _OPTION = re.compile(
-    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name|gigapixels)="
+    r"\b(scale|plane|channel|level|memory|tile|normalize|precision|device|edge|crop_bar|out|name|scan|gigapixels)="
     r"('[^']*'|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
 )
 

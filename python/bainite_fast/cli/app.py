@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import BainiteError, BainiteWarning
-from . import _bench, _demo, _doctor, _files, _models, _segment, _synth
+from . import _bench, _demo, _doctor, _ebsd, _files, _models, _segment, _synth
 from ._console import say
 from ._interrupt import EXIT_INTERRUPTED
 from ._wording import as_options
@@ -124,6 +124,7 @@ for _command, _summary in (
     (_doctor.doctor, "What this installation can do."),
 ):
     app.command(short_help=_summary)(_command)
+app.add_typer(_ebsd.ebsd, name="ebsd", short_help="EBSD scans: read, clean, KAM, grains, maps.")
 
 
 def main() -> None:
