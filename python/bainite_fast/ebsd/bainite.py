@@ -26,11 +26,10 @@ from .features import (
     grain_features,
     write_table,
 )
-from .layers import UNKNOWN, Layer
+from .layers import Layer
 from .map import EBSDMap
 from .noise import FLOOR_PER_NOISE, NoiseFloor, noise_floor
 from .tables import as_table
-from .variants import BoundaryClass
 
 if TYPE_CHECKING:
     from .grain_map import Grains
@@ -80,7 +79,7 @@ class BainiteCriteria:
 
     tolerance: float = 5.0
     min_points: int = 5
-    ks_tolerance: float = 5.0
+    ks_tolerance: float = 6.0
     curvature: float = 0.71
     curvature_width: float = 0.15
     curvature_weight: float = 2.0
@@ -159,7 +158,8 @@ class BainiteMap:
     @property
     def confidence(self) -> NDArray[np.float32]:
         """Probability of the more likely of the two classes, 0.5 … 1: float32 (points,)."""
-        return np.maximum(self.probability, np.float32(1) - self.probability)
+        certain: NDArray[np.float32] = np.maximum(self.probability, np.float32(1) - self.probability)
+        return certain
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -283,9 +283,7 @@ def find_bainite(
     )
 
 
-def _evidence(
-    ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: BainiteCriteria
-) -> dict[str, Float64]:
+def _evidence(ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: BainiteCriteria) -> dict[str, Float64]:
     """Return what each criterion adds to the logit of every grain."""
     distance = float(np.mean([offset.distance for offset in half_stencil(ebsd.grid, 3)]))
     # Squares add up: the KAM of a lattice that bends by the threshold, measured with this noise.
@@ -342,7 +340,7 @@ def _with_neighbours(
 def _fill(
     ebsd: EBSDMap, ids: NDArray[np.int32], labels: NDArray[np.uint8], probability: Float64
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return label and probability of every point; those in no grain take the mean of their neighbours, step by step."""
+    """Return label and probability of every point; those in no grain take the mean of their neighbours."""
     known = ids >= 0
     values = np.where(known, probability[ids], 0.5)
     votes = np.where(known, labels[ids], UNSURE).astype(np.int64)

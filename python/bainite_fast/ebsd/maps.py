@@ -277,7 +277,9 @@ def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None
         from matplotlib.patches import Patch
 
         handles = [
-            Patch(facecolor=(color[0] / 255, color[1] / 255, color[2] / 255), edgecolor="0.4", linewidth=0.4, label=name)
+            Patch(
+                facecolor=(color[0] / 255, color[1] / 255, color[2] / 255), edgecolor="0.4", linewidth=0.4, label=name
+            )
             for name, color in layer.legend.items()
         ]
         figure.legend(
