@@ -79,7 +79,7 @@ class BainiteCriteria:
 
     tolerance: float = 5.0
     min_points: int = 5
-    ks_tolerance: float = 5.0
+    ks_tolerance: float = 6.0
     curvature: float = 0.71
     curvature_width: float = 0.15
     curvature_weight: float = 2.0
@@ -158,7 +158,8 @@ class BainiteMap:
     @property
     def confidence(self) -> NDArray[np.float32]:
         """Probability of the more likely of the two classes, 0.5 … 1: float32 (points,)."""
-        return np.maximum(self.probability, np.float32(1) - self.probability)
+        certain: NDArray[np.float32] = np.maximum(self.probability, np.float32(1) - self.probability)
+        return certain
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -339,7 +340,7 @@ def _with_neighbours(
 def _fill(
     ebsd: EBSDMap, ids: NDArray[np.int32], labels: NDArray[np.uint8], probability: Float64
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return label and probability of every point; those in no grain take the mean of their neighbours, step by step."""
+    """Return label and probability of every point; those in no grain take the mean of their neighbours."""
     known = ids >= 0
     values = np.where(known, probability[ids], 0.5)
     votes = np.where(known, labels[ids], UNSURE).astype(np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError, OutputExistsError
 from ._pairs import nearest_pairs
-from ._quaternions import conjugate, disorientation, multiply
+from ._quaternions import conjugate, cubic_angle, disorientation, multiply
 from .map import EBSDMap
 from .variants import BAIN_OTHER_MIN, BAIN_SAME_MAX, BoundaryClass, ks_deviation
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .grain_map import Grains
 
 Float64 = NDArray[np.float64]
+_MEAN_POINTS = 5
 _BOUNDARY_NAMES = tuple(kind.name.lower() for kind in BoundaryClass if kind is not BoundaryClass.INTERIOR)
 
 
@@ -31,11 +32,12 @@ class BoundaryFeatures:
     i, j : ndarray of int64, (n,)
         The points.
     angle : ndarray of float64, (n,)
-        Disorientation in degrees; NaN between phases.
+        Disorientation of the two points in degrees; NaN between phases.
     deviation : ndarray of float64, (n,)
-        Angle in degrees to the nearest misorientation of two Kurdjumov–Sachs variants; NaN where it is not cubic.
+        Angle in degrees to the nearest misorientation of two Kurdjumov–Sachs variants, of the mean orientations of the
+        two grains where both have 5 or more points, else of the two points; NaN where it is not cubic.
     kind : ndarray of int8, (n,)
-        `BoundaryClass`.
+        `BoundaryClass`, from the same misorientation.
     """
 
     i: NDArray[np.int64]
@@ -49,7 +51,7 @@ class BoundaryFeatures:
 
 
 def boundary_features(
-    ebsd: EBSDMap, grains: Grains, *, ks_tolerance: float = 5.0, low_angle: float = 15.0
+    ebsd: EBSDMap, grains: Grains, *, ks_tolerance: float = 6.0, low_angle: float = 15.0
 ) -> BoundaryFeatures:
     """Classify the boundary between grains after Kurdjumov and Sachs.
 
@@ -60,7 +62,8 @@ def boundary_features(
     grains : Grains
         Its grains.
     ks_tolerance : float
-        Angle in degrees up to which a misorientation counts as that of two variants of one parent.
+        Angle in degrees up to which a misorientation counts as that of two variants of one parent: two blocks scatter
+        by some 2° each, and relationships lie up to 5° from Kurdjumov–Sachs.
     low_angle : float
         Boundaries up to this angle (degrees) that are not of two variants are of low angle.
 
@@ -76,6 +79,10 @@ def boundary_features(
     border = (ids[i] != ids[j]) & (ids[i] >= 0) & (ids[j] >= 0)
     i, j = i[border], j[border]
     between = multiply(ebsd.quaternions[i], conjugate(ebsd.quaternions[j]))
+    # Noise and single laths scatter: blocks are told by their mean orientations, where there is enough to average.
+    mean, enough = np.asarray(grains.mean_orientation, np.float64), grains.sizes >= _MEAN_POINTS
+    of_grains = multiply(mean[ids[i]], conjugate(mean[ids[j]]))
+    related = np.where((enough[ids[i]] & enough[ids[j]])[:, None], of_grains, between)
     angle, deviation = np.full(len(i), np.nan), np.full(len(i), np.nan)
     kind = np.full(len(i), BoundaryClass.OTHER, np.int8)
     same = ebsd.phase_id[i] == ebsd.phase_id[j]
@@ -83,8 +90,8 @@ def boundary_features(
         own = np.flatnonzero(same & (ebsd.phase_id[i] == phase.id))
         angle[own] = disorientation(between[own], phase.laue)
         if phase.laue == "m-3m":
-            deviation[own], pair = ks_deviation(between[own])
-            kind[own] = _kinds(angle[own], deviation[own], pair, ks_tolerance, low_angle)
+            deviation[own], pair = ks_deviation(related[own])
+            kind[own] = _kinds(cubic_angle(related[own]), deviation[own], pair, ks_tolerance, low_angle)
     return BoundaryFeatures(i, j, angle, deviation, kind)
 
 
@@ -173,7 +180,7 @@ def grain_features(ebsd: EBSDMap, grains: Grains, borders: BoundaryFeatures) -> 
         kam3 = np.bincount(ids[known], values[known], minlength=count) / number
     total, shares = _shares(ids, borders, count)
     side = ebsd.grid.dx if ebsd.grid.kind == "square" else ebsd.grid.dy * 2 / 3
-    area = points * ebsd.grid.point_area
+    area: Float64 = points.astype(np.float64) * ebsd.grid.point_area
     on_edge = np.zeros(count, np.bool_)
     row, column = ebsd.grid.row_and_column()
     last = np.where(row % 2, ebsd.grid.columns_even, ebsd.grid.columns) - 1
