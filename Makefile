@@ -107,6 +107,16 @@ cpp-test: check-doctest venv ## Run the C++ tests
 cpp-sanitize: check-doctest venv ## Run the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(call run_cpp_tests,$(BUILD)/cpp-sanitize,-DCMAKE_BUILD_TYPE=RelWithDebInfo -DBAINITE_SANITIZE=address$(comma)undefined)
 
+FUZZ_CASES ?= 1000000
+FUZZ_FILES ?= 50000
+.PHONY: fuzz
+fuzz: check-doctest build ## Damage EBSD files at random: the parser in C++ under the sanitizers, then whole files
+	$(CMAKE) -S . -B $(BUILD)/cpp-sanitize -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_BUILD_TESTS=ON -DBAINITE_WERROR=ON \
+	  -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBAINITE_SANITIZE=address$(comma)undefined >/dev/null
+	$(CMAKE) --build $(BUILD)/cpp-sanitize -j $(JOBS) --target fuzz_text_table
+	$(BUILD)/cpp-sanitize/cpp/tests/fuzz_text_table $(FUZZ_CASES) 1
+	$(BIN)/python tests/fuzz_ebsd.py $(FUZZ_FILES) 1
+
 .PHONY: cuda-compile
 cuda-compile: venv ## Compile the CUDA kernels for every architecture of a release (needs nvcc, no GPU)
 	$(CMAKE) -S . -B $(BUILD)/cuda -DBAINITE_CUDA=ON -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_WERROR=ON -DCMAKE_BUILD_TYPE=Release

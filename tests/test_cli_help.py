@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-COMMANDS = ("segment", "demo", "info", "convert", "export", "models", "synth", "train", "search", "recipes", "doctor")
+COMMANDS = (
+    "segment", "demo", "info", "convert", "export", "models", "synth", "train", "search", "recipes", "doctor", "ebsd",
+)  # fmt: skip
 HEAVY = ("numpy", "torch", "zarr", "zarrs", "dask", "tifffile", "skimage", "matplotlib", "bainite_fast._core")
 
 PROBE = f"""

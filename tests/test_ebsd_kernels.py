@@ -17,6 +17,7 @@ from bainite_fast.ebsd import Grid
 from bainite_fast.ebsd._points import grid_shape
 from bainite_fast.errors import BainiteError, DeviceError, InputError
 from bainite_fast.kernels import build_info
+from bainite_fast.kernels._checks import core
 from bainite_fast.kernels.orientations import LAUE_GROUPS, disorientation
 from ebsd_helpers import random_map, random_quaternions, small_rotations
 
@@ -332,3 +333,23 @@ def test_refusals() -> None:
 def test_cuda_is_refused_where_there_is_none() -> None:
     with pytest.raises(DeviceError, match="no CUDA kernels"):
         bainite_fast.kam(np.ones((3, 3, 4)), device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not build_info()["cuda"] or core.cuda_device_count() == 0, reason="needs a build with CUDA, and a GPU"
+)
+@settings(max_examples=30)
+@given(
+    grid=GRIDS,
+    laue=st.lists(st.sampled_from(LAUE_GROUPS), min_size=1, max_size=2),
+    order=st.integers(1, 10),
+    perimeter=st.booleans(),
+    seed=SEEDS,
+)
+def test_cuda_has_the_values_of_the_cpu(grid: Grid, laue: list[str], order: int, perimeter: bool, seed: int) -> None:
+    scan = random_map(np.random.default_rng(seed), grid, laue=tuple(laue))
+    found = bainite_fast.kam(scan, order, perimeter=perimeter, device="cuda")
+    expected = bainite_fast.kam(scan, order, perimeter=perimeter, device="cpu")
+    assert np.array_equal(np.isnan(found), np.isnan(expected))
+    assert np.nanmax(np.abs(found - expected), initial=0) <= 1e-5

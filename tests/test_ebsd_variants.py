@@ -119,3 +119,17 @@ def test_a_small_turn_is_the_deviation() -> None:
 def test_a_wrong_shape_is_refused() -> None:
     with pytest.raises(InputError, match=r"\(n, 4\)"):
         ks_deviation(np.zeros((4, 3)))
+
+
+def test_the_deviation_is_the_least_over_all_equivalents() -> None:
+    rng = np.random.default_rng(4)
+    q = rng.normal(size=(40, 4))
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    variants, symmetry = ks_variants(), symmetry_operators("m-3m")
+    pairs = multiply(variants[1:], conjugate(variants[0]))
+    both = np.concatenate([pairs, conjugate(pairs)])
+    brute = np.zeros(len(q))
+    for operator in symmetry:
+        turned = multiply(multiply(operator, q)[:, None], symmetry[None, :])
+        brute = np.maximum(brute, np.abs(turned @ both.T).max(axis=(1, 2)))
+    np.testing.assert_allclose(ks_deviation(q)[0], np.degrees(2 * np.arccos(np.minimum(brute, 1))), atol=1e-6)

@@ -1,3 +1,6 @@
+#include <stdexcept>
+
+#include "bainite/cuda_ebsd.hpp"
 #include "ebsd_arguments.hpp"
 
 namespace bainite::bind {
@@ -40,6 +43,28 @@ void bind_kam(const py::object& quaternions, const py::object& labels, const py:
       kam<float>(map, laue, options, out.data<float>(), threads);
     });
   });
+}
+
+void bind_kam_cuda(const py::object& quaternions, const py::object& labels, const py::object& out_object,
+                   const GridArgument& grid_argument, int laue_code, int neighbourhood, int order, bool perimeter,
+                   double max_angle, bool keep) {
+  const PointGrid grid = checked_grid(grid_argument);
+  const Laue laue = checked_laue(laue_code);
+  if (order < 1 || order > 10) throw py::value_error("order must be 1 to 10; got " + std::to_string(order));
+  const KamOptions options{checked_neighbourhood(neighbourhood, grid), order, perimeter, max_angle, keep};
+  const Borrowed out(out_object, "out", true);
+  out.require(DType::float32, 1, "float32 [points]");
+  per_point(out, grid, 0);
+#if BAINITE_HAS_CUDA
+  with_map(quaternions, labels, grid,
+           [&](const auto& map) { without_gil([&] { cuda::kam_from_host(map, laue, options, out.data<float>()); }); });
+#else
+  static_cast<void>(quaternions);
+  static_cast<void>(labels);
+  static_cast<void>(laue);
+  static_cast<void>(options);
+  throw std::runtime_error("this build of bainite_fast has no CUDA kernels");
+#endif
 }
 
 void bind_neighbour_angles(const py::object& quaternions, const py::object& labels, const py::object& out_object,
@@ -102,6 +127,9 @@ void bind_ebsd(py::module_& m) {
   m.def("kam", &bind_kam, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(), py::arg("grid"),
         py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"), py::arg("max_angle"),
         py::arg("keep") = false, py::arg("wide") = false, py::arg("threads") = 0);
+  m.def("kam_cuda", &bind_kam_cuda, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(),
+        py::arg("grid"), py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"),
+        py::arg("max_angle"), py::arg("keep") = false);
   m.def("neighbour_angles", &bind_neighbour_angles, py::arg("quaternions"), py::arg("labels"), py::arg("out"),
         py::kw_only(), py::arg("grid"), py::arg("laue"), py::arg("neighbourhood"), py::arg("keep") = false,
         py::arg("threads") = 0);

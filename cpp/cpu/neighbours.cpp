@@ -44,12 +44,17 @@ BAINITE_INLINE double run_pair(const double* a, const double* b) {
   return disorientation_sin2<double, group>(d);
 }
 
+template <class Real>
+BAINITE_INLINE Quaternion<double> load4(const Real* q) {
+  return {q[0], q[1], q[2], q[3]};
+}
+
 template <class Real, Laue group>
 BAINITE_CLONES void angle_list(const Real* q1, const Real* q2, std::int64_t count, Real* out) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const Real* a = q1 + 4 * i;
-    const Real* b = q2 + 4 * i;
-    const Quaternion<Real> d = misorientation<Real>({a[0], a[1], a[2], a[3]}, {b[0], b[1], b[2], b[3]});
+    const Quaternion<double> exact = misorientation<double>(load4(q1 + 4 * i), load4(q2 + 4 * i));
+    const Quaternion<Real> d{static_cast<Real>(exact.w), static_cast<Real>(exact.x), static_cast<Real>(exact.y),
+                             static_cast<Real>(exact.z)};
     out[i] = disorientation_degrees<Real, group>(d, disorientation_sin2<Real, group>(d));
   }
 }

@@ -38,8 +38,11 @@ const char* line_end(const char* at, const char* end) {
 
 // Any way of writing a number, by the standard library: exponents, inf, nan, many digits.
 TextFault read_any(const char* first, const char* last, char decimal, double& value) {
-  if (first < last && *first == '+') ++first;
-  if (last - first > kLongest || first == last || *first == '+') return TextFault::number;
+  if (first < last && *first == '+') {
+    ++first;
+    if (first < last && *first == '-') return TextFault::number;
+  }
+  if (last - first > kLongest || first == last) return TextFault::number;
   char text[kLongest];
   const std::int64_t length = last - first;
   for (std::int64_t i = 0; i < length; ++i) {

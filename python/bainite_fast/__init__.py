@@ -14,6 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import ebsd, evaluation, io, models, synthetic, training
+    from .ebsd import kam
     from .errors import BainiteError, BainiteWarning
     from .evaluation import CrossValidation, Scores, agree, cross_validate, evaluate
     from .kernels import confusion_matrix, stitch_tiles, tile_image
@@ -39,6 +40,7 @@ __all__ = [
     "evaluation",
     "io",
     "iou",
+    "kam",
     "models",
     "plan",
     "segment",

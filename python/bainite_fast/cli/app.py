@@ -12,7 +12,21 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import BainiteError, BainiteWarning
-from . import _bench, _demo, _doctor, _evaluate, _export, _files, _models, _search, _segment, _study, _synth, _train
+from . import (
+    _bench,
+    _demo,
+    _doctor,
+    _ebsd,
+    _evaluate,
+    _export,
+    _files,
+    _models,
+    _search,
+    _segment,
+    _study,
+    _synth,
+    _train,
+)
 from ._console import say
 from ._interrupt import EXIT_INTERRUPTED
 from ._wording import as_options
@@ -131,6 +145,7 @@ for _command, _summary in (
     (_doctor.doctor, "What this installation can do."),
 ):
     app.command(short_help=_summary)(_command)
+app.add_typer(_ebsd.ebsd, name="ebsd", short_help="EBSD scans: read, clean, KAM, grains, maps.")
 
 
 def main() -> None:

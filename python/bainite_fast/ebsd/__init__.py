@@ -9,97 +9,145 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bainite import BainiteCriteria, BainiteMap, find_bainite
+    from .bands import kam_bands
     from .boundary_map import Boundaries, boundaries
     from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, clean
+    from .coloring import adjacent_grains, grain_colors
+    from .features import BoundaryFeatures, GrainFeatures, boundary_features, grain_features
     from .grain_map import Grains, grains
     from .grid import Grid
-    from .laue import (
-        LAUE_GROUPS,
-        Phase,
-        laue_from_oxford,
-        laue_from_point_group,
-        laue_from_space_group,
-        laue_from_tsl,
-    )
+    from .ipf import ipf_colors
+    from .laue import LAUE_GROUPS, Phase, laue_from_oxford, laue_from_point_group, laue_from_space_group, laue_from_tsl
+    from .layers import KINDS, Layer, MapOptions, available_kinds, map_layer
     from .map import EBSDMap
+    from .maps import draw, draw_layer, raster_layer, write_layers
     from .misorientation import KamConvention, KamMap, kam
     from .noise import NoiseFloor, noise_floor
     from .reading import read
     from .rotations import euler_from_quaternions, quaternions_from_euler
+    from .stored_cleanup import clean_store
+    from .stored_grains import StoredGrains, grains_of_store
     from .variants import BoundaryClass, ks_bain_groups, ks_deviation, ks_packets, ks_pair_angles, ks_variants
     from .writing import write
     from .zarr_store import StoredMap, ZarrWriter
 
 _LAZY = {
-    "BoundaryClass": "variants",
+    "StoredGrains": "stored_grains",
+    "clean_store": "stored_cleanup",
+    "grains_of_store": "stored_grains",
+    "kam_bands": "bands",
+    "KINDS": "layers",
+    "LAUE_GROUPS": "laue",
+    "PAPER_CLEANUP": "cleanup",
+    "BainiteCriteria": "bainite",
+    "BainiteMap": "bainite",
     "Boundaries": "boundary_map",
+    "BoundaryClass": "variants",
+    "BoundaryFeatures": "features",
     "CleanLog": "cleanup",
     "CleanStep": "cleanup",
     "EBSDMap": "map",
+    "GrainFeatures": "features",
     "Grains": "grain_map",
     "Grid": "grid",
     "KamConvention": "misorientation",
     "KamMap": "misorientation",
-    "LAUE_GROUPS": "laue",
+    "Layer": "layers",
+    "MapOptions": "layers",
     "NoiseFloor": "noise",
     "Phase": "laue",
     "StoredMap": "zarr_store",
     "ZarrWriter": "zarr_store",
-    "PAPER_CLEANUP": "cleanup",
+    "adjacent_grains": "coloring",
+    "available_kinds": "layers",
     "boundaries": "boundary_map",
+    "boundary_features": "features",
     "clean": "cleanup",
+    "draw": "maps",
+    "draw_layer": "maps",
     "euler_from_quaternions": "rotations",
+    "find_bainite": "bainite",
+    "grain_colors": "coloring",
+    "grain_features": "features",
     "grains": "grain_map",
+    "ipf_colors": "ipf",
     "kam": "misorientation",
-    "laue_from_oxford": "laue",
-    "laue_from_point_group": "laue",
-    "laue_from_space_group": "laue",
-    "laue_from_tsl": "laue",
     "ks_bain_groups": "variants",
     "ks_deviation": "variants",
     "ks_packets": "variants",
     "ks_pair_angles": "variants",
     "ks_variants": "variants",
+    "laue_from_oxford": "laue",
+    "laue_from_point_group": "laue",
+    "laue_from_space_group": "laue",
+    "laue_from_tsl": "laue",
+    "map_layer": "layers",
     "noise_floor": "noise",
     "quaternions_from_euler": "rotations",
+    "raster_layer": "maps",
     "read": "reading",
     "write": "writing",
+    "write_layers": "maps",
 }
 
 __all__ = [
+    "KINDS",
     "LAUE_GROUPS",
-    "BoundaryClass",
     "PAPER_CLEANUP",
+    "BainiteCriteria",
+    "BainiteMap",
     "Boundaries",
+    "BoundaryClass",
+    "BoundaryFeatures",
     "CleanLog",
     "CleanStep",
     "EBSDMap",
+    "GrainFeatures",
     "Grains",
     "Grid",
-    "NoiseFloor",
-    "Phase",
-    "StoredMap",
-    "ZarrWriter",
     "KamConvention",
     "KamMap",
+    "Layer",
+    "MapOptions",
+    "NoiseFloor",
+    "Phase",
+    "StoredGrains",
+    "StoredMap",
+    "ZarrWriter",
+    "adjacent_grains",
+    "available_kinds",
     "boundaries",
+    "boundary_features",
     "clean",
+    "clean_store",
+    "draw",
+    "draw_layer",
     "euler_from_quaternions",
+    "find_bainite",
+    "grain_colors",
+    "grain_features",
     "grains",
+    "grains_of_store",
+    "ipf_colors",
     "kam",
-    "laue_from_oxford",
-    "laue_from_point_group",
-    "laue_from_space_group",
-    "laue_from_tsl",
+    "kam_bands",
     "ks_bain_groups",
     "ks_deviation",
     "ks_packets",
     "ks_pair_angles",
     "ks_variants",
+    "laue_from_oxford",
+    "laue_from_point_group",
+    "laue_from_space_group",
+    "laue_from_tsl",
+    "map_layer",
     "noise_floor",
     "quaternions_from_euler",
+    "raster_layer",
     "read",
     "write",
+    "write_layers",
 ]
 
 

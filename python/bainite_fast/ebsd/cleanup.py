@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..kernels import grains as sums
 from ._points import angle_argument, grid_shape, neighbourhood_code
 from .grain_map import grain_labels, links_of
+from .grid import Grid
 from .map import EBSDMap
 from .tables import as_table
 
@@ -126,36 +127,55 @@ def clean(ebsd: EBSDMap, steps: Sequence[Step] = PAPER_CLEANUP) -> tuple[EBSDMap
     """
     if not isinstance(ebsd, EBSDMap):
         raise InputError(f"clean() needs an EBSDMap; got {type(ebsd).__name__}")
-    planned = [_planned(step, ebsd) for step in steps]
+    planned = [plan_step(step, ebsd.grid, has_ci=ebsd.ci is not None) for step in steps]
     done = []
-    for name, arguments, function in planned:
-        ebsd, counts, turn = function(ebsd)
-        done.append(CleanStep(name, arguments, counts, turn))
+    for step in planned:
+        ebsd, turns = step.run(ebsd)
+        done.append(step.logged(turns, ebsd.size))
     return ebsd, CleanLog(tuple(done))
 
 
-_Outcome = tuple[EBSDMap, tuple[int, ...], NDArray[np.int16]]
+Turns = list[NDArray[np.int64]]
+"""Points that each pass or level changed."""
 
 
-def _planned(step: Step, ebsd: EBSDMap) -> tuple[str, tuple[Any, ...], Callable[[EBSDMap], _Outcome]]:
-    """Check a step; return its name, its arguments and the function that does it."""
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step whose arguments are checked. `passes` is the number of turns at most, each of which looks one row far."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    passes: int
+    run: Callable[[EBSDMap], tuple[EBSDMap, Turns]]
+
+    def logged(self, turns: Turns, points: int) -> CleanStep:
+        """Return what is reported of the step."""
+        turn = np.full(points, -1, np.int16)
+        for number, changed in enumerate(turns):
+            turn[changed] = number
+        return CleanStep(self.name, self.arguments, tuple(len(changed) for changed in turns), turn)
+
+
+def plan_step(step: Step, grid: Grid, *, has_ci: bool) -> PlannedStep:
+    """Check a step for a map of this grid, with or without a CI."""
     if not isinstance(step, (tuple, list)) or not step or not isinstance(step[0], str):
         raise InputError(f"step {step!r} is refused; use a tuple such as ('nci', 0.01)")
     name, arguments = step[0], tuple(step[1:])
-    if name in ("nci", "ci_standardisation") and ebsd.ci is None:
+    if name in ("nci", "ci_standardisation") and not has_ci:
         raise InputError(f"step {name!r} needs the confidence index, and this map has none; leave the step out")
     if name == "ci_standardisation" and len(arguments) <= 1:
         tolerance = angle_argument(arguments[0] if arguments else 5.0, "tolerance of ci_standardisation")
-        return name, arguments, lambda before: _standardise(before, tolerance)
+        return PlannedStep(name, arguments, 1, lambda before: _standardise(before, tolerance))
     if name == "nci" and 1 <= len(arguments) <= 2:
         ci, passes = _nci_arguments(*arguments)
-        return name, arguments, lambda before: _nci(before, ci, passes)
+        return PlannedStep(name, arguments, passes, lambda before: nci(before, ci, passes))
     if name == "noc" and len(arguments) == 2:
         tolerance, level = angle_argument(arguments[0], "tolerance of noc"), arguments[1]
-        most = (6 if ebsd.grid.kind == "hexagonal" else 8) - 1
+        most = (6 if grid.kind == "hexagonal" else 8) - 1
         if isinstance(level, bool) or not isinstance(level, (int, np.integer)) or not 0 <= level <= most:
             raise InputError(f"level {level!r} of noc is refused; use an integer from 0 to {most} on this grid")
-        return name, arguments, lambda before: _noc(before, tolerance, int(level))
+        levels = int(level) + 1
+        return PlannedStep(name, arguments, levels, lambda before: _noc(before, tolerance, levels))
     raise InputError(
         f"step {step!r} is refused; use ('ci_standardisation',), ('nci', ci), ('nci', ci, passes or 'converge') or "
         "('noc', tolerance, level)"
@@ -172,43 +192,54 @@ def _nci_arguments(ci: object, passes: object = 1) -> tuple[float, int]:
     return float(ci), int(passes)
 
 
-def _standardise(ebsd: EBSDMap, tolerance: float) -> _Outcome:
+def _standardise(ebsd: EBSDMap, tolerance: float) -> tuple[EBSDMap, Turns]:
     ids, count = grain_labels(ebsd, tolerance)
-    ci = ebsd.properties["ci"]
-    largest = np.full(count + 1, -np.inf, np.float32)  # the last entry is for id -1
-    np.fmax.at(largest, ids, ci)
-    raised = np.where((ids >= 0) & np.isfinite(largest[ids]), largest[ids], ci)
-    changed = raised != ci
-    changed &= ~(np.isnan(raised) & np.isnan(ci))
-    turn = np.where(changed, 0, -1).astype(np.int16)
-    return ebsd.replace(ci=raised), (int(changed.sum()),), turn
+    largest = np.full(count, -np.inf, np.float32)
+    gather_ci(ebsd.properties["ci"], ids, largest)
+    raised, changed = raise_ci(ebsd.properties["ci"], ids, largest)
+    return ebsd.replace(ci=raised), [changed]
 
 
-def _nci(ebsd: EBSDMap, least: float, passes: int) -> _Outcome:
+def gather_ci(ci: NDArray[np.float32], ids: NDArray[np.int32], largest: NDArray[np.float32]) -> None:
+    """Raise the largest CI of every grain to what its points have."""
+    inside = ids >= 0
+    np.fmax.at(largest, ids[inside], ci[inside])
+
+
+def raise_ci(
+    ci: NDArray[np.float32], ids: NDArray[np.int32], largest: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the CI that every point takes from its grain, and the points where it is another one."""
+    known = np.append(np.where(np.isfinite(largest), largest, np.nan), np.float32(np.nan))  # the last is for id -1
+    raised = np.where(np.isnan(known[ids]), ci, known[ids]).astype(np.float32)
+    changed = (raised != ci) & ~(np.isnan(raised) & np.isnan(ci))
+    return raised, np.flatnonzero(changed)
+
+
+def nci(ebsd: EBSDMap, least: float, passes: int) -> tuple[EBSDMap, Turns]:
+    """Do neighbour CI correlation; a pass that changes nothing is the last, and is not counted but for the first."""
     code = neighbourhood_code(None, ebsd.grid.kind == "hexagonal")
-    turn = np.full(ebsd.size, -1, np.int16)
-    counts = []
+    turns: Turns = []
     for number in range(passes):
-        source, changed = sums.nci_sources(
+        source, count = sums.nci_sources(
             ebsd.properties["ci"],
             ebsd.phase_id,
             grid=grid_shape(ebsd.grid),
             neighbourhood=code,
             least_ci=least,
         )
-        if changed == 0 and number > 0:
+        if count == 0 and number > 0:
             break
-        counts.append(changed)
-        ebsd = _take(ebsd, source, changed, turn, number, with_ci=True)
-    return ebsd, tuple(counts), turn
+        ebsd, changed = _take(ebsd, source, count, with_ci=True)
+        turns.append(changed)
+    return ebsd, turns
 
 
-def _noc(ebsd: EBSDMap, tolerance: float, level: int) -> _Outcome:
+def _noc(ebsd: EBSDMap, tolerance: float, levels: int) -> tuple[EBSDMap, Turns]:
     code = neighbourhood_code(None, ebsd.grid.kind == "hexagonal")
-    turn = np.full(ebsd.size, -1, np.int16)
-    counts = []
-    for number in range(level + 1):
-        source, changed = sums.noc_sources(
+    turns: Turns = []
+    for level in range(levels):
+        source, count = sums.noc_sources(
             ebsd.quaternions,
             np.asarray(ebsd.phase_id, np.int16),
             links_of(ebsd, tolerance, code),
@@ -216,27 +247,24 @@ def _noc(ebsd: EBSDMap, tolerance: float, level: int) -> _Outcome:
             grid=grid_shape(ebsd.grid),
             neighbourhood=code,
             tolerance=tolerance,
-            level=number,
+            level=level,
         )
-        counts.append(changed)
-        ebsd = _take(ebsd, source, changed, turn, number, with_ci=False)
-    return ebsd, tuple(counts), turn
+        ebsd, changed = _take(ebsd, source, count, with_ci=False)
+        turns.append(changed)
+    return ebsd, turns
 
 
-def _take(
-    ebsd: EBSDMap, source: NDArray[np.int64], changed: int, turn: NDArray[np.int16], number: int, *, with_ci: bool
-) -> EBSDMap:
-    """Return the map after the points with a source took from it, and note the turn."""
-    if changed == 0:
-        return ebsd
+def _take(ebsd: EBSDMap, source: NDArray[np.int64], count: int, *, with_ci: bool) -> tuple[EBSDMap, NDArray[np.int64]]:
+    """Return the map after the points with a source took from it, and these points."""
+    if count == 0:
+        return ebsd, np.empty(0, np.int64)
     to = np.flatnonzero(source >= 0)
     origin = source[to]
     quaternions, phase_id = ebsd.quaternions.copy(), ebsd.phase_id.copy()
     quaternions[to], phase_id[to] = ebsd.quaternions[origin], ebsd.phase_id[origin]
-    turn[to] = number
     changes: dict[str, Any] = {"quaternions": quaternions, "phase_id": phase_id}
     if with_ci:
         ci = ebsd.properties["ci"].copy()
         ci[to] = ebsd.properties["ci"][origin]
         changes["ci"] = ci
-    return ebsd.replace(**changes)
+    return ebsd.replace(**changes), to

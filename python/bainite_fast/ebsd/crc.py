@@ -136,8 +136,8 @@ class _Ini:
         try:
             parser.read_string(self.text)
         except configparser.Error as error:
-            line = getattr(error, "lineno", None)
-            line = error.errors[0][0] if isinstance(error, configparser.ParsingError) and error.errors else line
+            several = getattr(error, "errors", None)
+            line = several[0][0] if several else getattr(error, "lineno", None)
             raise EBSDFileError("this is no line of a .cpr file", file=path.name, line=line) from None
         self.sections = {name.lower(): dict(parser[name]) for name in parser.sections()}
 

@@ -34,6 +34,15 @@ def checked_device(device: str) -> str:
 
 
 def kam_on_device(quaternions: Any, labels: Any, out: Any, *, laue: str, **options: Any) -> None:
-    """Do what :func:`bainite_fast.kernels.orientations.kam_values` does on the current CUDA device."""
-    with as_input_error():
-        core.kam_cuda(quaternions, labels, out, laue=laue_code(laue), **options)
+    """Do what :func:`bainite_fast.kernels.orientations.kam_values` does on the current CUDA device.
+
+    Raises
+    ------
+    DeviceError
+        If the device has not enough memory, or fails.
+    """
+    try:
+        with as_input_error():
+            core.kam_cuda(quaternions, labels, out, laue=laue_code(laue), **options)
+    except RuntimeError as error:
+        raise DeviceError(f"device='cuda': {error}; use 'cpu'") from None

@@ -39,7 +39,7 @@ def quaternions_from_euler(euler: ArrayLike, *, degrees: bool = False) -> NDArra
         # Columns of a wider table are read where they are.
         usable = part.strides[1] == part.itemsize and part.strides[0] > 0
         rows = part if usable else np.ascontiguousarray(part)
-        core.quaternions_of_euler(rows, out[start : start + CHUNK], half=half)
+        core.quaternions_of_euler(rows.data, out[start : start + CHUNK].data, half=half)
     return out.reshape(*angles.shape[:-1], 4)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._quaternions import _leading, conjugate, cubic_angle, from_matrix, multiply, symmetry_operators
+from ._quaternions import conjugate, cubic_angle, from_matrix, multiply, symmetry_operators
 
 Float64 = NDArray[np.float64]
 
@@ -21,6 +21,8 @@ BAIN_SAME_MAX = 21.1
 """Largest angle (degrees) between two variants of one Bain group; measured 21.06°."""
 BAIN_OTHER_MIN = 47.1
 """Smallest angle (degrees) between variants of different Bain groups; measured 47.11°."""
+
+_CHUNK = 1 << 16
 
 # γ plane and, for its three pairs of variants, the γ direction: both of a pair share it, and take α directions
 # [-1-11] and [-11-1] of (011).
@@ -163,26 +165,32 @@ def ks_deviation(misorientation: ArrayLike) -> tuple[Float64, NDArray[np.int64]]
     if given.ndim != 2 or given.shape[1] != 4:
         raise InputError(f"misorientations have shape {given.shape}; (n, 4) with w, x, y, z is needed")
     targets, kinds = _equivalents()
-    # |⟨q, t⟩| = cos(ω/2) of the rotation between them; the targets hold every equivalent of every pair.
+    # |⟨q, t⟩| = cos(ω/2) of the rotation between them, greatest over all equivalents where both are sorted alike.
+    ordered = np.sort(np.abs(given), axis=1)[:, ::-1]
     best = np.zeros(len(given))
     which = np.zeros(len(given), np.int64)
-    for start in range(0, len(given), 8192):
-        cosines = np.abs(given[start : start + 8192] @ targets.T)
+    for start in range(0, len(given), _CHUNK):
+        cosines = ordered[start : start + _CHUNK] @ targets.T
         nearest = np.argmax(cosines, axis=1)
-        best[start : start + 8192] = np.take_along_axis(cosines, nearest[:, None], 1)[:, 0]
-        which[start : start + 8192] = kinds[nearest]
+        best[start : start + _CHUNK] = np.take_along_axis(cosines, nearest[:, None], 1)[:, 0]
+        which[start : start + _CHUNK] = kinds[nearest]
     return np.degrees(2.0 * np.arccos(np.minimum(best, 1.0))), which
 
 
 @cache
 def _equivalents() -> tuple[Float64, NDArray[np.int64]]:
+    """Return the misorientations between variants with components sorted, a ≥ b ≥ c ≥ d ≥ 0, and their classes.
+
+    Cubic symmetry of both crystals, and that neither of them comes first, allow any permutation and any signs of the
+    four components (H. Grimmer, Acta Cryst. A30 (1974) 685), so of all equivalents only few differ when sorted.
+    Misorientations that occur inside a packet as well as between packets count as BLOCK.
+    """
     operators, classes = _pair_operators()
+    order = np.argsort(classes, kind="stable")
     symmetry = symmetry_operators("m-3m")
-    both = np.concatenate([operators, conjugate(operators)])
-    left = multiply(symmetry[:, None, None], multiply(both[None, None], symmetry[None, :, None]))
-    flat = left.reshape(-1, 4)
-    kinds = np.tile(np.concatenate([classes, classes]), len(symmetry) ** 2)
-    flat = flat * np.where(_leading(flat) < 0, -1.0, 1.0)[:, None]
-    rounded, first = np.unique(np.round(flat, 9), axis=0, return_index=True)
-    del rounded
+    every = multiply(symmetry[:, None], operators[order][None, :])
+    flat = np.sort(np.abs(every.reshape(-1, 4)), axis=1)[:, ::-1]
+    kinds = np.tile(classes[order], len(symmetry))
+    flat, kinds = flat[np.argsort(kinds, kind="stable")], np.sort(kinds, kind="stable")
+    _, first = np.unique(np.round(flat, 9), axis=0, return_index=True)
     return np.ascontiguousarray(flat[first]), kinds[first]

@@ -1,0 +1,283 @@
+#include <vector>
+
+#include "bainite/cuda_ebsd.hpp"
+
+#include "launch.cuh"
+
+namespace bainite::cuda {
+namespace {
+
+constexpr int kBlockCols = 32;
+constexpr int kBlockRows = 8;
+constexpr int kMostNeighbours = 440;  // of order 10
+
+// Neighbours of a point in the order in which the CPU adds their angles: those of the rows above, row by row, then
+// those of its own row and below. Handed to the kernel by value.
+struct Neighbours {
+  int count = 0;
+  std::int8_t dy[kMostNeighbours];
+  std::int8_t dx[2][kMostNeighbours];  // from a point of an even, of an odd row
+
+  void add(std::int64_t down, std::int64_t from_even, std::int64_t from_odd) {
+    dy[count] = static_cast<std::int8_t>(down);
+    dx[0][count] = static_cast<std::int8_t>(from_even);
+    dx[1][count] = static_cast<std::int8_t>(from_odd);
+    ++count;
+  }
+};
+
+Neighbours neighbours_of(const KamOptions& options) {
+  const std::vector<Offset> ahead =
+      half_stencil(options.neighbourhood, options.perimeter ? options.order : 1, options.order);
+  Neighbours found;
+  for (std::int64_t dy = options.order; dy > 0; --dy) {
+    for (const Offset& offset : ahead) {
+      // Seen from below: an even row is met from an odd one above where dy is odd.
+      if (offset.dy == dy) found.add(-dy, -offset.dx[dy % 2], -offset.dx[(dy + 1) % 2]);
+    }
+  }
+  for (const Offset& offset : ahead) {
+    found.add(offset.dy, offset.dx[0], offset.dx[1]);
+    if (offset.dy == 0) found.add(0, -offset.dx[0], -offset.dx[1]);
+  }
+  return found;
+}
+
+template <class Label>
+__device__ std::int32_t label_of(const Labels& labels, std::int64_t i) {
+  return static_cast<const Label*>(labels.data)[i];
+}
+
+// The arithmetic of cpu::load_planes.
+template <class In>
+__global__ void unit_kernel(Orientations<In> map, std::int64_t points, double* unit, std::int32_t* labels) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < points; i += step) {
+    const In* q = map.quaternions + 4 * i;
+    const In norm2 = (q[0] * q[0] + q[1] * q[1]) + (q[2] * q[2] + q[3] * q[3]);
+    const bool good = norm2 > In(1e-12) && norm2 < In(1e12);
+    const In scale = In{1} / std::sqrt(good ? norm2 : In{1});
+    for (int k = 0; k < 4; ++k) unit[4 * i + k] = good ? static_cast<double>(q[k] * scale) : 0.0;
+    std::int32_t label = 0;
+    if (map.labels.bytes == 2) label = label_of<std::int16_t>(map.labels, i);
+    if (map.labels.bytes == 4) label = label_of<std::int32_t>(map.labels, i);
+    labels[i] = good ? label : -1;
+  }
+}
+
+__device__ Quaternion<double> load(const double* q, std::int64_t i) {
+  const auto* pair = reinterpret_cast<const double2*>(q + 4 * i);  // 16 bytes at a time
+  const double2 a = pair[0], b = pair[1];
+  return {a.x, a.y, b.x, b.y};
+}
+
+__device__ Quaternion<float> between(const Quaternion<double>& a, const Quaternion<double>& b) {
+  const Quaternion<double> d = misorientation(a, b);
+  return {static_cast<float>(d.w), static_cast<float>(d.x), static_cast<float>(d.y), static_cast<float>(d.z)};
+}
+
+// Calls visit(row, column) for every point.
+template <class Visit>
+__device__ void for_each_point(const PointGrid& grid, const Visit& visit) {
+  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < grid.rows;
+       row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
+    for (std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+         column < grid.row_length(row); column += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+      visit(row, column);
+    }
+  }
+}
+
+template <Laue group>
+__global__ void kam_kernel(UnitOrientations map, Neighbours neighbours, float limit, bool keep, float* out) {
+  for_each_point(map.grid, [&](std::int64_t row, std::int64_t column) {
+    const std::int64_t i = map.grid.row_start(row) + column;
+    const std::int32_t label = map.labels[i];
+    if (label < 0) {
+      if (!keep) out[i] = nanf("");
+      return;
+    }
+    const Quaternion<double> here = load(map.quaternions, i);
+    float sum = 0.0f, count = 0.0f;
+    const std::int8_t* dx = neighbours.dx[row % 2];
+    for (int k = 0; k < neighbours.count; ++k) {
+      const std::int64_t y = row + neighbours.dy[k], x = column + dx[k];
+      if (y < 0 || y >= map.grid.rows || x < 0 || x >= map.grid.row_length(y)) continue;
+      const std::int64_t j = map.grid.row_start(y) + x;
+      if (map.labels[j] != label) continue;
+      const Quaternion<float> d = between(here, load(map.quaternions, j));
+      const float sin2 = disorientation_sin2<float, group>(d);
+      if (!(sin2 <= limit)) continue;
+      sum += disorientation_degrees<float, group>(d, sin2);
+      count += 1.0f;
+    }
+    out[i] = count > 0.0f ? sum / count : nanf("");
+  });
+}
+
+struct Ahead {
+  int count = 0;
+  Offset offset[4];
+};
+
+template <Laue group>
+__global__ void angles_kernel(UnitOrientations map, Ahead ahead, bool keep, float* out) {
+  for_each_point(map.grid, [&](std::int64_t row, std::int64_t column) {
+    const std::int64_t i = map.grid.row_start(row) + column;
+    const std::int32_t label = map.labels[i];
+    if (keep && label < 0) return;
+    const Quaternion<double> here = load(map.quaternions, i);
+    for (int k = 0; k < ahead.count; ++k) {
+      const std::int64_t y = row + ahead.offset[k].dy, x = column + ahead.offset[k].dx[row % 2];
+      float angle = nanf("");
+      if (label >= 0 && y < map.grid.rows && x >= 0 && x < map.grid.row_length(y)) {
+        const std::int64_t j = map.grid.row_start(y) + x;
+        if (map.labels[j] == label) {
+          const Quaternion<float> d = between(here, load(map.quaternions, j));
+          angle = disorientation_degrees<float, group>(d, disorientation_sin2<float, group>(d));
+        }
+      }
+      out[i * ahead.count + k] = angle;
+    }
+  });
+}
+
+dim3 blocks_of(const PointGrid& grid) {
+  const auto count = [](std::int64_t length, std::int64_t block) {
+    return static_cast<unsigned>(std::min<std::int64_t>((length + block - 1) / block, 65535));
+  };
+  return {count(std::max(grid.cols, grid.cols_even), kBlockCols), count(grid.rows, kBlockRows), 1};
+}
+
+// Calls call.template run<group>() for the Laue group.
+template <class Call>
+void with_group(Laue laue, const Call& call) {
+  switch (laue) {
+    case Laue::triclinic:
+      return call.template run<Laue::triclinic>();
+    case Laue::monoclinic:
+      return call.template run<Laue::monoclinic>();
+    case Laue::orthorhombic:
+      return call.template run<Laue::orthorhombic>();
+    case Laue::tetragonal_low:
+      return call.template run<Laue::tetragonal_low>();
+    case Laue::tetragonal:
+      return call.template run<Laue::tetragonal>();
+    case Laue::trigonal_low:
+      return call.template run<Laue::trigonal_low>();
+    case Laue::trigonal:
+      return call.template run<Laue::trigonal>();
+    case Laue::hexagonal_low:
+      return call.template run<Laue::hexagonal_low>();
+    case Laue::hexagonal:
+      return call.template run<Laue::hexagonal>();
+    case Laue::cubic_low:
+      return call.template run<Laue::cubic_low>();
+    case Laue::cubic:
+      return call.template run<Laue::cubic>();
+  }
+}
+
+struct KamCall {
+  UnitOrientations map;
+  Neighbours neighbours;
+  float limit;
+  bool keep;
+  float* out;
+  cudaStream_t stream;
+
+  template <Laue group>
+  void run() const {
+    kam_kernel<group>
+        <<<blocks_of(map.grid), dim3(kBlockCols, kBlockRows), 0, stream>>>(map, neighbours, limit, keep, out);
+  }
+};
+
+struct AnglesCall {
+  UnitOrientations map;
+  Ahead ahead;
+  bool keep;
+  float* out;
+  cudaStream_t stream;
+
+  template <Laue group>
+  void run() const {
+    angles_kernel<group><<<blocks_of(map.grid), dim3(kBlockCols, kBlockRows), 0, stream>>>(map, ahead, keep, out);
+  }
+};
+
+// Device memory that is given back at the end.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t count) {
+    check(cudaMalloc(&data_, static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(T)),
+          "memory for an EBSD map");
+  }
+  ~Buffer() { cudaFree(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return static_cast<T*>(data_); }
+
+ private:
+  void* data_ = nullptr;
+};
+
+void copy(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
+  check(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), kind), "copy of an EBSD map");
+}
+
+}  // namespace
+
+template <class In>
+void unit_orientations(const Orientations<In>& map, double* unit, std::int32_t* labels, Stream stream) {
+  const std::int64_t points = map.grid.size();
+  if (points == 0) return;
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((points + kThreads - 1) / kThreads, kMostBlocks));
+  unit_kernel<<<blocks, kThreads, 0, native(stream)>>>(map, points, unit, labels);
+  check(cudaGetLastError(), "unit_orientations");
+}
+
+void neighbour_angles(const UnitOrientations& map, Laue laue, Neighbourhood neighbourhood, bool keep, float* out,
+                      Stream stream) {
+  if (map.grid.size() == 0) return;
+  Ahead ahead;
+  for (const Offset& offset : half_stencil(neighbourhood, 1, 1)) ahead.offset[ahead.count++] = offset;
+  with_group(laue, AnglesCall{map, ahead, keep, out, native(stream)});
+  check(cudaGetLastError(), "neighbour_angles");
+}
+
+void kam(const UnitOrientations& map, Laue laue, const KamOptions& options, float* out, Stream stream) {
+  if (map.grid.size() == 0) return;
+  with_group(laue, KamCall{map, neighbours_of(options), sin2_limit<float>(options.max_angle), options.keep, out,
+                           native(stream)});
+  check(cudaGetLastError(), "kam");
+}
+
+template <class In>
+void kam_from_host(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out) {
+  const std::int64_t points = map.grid.size();
+  if (points == 0) return;
+  const Buffer<In> quaternions(4 * points);
+  const Buffer<std::uint8_t> given(map.labels.bytes * points);
+  const Buffer<double> unit(4 * points);
+  const Buffer<std::int32_t> labels(points);
+  const Buffer<float> result(points);
+  copy(quaternions.get(), map.quaternions, 4 * points * static_cast<std::int64_t>(sizeof(In)), cudaMemcpyHostToDevice);
+  if (map.labels.data != nullptr) {
+    copy(given.get(), map.labels.data, map.labels.bytes * points, cudaMemcpyHostToDevice);
+  }
+  const std::int64_t result_bytes = points * static_cast<std::int64_t>(sizeof(float));
+  if (options.keep) copy(result.get(), out, result_bytes, cudaMemcpyHostToDevice);
+  const Labels on_device{map.labels.data == nullptr ? nullptr : given.get(), map.labels.bytes};
+  unit_orientations(Orientations<In>{quaternions.get(), on_device, map.grid}, unit.get(), labels.get(), nullptr);
+  kam(UnitOrientations{unit.get(), labels.get(), map.grid}, laue, options, result.get(), nullptr);
+  copy(out, result.get(), result_bytes, cudaMemcpyDeviceToHost);
+}
+
+template void unit_orientations<float>(const Orientations<float>&, double*, std::int32_t*, Stream);
+template void unit_orientations<double>(const Orientations<double>&, double*, std::int32_t*, Stream);
+template void kam_from_host<float>(const Orientations<float>&, Laue, const KamOptions&, float*);
+template void kam_from_host<double>(const Orientations<double>&, Laue, const KamOptions&, float*);
+
+}  // namespace bainite::cuda

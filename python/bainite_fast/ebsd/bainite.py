@@ -1,0 +1,374 @@
+"""Lath bainite against polygonal ferrite, told from an EBSD map.
+
+No single criterion is enough, so several are weighed, each with its own threshold: KAM and GAM (polygonal ferrite holds
+few dislocations), the orientation spread, the shape and size of grains, and the boundary misorientations, where 21–47°
+are impossible between two variants of one austenite grain. This follows A. A. Gazder et al., Ultramicroscopy 147 (2014)
+114 (size, aspect ratio, misorientation), S. Zajac et al., Mater. Sci. Forum 500–501 (2005) 387 (boundary
+misorientations of bainites), and A. R. Durmaz et al., Nat. Commun. 12 (2021) 6272, who take polygonal ferrite grains
+out of bainitic regions by their low KAM and GOS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ._pairs import half_stencil, nearest_pairs
+from .features import (
+    BoundaryFeatures,
+    GrainFeatures,
+    boundary_features,
+    grain_features,
+    write_table,
+)
+from .layers import Layer
+from .map import EBSDMap
+from .noise import FLOOR_PER_NOISE, NoiseFloor, noise_floor
+from .tables import as_table
+
+if TYPE_CHECKING:
+    from .grain_map import Grains
+
+Float64 = NDArray[np.float64]
+
+FERRITE, BAINITE, UNSURE = 0, 1, 2
+LABELS = ("polygonal ferrite", "lath bainite", "unsure")
+_COLORS = ((86, 180, 233), (230, 159, 0), (160, 160, 160))
+_SPREAD_PER_NOISE = 2.0 * np.sqrt(2.0 / (3.0 * np.pi))
+"""Mean over rms angle of an isotropic normal error, 0.921: the GOS that noise alone gives, over the noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BainiteCriteria:
+    """Thresholds and weights. Each criterion adds weight · tanh((value - threshold)/width) to the evidence.
+
+    The evidence E of a grain is a logit: the probability of lath bainite is 1/(1 + e⁻ᴱ).
+
+    Attributes
+    ----------
+    tolerance, min_points : float, int
+        Of grains: degrees, and points below which a grain follows its neighbours.
+    ks_tolerance : float
+        Angle (degrees) up to which a boundary counts as one between two K–S variants.
+    curvature, curvature_width, curvature_weight : float
+        Bending of the lattice in °/µm from the third-order KAM without its noise. 0.71°/µm are dislocations of one sign
+        at 10¹⁴ m⁻² (ρ·b/2), between the 10¹³ of polygonal ferrite and the 10¹⁴–10¹⁵ of bainite. The width is a share
+        of the KAM at the threshold.
+    reach : float
+        Length in µm over which bending adds up. Dislocations of both signs alternate from cell to cell, so at larger
+        steps the KAM of bainite grows no further.
+    spread, spread_width, spread_weight : float
+        Grain orientation spread in degrees, without its noise.
+    aspect, aspect_width, aspect_weight : float
+        Aspect ratio: laths and blocks are long; equiaxed grains speak less for ferrite than long ones for bainite.
+    diameter, diameter_width, diameter_weight : float
+        Diameter in µm: polygonal ferrite is larger than blocks; the width is a share of it.
+    relation, relation_width, relation_weight : float
+        Share of the boundary between variants of one parent, less the share that cannot be (21–47°).
+    neighbours : float
+        Weight of the grains around, by their share of the boundary: a block has blocks beside it. It adds to evidence
+        that is weak, and is never more than `neighbours`.
+    sure : float
+        Probability above which a grain is lath bainite; below 1 - `sure` it is polygonal ferrite; between, unsure.
+    """
+
+    tolerance: float = 5.0
+    min_points: int = 5
+    ks_tolerance: float = 6.0
+    curvature: float = 0.71
+    curvature_width: float = 0.15
+    curvature_weight: float = 2.0
+    reach: float = 0.5
+    spread: float = 0.8
+    spread_width: float = 0.35
+    spread_weight: float = 1.5
+    aspect: float = 2.2
+    aspect_width: float = 0.8
+    aspect_weight: float = 0.5
+    diameter: float = 4.0
+    diameter_width: float = 0.4
+    diameter_weight: float = 1.0
+    relation: float = 0.35
+    relation_width: float = 0.3
+    relation_weight: float = 1.0
+    neighbours: float = 1.0
+    sure: float = 0.7
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (np.isfinite(value) and value >= 0):
+                raise InputError(f"{item.name}={value!r} is refused; give a finite number that is not negative")
+            if item.name.endswith("width") and value == 0:
+                raise InputError(f"{item.name} is 0; give a positive width")
+        if not 0.5 <= self.sure < 1:
+            raise InputError(f"sure={self.sure} is refused; give a probability from 0.5 up to, not including, 1")
+        if not 0 < self.tolerance <= 45 or self.min_points < 1:
+            raise InputError(
+                f"tolerance={self.tolerance}° and min_points={self.min_points} are refused; "
+                "give degrees up to 45, and at least 1 point"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BainiteMap:
+    """Lath bainite, polygonal ferrite, and what is unsure.
+
+    Attributes
+    ----------
+    labels : ndarray of uint8, (points,)
+        0 polygonal ferrite, 1 lath bainite, 2 unsure. Points that are not indexed, and grains too small to judge, take
+        the label of what is around them.
+    probability : ndarray of float32, (points,)
+        Probability of lath bainite by the criteria; it ranks, and is not calibrated on any real steel.
+    embedded_ferrite : ndarray of bool, (points,)
+        Polygonal ferrite grains of whose boundary at least half meets lath bainite.
+    grain_labels : ndarray of uint8, (grains,)
+    grain_probability : ndarray of float64, (grains,)
+    features : GrainFeatures
+        One row per grain.
+    borders : BoundaryFeatures
+        One entry per pair of nearest points in two grains.
+    evidence : dict of str to ndarray of float64, (grains,)
+        What each criterion added.
+    noise : NoiseFloor
+        What was taken off KAM and GOS.
+    criteria : BainiteCriteria
+    shape : tuple of int
+        Shape of the map.
+    """
+
+    labels: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+    embedded_ferrite: NDArray[np.bool_]
+    grain_labels: NDArray[np.uint8]
+    grain_probability: Float64
+    features: GrainFeatures = field(repr=False)
+    borders: BoundaryFeatures = field(repr=False)
+    evidence: dict[str, Float64] = field(repr=False)
+    noise: NoiseFloor
+    criteria: BainiteCriteria
+    shape: tuple[int, ...]
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Probability of the more likely of the two classes, 0.5 … 1: float32 (points,)."""
+        certain: NDArray[np.float32] = np.maximum(self.probability, np.float32(1) - self.probability)
+        return certain
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Share of the points by class."""
+        return {name: float(np.mean(self.labels == number)) for number, name in enumerate(LABELS)}
+
+    def layer(self) -> Layer:
+        """Return the map of classes, to be drawn with `draw_layer`."""
+        legend = {
+            f"{name} {100 * share:.1f} %": color
+            for (name, share), color in zip(self.fractions.items(), _COLORS, strict=True)
+        }
+        colors = np.array(_COLORS, np.uint8)[self.labels]
+        title = "Lath bainite against polygonal ferrite"
+        return Layer(
+            kind="bainite",
+            title=title,
+            values=self.labels.astype(np.float32),
+            colors=colors,
+            legend=legend,
+            key="legend",
+        )
+
+    def write_csv(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write label, probability, features and evidence of every grain as CSV."""
+        columns = {
+            "label": np.array(LABELS)[self.grain_labels],
+            "probability": self.grain_probability,
+            **self.features.columns(),
+            **{f"evidence_{name}": values for name, values in self.evidence.items()},
+        }
+        return write_table(Path(path), columns, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        rows = []
+        for number, name in enumerate(LABELS):
+            own = self.grain_labels == number
+            part = self.features.area_um2[own]
+            weights = part if part.sum() > 0 else None
+            numbers = [
+                f"{np.average(values[own], weights=weights):.2f}" if own.any() else "–"
+                for values in (
+                    np.nan_to_num(self.features.kam3),
+                    np.nan_to_num(self.features.gos),
+                    self.features.aspect_ratio,
+                    self.features.diameter_um,
+                    np.nan_to_num(self.features.ks),
+                    np.nan_to_num(self.features.gap),
+                )
+            ]
+            rows.append((name, f"{100 * self.fractions[name]:.1f} %", str(int(own.sum())), *numbers))
+        head = ("class", "area", "grains", "KAM3 °", "GOS °", "aspect", "diameter µm", "K–S share", "21–47° share")
+        embedded = 100 * float(self.embedded_ferrite.mean())
+        return (
+            as_table("Lath bainite from EBSD", head, rows)
+            + f"\npolygonal ferrite embedded in lath bainite: {embedded:.1f} % of the map; {self.noise}"
+        )
+
+
+def find_bainite(
+    ebsd: EBSDMap,
+    *,
+    criteria: BainiteCriteria | None = None,
+    noise: NoiseFloor | None = None,
+) -> BainiteMap:
+    """Tell lath bainite from polygonal ferrite, grain by grain.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        Best as measured or after the paper's clean-up (`PAPER_CLEANUP`); the cubic ferrite phase should be most of it.
+    criteria : BainiteCriteria, optional
+        Thresholds and weights.
+    noise : NoiseFloor, optional
+        Of the same map, where it is known; else it is estimated.
+
+    Returns
+    -------
+    BainiteMap
+
+    Raises
+    ------
+    InputError
+        If the map has no grains, or too few points for a noise floor.
+
+    Notes
+    -----
+    Judged on synthetic maps alone so far: see benchmarks/results/ebsd_bainite.md. Martensite looks like lath bainite to
+    every one of these criteria; take it out by band contrast or by its own phase first.
+    """
+    from .grain_map import grains as find_grains
+
+    rules = criteria if criteria is not None else BainiteCriteria()
+    grains = find_grains(ebsd, rules.tolerance, 1)
+    if not len(grains):
+        raise InputError(f"the map {ebsd.source or ''} has no grains: none of its {ebsd.size} points is indexed")
+    floor = noise if noise is not None else noise_floor(ebsd, grains=grains.ids)
+    borders = boundary_features(ebsd, grains, ks_tolerance=rules.ks_tolerance)
+    features = grain_features(ebsd, grains, borders)
+    evidence = _evidence(ebsd, features, floor, rules)
+    around = _contacts(grains, borders)
+    total = _with_neighbours(evidence, features, around, rules)
+    probability = 1.0 / (1.0 + np.exp(-total))
+    labels = np.full(len(grains), UNSURE, np.uint8)
+    labels[probability >= rules.sure] = BAINITE
+    labels[probability <= 1.0 - rules.sure] = FERRITE
+    ids = grains.ids.reshape(-1)
+    point_labels, point_probability = _fill(ebsd, ids, labels, probability)
+    return BainiteMap(
+        labels=point_labels,
+        probability=point_probability,
+        embedded_ferrite=_embedded(ids, labels, borders),
+        grain_labels=labels,
+        grain_probability=probability,
+        features=features,
+        borders=borders,
+        evidence=evidence,
+        noise=floor,
+        criteria=rules,
+        shape=ebsd.shape,
+    )
+
+
+def _evidence(ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: BainiteCriteria) -> dict[str, Float64]:
+    """Return what each criterion adds to the logit of every grain."""
+    distance = float(np.mean([offset.distance for offset in half_stencil(ebsd.grid, 3)]))
+    # Squares add up: the KAM of a lattice that bends by the threshold, measured with this noise.
+    kam_at = float(np.hypot(FLOOR_PER_NOISE * floor.noise, rules.curvature * min(distance, rules.reach)))
+    spread_at = float(np.hypot(_SPREAD_PER_NOISE * floor.noise, rules.spread))
+    relation = np.nan_to_num(features.ks - features.gap, nan=rules.relation)
+    diameter = np.log(np.maximum(features.diameter_um, 1e-6) / rules.diameter)
+    # An ellipse of few points is long by chance.
+    trust = np.minimum(features.points / 20.0, 1.0)
+    found = {
+        "curvature": rules.curvature_weight
+        * np.tanh((np.nan_to_num(features.kam3, nan=kam_at) - kam_at) / (rules.curvature_width * kam_at)),
+        "spread": rules.spread_weight * np.tanh((features.gos - spread_at) / rules.spread_width),
+        "aspect": rules.aspect_weight * np.tanh((features.aspect_ratio - rules.aspect) / rules.aspect_width),
+        "diameter": -rules.diameter_weight * np.tanh(diameter / rules.diameter_width),
+        "relation": rules.relation_weight * np.tanh((relation - rules.relation) / rules.relation_width),
+    }
+    return {name: values * trust for name, values in found.items()}
+
+
+def _contacts(grains: Grains, borders: BoundaryFeatures) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
+    """Return which grains touch (both ways), and the share of the first one's boundary that is with the second."""
+    ids = grains.ids.reshape(-1).astype(np.int64)
+    a = np.concatenate([ids[borders.i], ids[borders.j]])
+    b = np.concatenate([ids[borders.j], ids[borders.i]])
+    pair, number = np.unique(a * len(grains) + b, return_counts=True)
+    one, other = pair // len(grains), pair % len(grains)
+    total = np.bincount(one, number, minlength=len(grains))
+    return one, other, number / total[one]
+
+
+def _with_neighbours(
+    evidence: dict[str, Float64],
+    features: GrainFeatures,
+    around: tuple[NDArray[np.int64], NDArray[np.int64], Float64],
+    rules: BainiteCriteria,
+) -> Float64:
+    """Add what the neighbours say; grains too small to judge follow them alone."""
+    own: Float64 = np.sum(list(evidence.values()), axis=0)
+    small = features.points < rules.min_points
+    own[small] = 0.0
+    one, other, share = around
+    total = own.copy()
+    for _ in range(8):
+        # The neighbours' say is their own evidence first, and spreads over small grains from round to round.
+        belief = np.tanh(0.5 * total)
+        said = np.bincount(one, share * belief[other], minlength=len(own))
+        weight = np.where(small, 4.0, rules.neighbours)
+        total = own + weight * said
+    evidence["neighbours"] = total - own
+    return total
+
+
+def _fill(
+    ebsd: EBSDMap, ids: NDArray[np.int32], labels: NDArray[np.uint8], probability: Float64
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return label and probability of every point; those in no grain take the mean of their neighbours."""
+    known = ids >= 0
+    values = np.where(known, probability[ids], 0.5)
+    votes = np.where(known, labels[ids], UNSURE).astype(np.int64)
+    i, j = nearest_pairs(ebsd.grid)
+    a, b = np.concatenate([i, j]), np.concatenate([j, i])
+    while not known.all():
+        meets = ~known[a] & known[b]
+        if not meets.any():
+            break
+        at, source = a[meets], b[meets]
+        number = np.bincount(at, minlength=ebsd.size)
+        table = np.bincount(3 * at + votes[source], minlength=3 * ebsd.size).reshape(-1, 3)
+        new = number > 0
+        values[new] = np.bincount(at, values[source], minlength=ebsd.size)[new] / number[new]
+        # A tie between the two classes is unsure.
+        ferrite, bainite = table[new, FERRITE], table[new, BAINITE]
+        votes[new] = np.where(ferrite > bainite, FERRITE, np.where(bainite > ferrite, BAINITE, UNSURE))
+        known = known | new
+    return votes.astype(np.uint8), values.astype(np.float32)
+
+
+def _embedded(ids: NDArray[np.int32], labels: NDArray[np.uint8], borders: BoundaryFeatures) -> NDArray[np.bool_]:
+    """Return the points of ferrite grains of whose boundary at least half meets lath bainite."""
+    a = np.concatenate([ids[borders.i], ids[borders.j]])
+    b = np.concatenate([ids[borders.j], ids[borders.i]])
+    # Subgrains and wrong points inside a ferrite grain are no boundary of it with the other class.
+    meeting = np.bincount(a, labels[b] == BAINITE, minlength=len(labels))
+    total = np.bincount(a, minlength=len(labels))
+    embedded = (labels == FERRITE) & (total > 0) & (meeting >= 0.5 * total)
+    found: NDArray[np.bool_] = np.append(embedded, False)[ids]
+    return found

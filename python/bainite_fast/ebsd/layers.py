@@ -1,0 +1,309 @@
+"""What a map can show: each kind as one value or one colour per point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .coloring import grain_colors
+from .ipf import ipf_colors
+from .map import EBSDMap
+
+if TYPE_CHECKING:
+    from .boundary_map import Boundaries
+    from .grain_map import Grains
+
+Float32 = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
+
+UNKNOWN = (205, 205, 205)
+"""Colour of points without a value: not indexed, or in no grain."""
+_PHASE_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
+_BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOptions:
+    """How what a map shows is computed.
+
+    Attributes
+    ----------
+    order, perimeter, max_angle
+        Of the KAM, see `kam`; max_angle in degrees.
+    tolerance, min_points
+        Of the grains, see `grains`; tolerance in degrees.
+    gam : {"pairs", "kam"}
+        Which of the two readings of GAM.
+    low_angle, high_angle : float
+        Low-angle boundaries reach from one to the other (degrees), high-angle ones lie above.
+    """
+
+    order: int = 3
+    perimeter: bool = False
+    max_angle: float = 5.0
+    tolerance: float = 5.0
+    min_points: int = 2
+    gam: Literal["pairs", "kam"] = "pairs"
+    low_angle: float = 2.0
+    high_angle: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """One kind of map as arrays.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    title : str
+        What is shown, with the convention.
+    values : ndarray of float32, (points,), or None
+        In `unit`, NaN where undefined; None where a kind has colours alone.
+    unit : str
+        Such as "°"; "" for numbers without.
+    colors : ndarray of uint8, (points, 3), or None
+        RGB; None where a colour scale is to be used.
+    legend : dict
+        Name and colour of each class of a kind that shows classes.
+    key : str
+        "triangle" for inverse pole figures, "scale" for values, "gray" for images of the detector, else "legend".
+    limits : (float, float) or None
+        Ends of the colour scale where those of all values would not do.
+    boundaries : Boundaries or None
+        Segments to draw.
+    """
+
+    kind: str
+    title: str
+    values: Float32 | None = None
+    unit: str = ""
+    colors: UInt8 | None = None
+    legend: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    key: Literal["triangle", "scale", "gray", "legend"] = "scale"
+    limits: tuple[float, float] | None = None
+    boundaries: Boundaries | None = None
+
+    @property
+    def channels(self) -> NDArray[Any]:
+        """What is written as an image: values, float32 (points,), or colours, uint8 (points, 3)."""
+        if self.values is not None and not self.legend:
+            return self.values
+        if self.colors is not None:
+            return self.colors
+        raise InputError(f"the map {self.kind!r} has neither values nor colours")
+
+
+@dataclass(slots=True)
+class _Source:
+    """A map with what several kinds share, computed once."""
+
+    ebsd: EBSDMap
+    options: MapOptions
+    known: Grains | None = None
+
+    @property
+    def grains(self) -> Grains:
+        if self.known is None:
+            from .grain_map import grains
+
+            self.known = grains(self.ebsd, self.options.tolerance, self.options.min_points)
+        return self.known
+
+    @property
+    def grain_text(self) -> str:
+        return f"{len(self.grains)} grains, {self.grains.tolerance:g}°, ≥ {self.grains.min_points} points"
+
+
+def _kam(source: _Source) -> Layer:
+    from .misorientation import kam
+
+    o = source.options
+    values = kam(source.ebsd, o.order, perimeter=o.perimeter, max_angle=o.max_angle)
+    which = "shell of order" if o.perimeter else "orders 1 to"
+    title = f"KAM, {which} {o.order}, ≤ {o.max_angle:g}°"
+    return Layer(kind="kam", title=title, values=np.asarray(values, np.float32).reshape(-1), unit="°")
+
+
+def _per_grain(source: _Source, values: NDArray[np.floating]) -> Float32:
+    ids = source.grains.ids.reshape(-1)
+    extended = np.append(np.asarray(values, np.float32), np.float32(np.nan))
+    spread: Float32 = extended[ids]
+    return spread
+
+
+def _gos(source: _Source) -> Layer:
+    values = _per_grain(source, source.grains.gos)
+    return Layer(kind="gos", title=f"GOS, {source.grain_text}", values=values, unit="°")
+
+
+def _gam(source: _Source) -> Layer:
+    values = _per_grain(source, source.grains.gam(source.options.gam))
+    title = f"GAM ({source.options.gam}), {source.grain_text}"
+    return Layer(kind="gam", title=title, values=values, unit="°")
+
+
+def _grod(source: _Source) -> Layer:
+    values = np.asarray(source.grains.grod, np.float32).reshape(-1)
+    return Layer(kind="grod", title=f"GROD, {source.grain_text}", values=values, unit="°")
+
+
+def _grains(source: _Source) -> Layer:
+    ids = source.grains.ids.reshape(-1)
+    table = np.concatenate([grain_colors(ids, source.ebsd.grid), np.array([UNKNOWN], np.uint8)])
+    return Layer(kind="grains", title=source.grain_text, colors=table[ids], key="legend")
+
+
+def _boundaries(source: _Source) -> Layer:
+    from .boundary_map import boundaries
+
+    ebsd, o = source.ebsd, source.options
+    found = boundaries(ebsd, low=o.low_angle, high=o.high_angle)
+    # Each point of a segment takes the most of its boundaries: 0 none, 1 low angle, 2 high angle, 3 between phases.
+    rank = np.zeros(ebsd.size, np.float32)
+    for points in (found.i, found.j):
+        np.maximum.at(rank, points, found.kind.astype(np.float32) + 1)
+    rank[~ebsd.indexed] = np.nan
+    names = list(_BOUNDARY_COLORS)
+    table = np.array([(255, 255, 255), *_BOUNDARY_COLORS.values(), UNKNOWN], np.uint8)
+    colors = table[np.where(np.isnan(rank), len(table) - 1, rank).astype(np.int64)]
+    present = [name for number, name in enumerate(names) if (found.kind == number).any()]
+    limits = {"low angle": f"{o.low_angle:g}–{o.high_angle:g}°", "high angle": f"> {o.high_angle:g}°"}
+    legend = {f"{name} {limits.get(name, '')}".strip(): _BOUNDARY_COLORS[name] for name in present}
+    return Layer(
+        kind="boundaries",
+        title=f"Grain boundaries, {len(found)} segments",
+        values=rank,
+        colors=colors,
+        legend=legend,
+        key="legend",
+        boundaries=found,
+    )
+
+
+def _ipf(axis: Literal["x", "y", "z"]) -> Callable[[_Source], Layer]:
+    def make(source: _Source) -> Layer:
+        ebsd = source.ebsd
+        cubic = [phase.id for phase in ebsd.phases if phase.laue == "m-3m"]
+        shown = ebsd.indexed & np.isin(ebsd.phase_id, cubic)
+        if not shown.any():
+            listed = ", ".join(map(str, ebsd.phases)) or "none"
+            raise InputError(f"inverse pole figure colours are for cubic phases (m-3m); this map has {listed}")
+        colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
+        colors[shown] = ipf_colors(ebsd.quaternions[shown], axis)
+        others = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
+        gray = f"; gray: {', '.join(others)}" if others else ""
+        return Layer(
+            kind=f"ipf-{axis}", title=f"Inverse pole figure, {axis.upper()}{gray}", colors=colors, key="triangle"
+        )
+
+    return make
+
+
+def _phase(source: _Source) -> Layer:
+    ebsd = source.ebsd
+    present = [phase for phase in ebsd.phases if (ebsd.phase_id == phase.id).any()]
+    colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
+    legend = {}
+    for number, phase in enumerate(present):
+        color = _PHASE_COLORS[number % len(_PHASE_COLORS)]
+        own = ebsd.phase_id == phase.id
+        colors[own] = color
+        legend[f"{phase.name} {100 * own.mean():.1f} %"] = color
+    if not ebsd.indexed.all():
+        legend[f"not indexed {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
+    values = ebsd.phase_id.astype(np.float32)
+    return Layer(kind="phase", title="Phases", values=values, colors=colors, legend=legend, key="legend")
+
+
+_MEASURED = {"iq": "Image quality", "ci": "Confidence index", "band_contrast": "Band contrast"}
+
+
+def _measured(name: str) -> Callable[[_Source], Layer]:
+    def make(source: _Source) -> Layer:
+        values = getattr(source.ebsd, name)
+        if values is None:
+            have = ", ".join(source.ebsd.properties) or "nothing of the kind"
+            raise InputError(f"the map {source.ebsd.source or ''} has no {name}; it has {have}")
+        # Points that are not indexed may hold -1: they would take the scale from the rest.
+        shown = values[source.ebsd.indexed & np.isfinite(values)]
+        low, high = np.quantile(shown, [0.01, 0.99]).tolist() if shown.size else (0.0, 1.0)
+        limits = (low, high) if high > low else (low, low + 1.0)
+        return Layer(kind=name, title=_MEASURED[name], values=values, key="gray", limits=limits)
+
+    return make
+
+
+_MAKERS: dict[str, Callable[[_Source], Layer]] = {
+    "kam": _kam,
+    "gos": _gos,
+    "gam": _gam,
+    "grod": _grod,
+    "boundaries": _boundaries,
+    "grains": _grains,
+    "ipf-x": _ipf("x"),
+    "ipf-y": _ipf("y"),
+    "ipf-z": _ipf("z"),
+    "iq": _measured("iq"),
+    "ci": _measured("ci"),
+    "band_contrast": _measured("band_contrast"),
+    "phase": _phase,
+}
+KINDS = tuple(_MAKERS)
+"""What a map can show; `map_layer`, `draw` and `write_layers` take any of them."""
+
+
+def available_kinds(ebsd: EBSDMap) -> tuple[str, ...]:
+    """Return those of `KINDS` that a map has the data for."""
+    missing = {name for name in _MEASURED if getattr(ebsd, name) is None}
+    cubic = any(phase.laue == "m-3m" and (ebsd.phase_id == phase.id).any() for phase in ebsd.phases)
+    return tuple(kind for kind in KINDS if kind not in missing and (cubic or not kind.startswith("ipf-")))
+
+
+def map_layer(ebsd: EBSDMap, kind: str, *, options: MapOptions | None = None, grains: Grains | None = None) -> Layer:
+    """Compute one kind of map as arrays.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    kind : str
+        One of `KINDS`: "kam", "gos", "gam" and "grod" (degrees), "boundaries" (0 none, 1 low angle, 2 high angle, 3
+        between phases), "grains" (unique colours, neighbours differ), "ipf-x", "ipf-y" and "ipf-z" (cubic phases),
+        "iq", "ci" and "band_contrast" (as measured), "phase".
+    options : MapOptions, optional
+        Conventions and limits.
+    grains : Grains, optional
+        Grains found before; else they are found with the tolerance of `options` where the kind needs them.
+
+    Returns
+    -------
+    Layer
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or the map lacks what it needs.
+    """
+    return layer_of(_Source(ebsd, options if options is not None else MapOptions(), grains), kind)
+
+
+def layer_of(source: _Source, kind: str) -> Layer:
+    """Compute one kind of map from a source shared by several."""
+    if kind not in _MAKERS:
+        raise InputError(f"no map is called {kind!r}; use one of {', '.join(KINDS)}")
+    if source.known is not None and source.known.ids.size != source.ebsd.size:
+        raise InputError(
+            f"the grains are of a map of {source.known.ids.size} points, and this one has {source.ebsd.size}"
+        )
+    return _MAKERS[kind](source)
+
+
+def source_of(ebsd: EBSDMap, options: MapOptions | None, grains: Grains | None) -> _Source:
+    """Return a source for several kinds of one map."""
+    return _Source(ebsd, options if options is not None else MapOptions(), grains)

@@ -1,0 +1,397 @@
+"""Maps to look at: PNG with a colour bar and a scale bar, and OME-Zarr images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._optional import require
+from ..errors import InputError, OutputError, OutputExistsError
+from ..io import open_mosaic, write_image
+from ._raster import raster_points
+from .grid import Grid
+from .ipf import triangle_key
+from .layers import KINDS, UNKNOWN, Layer, MapOptions, layer_of, map_layer, source_of
+from .map import EBSDMap
+
+if TYPE_CHECKING:
+    from .grain_map import Grains
+
+__all__ = ["KINDS", "draw", "draw_layer", "raster_layer", "write_layers"]
+
+_LONG_SIDE = 1600  # pixels that a drawn map aims at
+_DPI = 200
+_KEY_INCHES = 1.3  # room beside the map for a colour bar or the triangle
+
+
+def draw(
+    ebsd: EBSDMap,
+    kind: str,
+    path: str | Path,
+    *,
+    options: MapOptions | None = None,
+    grains: Grains | None = None,
+    limits: tuple[float, float] | None = None,
+    outlines: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Draw one kind of map as PNG, with what its colours mean and a scale bar.
+
+    Hexagonal points are drawn as hexagons. Points without a value are gray.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    kind : str
+        One of `KINDS`, see `map_layer`.
+    path : path
+        PNG to write.
+    options : MapOptions, optional
+        Conventions and limits of what is computed.
+    grains : Grains, optional
+        Grains found before.
+    limits : (float, float), optional
+        Ends of the colour scale in the unit of the map; by default 0 (angles) or the least value, and the 99 %
+        quantile.
+    outlines : bool
+        Draw the high-angle boundaries over the map.
+    overwrite : bool
+        Replace what is at `path`.
+
+    Returns
+    -------
+    pathlib.Path
+        The picture.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or the map lacks what it needs.
+    OutputExistsError, OutputError
+        If there is something at `path`, or it cannot be written.
+    MissingExtraError
+        Without matplotlib.
+    """
+    target = _checked_target(path, overwrite=overwrite)
+    layer = map_layer(ebsd, kind, options=options, grains=grains)
+    lines = map_layer(ebsd, "boundaries", options=options) if outlines and kind != "boundaries" else None
+    return draw_layer(layer, ebsd.grid, target, limits=limits, outlines=lines, overwrite=overwrite)
+
+
+def _checked_target(path: str | Path, *, overwrite: bool) -> Path:
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise InputError(f"{target}: maps are drawn as PNG; give a name that ends with .png")
+    if target.exists() and not overwrite:
+        raise OutputExistsError(f"{target} exists; choose another name, or overwrite it (overwrite=True)")
+    return target
+
+
+def draw_layer(
+    layer: Layer,
+    grid: Grid,
+    path: str | Path,
+    *,
+    limits: tuple[float, float] | None = None,
+    outlines: Layer | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Draw a layer that is there already as PNG; see `draw`."""
+    target = _checked_target(path, overwrite=overwrite)
+    require("matplotlib", "plots", "drawing a map")
+    from matplotlib.figure import Figure
+
+    columns = max(grid.columns, grid.rows * grid.dy / grid.dx)
+    step = (
+        grid.dx / max(1.0, min(24.0, round(_LONG_SIDE / columns)))
+        if columns <= _LONG_SIDE
+        else (columns * grid.dx / _LONG_SIDE)
+    )
+    points = raster_points(grid, step)
+    height, width = points.shape
+    scale = 6.0 / max(height, width)
+    across = max(2.6, width * scale)
+    figure = Figure(figsize=(across + _KEY_INCHES, height * scale + 0.9), dpi=_DPI, layout="constrained")
+    if layer.key == "triangle":
+        axes, key = figure.subplots(1, 2, width_ratios=(across, 0.8 * _KEY_INCHES))
+        _draw_triangle(key)
+    else:
+        axes = figure.subplots()
+    extent = (0.0, width * step, height * step, 0.0)
+    values = _scale_of(layer, limits)
+    axes.imshow(_picture(layer, points, values), extent=extent, interpolation="nearest" if step < grid.dx else None)
+    _draw_lines(axes, layer if layer.boundaries is not None else outlines, grid, outlined=layer.boundaries is None)
+    axes.set_xlim(0.0, width * step)
+    axes.set_ylim(height * step, 0.0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(color="0.6", linewidth=0.5)
+    axes.set_title(layer.title, fontsize=9, wrap=True)
+    _scale_bar(axes, width * step, height * step)
+    _key(figure, axes, layer, values)
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, format="png", dpi=_DPI)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{target} cannot be written: {error}") from error
+    return target
+
+
+def _scale_of(layer: Layer, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the ends of the colour scale, None for colours."""
+    if layer.key not in ("scale", "gray") or layer.values is None:
+        return None
+    if limits is not None:
+        low, high = limits
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"limits={limits!r} are refused; give two finite numbers, the smaller first")
+        return float(low), float(high)
+    finite = layer.values[np.isfinite(layer.values)]
+    if not finite.size:
+        return 0.0, 1.0
+    if layer.limits is not None:
+        return layer.limits
+    low, high = np.quantile(finite, [0.01, 0.99]).tolist()
+    if layer.unit == "°":
+        low = 0.0
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _picture(layer: Layer, points: NDArray[np.int64], scale: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Return the pixels of a map: RGBA, uint8 (height, width, 4), transparent outside."""
+    if scale is not None and layer.values is not None:
+        low, high = scale
+        unit = np.clip((layer.values - low) / (high - low), 0.0, 1.0)
+        table = _color_table(layer)
+        known = np.isfinite(unit)
+        colors = np.full((len(unit), 3), UNKNOWN, np.uint8)
+        colors[known] = table[np.rint(unit[known] * (len(table) - 1)).astype(np.int64)]
+    elif layer.boundaries is not None:
+        unknown = ~np.isfinite(layer.values) if layer.values is not None else np.zeros(points.max() + 1, np.bool_)
+        colors = np.where(unknown[:, None], np.array(UNKNOWN, np.uint8), np.uint8(255))
+    elif layer.colors is not None:
+        colors = layer.colors
+    else:
+        raise InputError(f"the map {layer.kind!r} has neither values nor colours")
+    opaque = np.concatenate([colors, np.full((len(colors), 1), 255, np.uint8)], axis=1)
+    # The last row stands for -1, outside of all cells.
+    table = np.concatenate([opaque, np.zeros((1, 4), np.uint8)])
+    picture: NDArray[np.uint8] = table[points]
+    return picture
+
+
+def _color_table(layer: Layer) -> NDArray[np.uint8]:
+    from matplotlib import colormaps
+
+    steps = np.linspace(0.0, 1.0, 256)
+    table: NDArray[np.uint8] = colormaps[_color_map(layer)](steps, bytes=True)[:, :3]
+    return table
+
+
+def _color_map(layer: Layer) -> str:
+    return "gray" if layer.key == "gray" else "viridis"
+
+
+def _draw_lines(axes: Any, lines: Layer | None, grid: Grid, *, outlined: bool) -> None:
+    """Draw boundary segments: all kinds in their colours, or the high-angle ones in black over another map."""
+    if lines is None or lines.boundaries is None or not len(lines.boundaries):
+        return
+    from matplotlib.collections import LineCollection
+
+    found = lines.boundaries
+    shown = found.kind >= 1 if outlined else np.ones(len(found), np.bool_)
+    # From the middle of the first point to the corner of its cell, where the picture begins.
+    shift = np.array([grid.dx / 2, grid.dy / 2 if grid.kind == "square" else grid.dy * 2 / 3])
+    ends = found.ends[shown].reshape(-1, 2, 2) + shift
+    if outlined:
+        axes.add_collection(LineCollection(list(ends), colors="black", linewidths=0.5, capstyle="round"))
+        return
+    colors = np.array([(0, 114, 178), (0, 0, 0), (213, 94, 0)]) / 255.0
+    widths = np.array([0.45, 0.8, 0.8])
+    kinds = found.kind[shown]
+    axes.add_collection(LineCollection(list(ends), colors=colors[kinds], linewidths=widths[kinds], capstyle="round"))
+
+
+def _scale_bar(axes: Any, width: float, height: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    length = _round_length(0.25 * width)
+    size = max(width, height)
+    left, bottom = 0.025 * size, height - 0.025 * size
+    pad, bar = 0.012 * size, 0.010 * size
+    axes.text(
+        left + pad + length / 2,
+        bottom - pad - 1.4 * bar,
+        f"{length:g} µm" if length >= 1 else f"{1000 * length:g} nm",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        zorder=6,
+    )
+    box_height = 0.062 * size
+    axes.add_patch(
+        Rectangle(
+            (left, bottom - box_height), length + 2 * pad, box_height, fc="white", ec="none", alpha=0.85, zorder=4
+        )
+    )
+    axes.add_patch(Rectangle((left + pad, bottom - pad - bar), length, bar, fc="black", ec="none", zorder=5))
+
+
+def _round_length(limit: float) -> float:
+    """Return the largest 1, 2 or 5 times a power of ten that is not above `limit`."""
+    power = 10.0 ** math.floor(math.log10(limit))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= limit * (1 + 1e-9))
+
+
+def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None) -> None:
+    """Say what the colours mean: a colour bar, the standard triangle, or a legend."""
+    if scale is not None and layer.values is not None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        finite = layer.values[np.isfinite(layer.values)]
+        above = finite.size and float(finite.max()) > scale[1]
+        below = finite.size and float(finite.min()) < scale[0]
+        extend = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(*scale), _color_map(layer)),
+            ax=axes,
+            extend=extend[bool(above), bool(below)],
+            shrink=0.8,
+            pad=0.02,
+        )
+        bar.set_label(
+            f"{layer.kind.upper() if layer.unit == '°' else layer.title}{f' ({layer.unit})' * bool(layer.unit)}"
+        )
+        bar.ax.tick_params(labelsize=8)
+    elif layer.legend:
+        from matplotlib.patches import Patch
+
+        handles = [
+            Patch(
+                facecolor=(color[0] / 255, color[1] / 255, color[2] / 255), edgecolor="0.4", linewidth=0.4, label=name
+            )
+            for name, color in layer.legend.items()
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
+        )
+
+
+def _draw_triangle(axes: Any) -> None:
+    picture, corners = triangle_key(300)
+    height, width = picture.shape[:2]
+    axes.imshow(picture, interpolation="antialiased")
+    for name, (x, y) in corners.items():
+        up = name == "111"
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(0, 3 if up else -3),
+            textcoords="offset points",
+            fontsize=8,
+            ha={"001": "left", "101": "right", "111": "right"}[name],
+            va="bottom" if up else "top",
+            annotation_clip=False,
+        )
+    axes.set_xlim(0, width)
+    axes.set_ylim(height * 1.15, -0.15 * height)
+    axes.set_anchor("S")
+    axes.set_axis_off()
+
+
+def raster_layer(layer: Layer, grid: Grid, step: float | None = None) -> tuple[NDArray[Any], float]:
+    """Return a layer as an image of square pixels, and their size in µm.
+
+    Parameters
+    ----------
+    layer : Layer
+        From `map_layer`.
+    grid : Grid
+        Of its map.
+    step : float, optional
+        Size of a pixel in µm; by default the step on a square grid, where each point is one pixel, and half of it on a
+        hexagonal one, where each point is 3 or 4.
+
+    Returns
+    -------
+    image : ndarray, float32 (height, width) or uint8 (height, width, 3)
+        Values, NaN where undefined and outside; or colours.
+    step : float
+    """
+    smaller = min(grid.dx, grid.dy)
+    size = (smaller if grid.kind == "square" else grid.dx / 2) if step is None else float(step)
+    if not (math.isfinite(size) and size > 0):
+        raise InputError(f"step={step!r} is refused; a positive size in µm is needed")
+    points = raster_points(grid, size)
+    channels = layer.channels
+    outside: Any = np.full((1, *channels.shape[1:]), np.nan if channels.ndim == 1 else UNKNOWN[0], channels.dtype)
+    return np.concatenate([channels, outside])[points], size
+
+
+def write_layers(
+    ebsd: EBSDMap,
+    kinds: Iterable[str],
+    folder: str | Path,
+    *,
+    options: MapOptions | None = None,
+    grains: Grains | None = None,
+    step: float | None = None,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """Write kinds of a map as OME-Zarr images, one ``<kind>.ome.zarr`` each, in µm.
+
+    Angles and measured values are float32, NaN where undefined (and in the pyramid wherever a NaN enters a mean);
+    boundaries, phases, grains and inverse pole figures are RGB.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    kinds : iterable of str
+        Of `KINDS`.
+    folder : path
+        Where the images go; made where it is not there.
+    options : MapOptions, optional
+        Conventions and limits.
+    grains : Grains, optional
+        Grains found before.
+    step : float, optional
+        Size of a pixel in µm, see `raster_layer`.
+    overwrite : bool
+        Replace images that are there.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        The image of each kind.
+
+    Raises
+    ------
+    InputError, OutputExistsError, OutputError
+        If a kind is unknown or lacks its data, an image is there already, or cannot be written.
+    """
+    wanted = list(dict.fromkeys(kinds))
+    unknown = [kind for kind in wanted if kind not in KINDS]
+    if unknown or not wanted:
+        raise InputError(f"no map is called {', '.join(unknown) or 'nothing'}; use one or more of {', '.join(KINDS)}")
+    paths = {kind: Path(folder) / f"{kind}.ome.zarr" for kind in wanted}
+    there = [str(path) for path in paths.values() if path.exists()]
+    if there and not overwrite:
+        raise OutputExistsError(f"{there[0]} exists; choose another folder, or overwrite it (overwrite=True)")
+    source = source_of(ebsd, options, grains)
+    layers = {kind: layer_of(source, kind) for kind in wanted}
+    for kind, path in paths.items():
+        image, size = raster_layer(layers[kind], ebsd.grid, step)
+        attributes = {"ebsd": {"kind": kind, "title": layers[kind].title, "unit": layers[kind].unit}}
+        write_image(open_mosaic(image), path, um_per_px=size, overwrite=overwrite, attributes=attributes)
+    return paths

@@ -1,0 +1,211 @@
+"""Maps as arrays, pictures and OME-Zarr: right values in right places, on square and on hexagonal grids."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bainite_fast import io
+from bainite_fast.ebsd import (
+    KINDS,
+    EBSDMap,
+    Grid,
+    MapOptions,
+    Phase,
+    available_kinds,
+    boundaries,
+    draw,
+    grains,
+    kam,
+    map_layer,
+    raster_layer,
+    write_layers,
+)
+from bainite_fast.ebsd._quaternions import from_rotation_vector
+from bainite_fast.ebsd._raster import raster_points
+from bainite_fast.errors import InputError, OutputExistsError
+from bainite_fast.synthetic import make_ebsd
+
+GRIDS = {"square": Grid.square(40, 50, dx=0.3), "hexagonal": Grid.hexagonal(40, 50, dx=0.3)}
+
+
+@pytest.fixture(scope="module", params=list(GRIDS))
+def ebsd(request: pytest.FixtureRequest) -> EBSDMap:
+    return make_ebsd(GRIDS[request.param], preset="sem", seed=3)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_one_entry_per_point(ebsd: EBSDMap, kind: str) -> None:
+    layer = map_layer(ebsd, kind)
+    assert layer.kind == kind
+    assert layer.title
+    assert layer.channels.shape[0] == ebsd.size
+    if layer.values is not None:
+        assert layer.values.dtype == np.float32
+        assert layer.values.shape == (ebsd.size,)
+    if layer.colors is not None:
+        assert layer.colors.dtype == np.uint8
+        assert layer.colors.shape == (ebsd.size, 3)
+
+
+def test_values_are_those_of_the_kernels(ebsd: EBSDMap) -> None:
+    found = grains(ebsd, 5.0, 2)
+    options = MapOptions(order=2, min_points=2)
+    np.testing.assert_array_equal(
+        map_layer(ebsd, "kam", options=options).values, np.asarray(kam(ebsd, 2), np.float32).reshape(-1)
+    )
+    ids = found.ids.reshape(-1)
+    for kind, per_grain in (("gos", found.gos), ("gam", found.gam())):
+        values = map_layer(ebsd, kind, options=options, grains=found).values
+        assert values is not None
+        np.testing.assert_array_equal(np.isnan(values[ids < 0]), True)
+        np.testing.assert_array_equal(values[ids >= 0], per_grain.astype(np.float32)[ids[ids >= 0]])
+    colors = map_layer(ebsd, "grains", grains=found).colors
+    assert colors is not None
+    lines = boundaries(ebsd)
+    across = (ids[lines.i] != ids[lines.j]) & (ids[lines.i] >= 0) & (ids[lines.j] >= 0)
+    assert (colors[lines.i[across]] != colors[lines.j[across]]).any(axis=1).all()
+    rank = map_layer(ebsd, "boundaries").values
+    assert rank is not None
+    assert (rank[lines.i[lines.is_high]] >= 2).all()
+    assert (rank[np.setdiff1d(np.flatnonzero(ebsd.indexed), np.concatenate([lines.i, lines.j]))] == 0).all()
+
+
+@settings(max_examples=30)
+@given(
+    rows=st.integers(1, 12),
+    columns=st.integers(2, 12),
+    hexagonal=st.booleans(),
+    fine=st.sampled_from([1.0, 0.5, 0.23, 0.1]),
+)
+def test_each_pixel_shows_the_point_whose_cell_it_is_in(rows: int, columns: int, hexagonal: bool, fine: float) -> None:
+    grid = Grid.hexagonal(rows, columns, dx=1.0) if hexagonal else Grid.square(rows, columns, dx=1.0)
+    points = raster_points(grid, fine)
+    x, y = grid.coordinates()
+    top = 0.5 if not hexagonal else grid.dy * 2 / 3
+    px = -0.5 + (np.arange(points.shape[1]) + 0.5) * fine
+    py = -top + (np.arange(points.shape[0]) + 0.5) * fine
+    distance = np.hypot(px[None, :, None] - x, py[:, None, None] - y)
+    shown = points >= 0
+    chosen = np.take_along_axis(distance, np.maximum(points, 0)[..., None], 2)[..., 0]
+    np.testing.assert_allclose(chosen[shown], distance.min(axis=2)[shown], atol=1e-9)
+    if fine < 0.5:
+        # Every point is there with the area of its cell.
+        area = np.bincount(points[shown], minlength=grid.size) * fine**2
+        np.testing.assert_allclose(area, grid.point_area, atol=4.5 * fine)
+        assert area.mean() == pytest.approx(grid.point_area, rel=2.5 * fine)
+
+
+def test_a_square_map_is_written_point_for_pixel(tmp_path: Path) -> None:
+    ebsd = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    paths = write_layers(ebsd, ["kam", "ipf-z", "iq"], tmp_path)
+    with io.open_mosaic(paths["kam"]) as image:
+        assert image.um_per_px == pytest.approx(0.3)
+        np.testing.assert_array_equal(image.read(0, 40, 0, 50), np.asarray(kam(ebsd), np.float32))
+    with io.open_mosaic(paths["ipf-z"]) as image:
+        assert image.rgb
+        colors = map_layer(ebsd, "ipf-z").colors
+        assert colors is not None
+        np.testing.assert_array_equal(image.read(0, 40, 0, 50), colors.reshape(40, 50, 3))
+    with pytest.raises(OutputExistsError, match="kam"):
+        write_layers(ebsd, ["kam"], tmp_path)
+    write_layers(ebsd, ["kam"], tmp_path, overwrite=True)
+
+
+def test_a_hexagonal_map_keeps_all_its_points_in_an_image(tmp_path: Path) -> None:
+    ebsd = make_ebsd(GRIDS["hexagonal"], preset="sem", seed=3)[0]
+    layer = map_layer(ebsd, "iq")
+    image, step = raster_layer(layer, ebsd.grid)
+    assert step == pytest.approx(0.15)
+    assert layer.values is not None
+    assert set(image[np.isfinite(image)].tolist()) == set(layer.values.tolist())
+    paths = write_layers(ebsd, ["iq"], tmp_path, step=0.05)
+    with io.open_mosaic(paths["iq"]) as written:
+        assert written.um_per_px == pytest.approx(0.05)
+        assert written.shape[1] >= 50 * 6
+
+
+@pytest.mark.parametrize("kind", ["kam", "boundaries", "grains", "ipf-x"])
+def test_a_picture_shows_the_map_its_key_and_a_scale_bar(ebsd: EBSDMap, kind: str, tmp_path: Path) -> None:
+    path = draw(ebsd, kind, tmp_path / f"{kind}.png", outlines=kind == "kam")
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert min(picture.shape[:2]) > 400
+    # Colours of the map itself are in the picture, in about the share that they have in the map.
+    layer = map_layer(ebsd, kind)
+    if layer.colors is not None and kind != "boundaries":
+        colors, number = np.unique(layer.colors, axis=0, return_counts=True)
+        most = colors[np.argmax(number)]
+        there = (picture == most).all(axis=2).sum()
+        of_map = (picture != 255).any(axis=2).sum()
+        assert there / of_map == pytest.approx(number.max() / ebsd.size, abs=0.12)
+    # The scale bar: a run of black pixels, at least a twentieth of the width.
+    black = (picture < 10).all(axis=2)
+    runs = [max(map(len, "".join("x" if p else " " for p in row).split()), default=0) for row in black]
+    assert max(runs) > picture.shape[1] / 20
+    with pytest.raises(OutputExistsError):
+        draw(ebsd, kind, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
+    ebsd = make_ebsd(GRIDS["hexagonal"], preset="sem", seed=3)[0]
+    plain = draw(ebsd, "kam", tmp_path / "a.png").read_bytes()
+    assert draw(ebsd, "kam", tmp_path / "b.png", limits=(0, 1)).read_bytes() != plain
+    assert draw(ebsd, "kam", tmp_path / "c.png", outlines=True).read_bytes() != plain
+    assert draw(ebsd, "kam", tmp_path / "b.png", overwrite=True).read_bytes() == plain
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    grid = Grid.square(6, 7, dx=1.0)
+    turn = from_rotation_vector(np.radians(np.arange(42.0))[:, None] * [0, 0, 1.0])
+    ebsd = EBSDMap(grid=grid, phases=(Phase(0, "Titanium", "6/mmm"),), quaternions=turn)
+    with pytest.raises(InputError, match="no map is called 'kamm'"):
+        map_layer(ebsd, "kamm")
+    with pytest.raises(InputError, match="cubic"):
+        draw(ebsd, "ipf-z", tmp_path / "a.png")
+    with pytest.raises(InputError, match="has no iq"):
+        draw(ebsd, "iq", tmp_path / "a.png")
+    with pytest.raises(InputError, match="PNG"):
+        draw(ebsd, "kam", tmp_path / "a.jpg")
+    with pytest.raises(InputError, match="limits"):
+        draw(ebsd, "kam", tmp_path / "a.png", limits=(1, 1))
+    with pytest.raises(InputError, match="no map is called"):
+        write_layers(ebsd, ["kam", "x"], tmp_path / "out")
+    with pytest.raises(InputError, match="step="):
+        write_layers(ebsd, ["kam"], tmp_path / "out", step=-1)
+    with pytest.raises(InputError, match="grains are of a map"):
+        map_layer(ebsd, "gos", grains=grains(make_ebsd(Grid.square(5, 5, dx=0.3))[0]))
+    assert "iq" not in available_kinds(ebsd)
+    assert not any(kind.startswith("ipf") for kind in available_kinds(ebsd))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_map_without_an_indexed_point_is_drawn_gray(tmp_path: Path) -> None:
+    whole = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    blind = whole.replace(phase_id=np.full(whole.size, -1, np.int16))
+    for kind in ("gos", "grains", "boundaries", "ci"):
+        assert map_layer(blind, kind).channels.shape[0] == blind.size
+    for kind in ("kam", "phase"):
+        assert draw(blind, kind, tmp_path / f"{kind}.png").stat().st_size > 1000
+
+
+def test_real_maps_are_drawn(tmp_path: Path) -> None:
+    folder = os.environ.get("BAINITE_FAST_DATA")
+    if not folder:
+        pytest.skip("BAINITE_FAST_DATA is not set: no real EBSD maps at hand")
+    from bainite_fast.ebsd import read
+
+    for name in ("copper_hex.ang", "sdss_ferrite_austenite.ang"):
+        real = read(Path(folder) / "ebsd" / name)
+        for kind in ("kam", "ipf-z", "boundaries"):
+            assert draw(real, kind, tmp_path / f"{name}-{kind}.png").stat().st_size > 10_000
+    reference = np.load(Path(folder) / "ebsd/reference/SDSS_sqr__KAM_cheb_o3_full_thr5.npy")
+    values = map_layer(real, "kam").values
+    assert values is not None
+    np.testing.assert_allclose(values, reference.reshape(-1), atol=1e-5)
