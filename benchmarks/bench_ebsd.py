@@ -30,9 +30,9 @@ SMALL = 250
 ROWS: list[dict[str, Any]] = []
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def table() -> Iterator[None]:
-    """Write the table of all measurements at the end."""
+    """Write the table of all measurements so far after each of them."""
     yield
     if ROWS:
         save(
@@ -71,15 +71,23 @@ def field(rows: int, columns: int, *, grain: int = 40, noise: float = 0.5) -> eb
     )
 
 
-def stacked(scan: ebsd.EBSDMap, times: int) -> ebsd.EBSDMap:
-    grid = ebsd.Grid.square(scan.grid.rows * times, scan.grid.columns, dx=scan.grid.dx)
-    return ebsd.EBSDMap(
-        grid=grid,
-        phases=scan.phases,
-        quaternions=np.tile(scan.quaternions, (times, 1)),
-        phase_id=np.tile(scan.phase_id, times),
-        ci=np.tile(scan.properties["ci"], times),
-    )
+def write_stacked(scan: ebsd.EBSDMap, times: int, path: Path) -> None:
+    """Write an ``.ang`` file of copies of a map below one another: one copy is written, the others get its text."""
+    ebsd.write(scan, path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    header = [line for line in lines if line.startswith(b"#")]
+    rows, columns = scan.grid.rows, scan.grid.columns
+    old = f"NROWS: {rows}\n".encode()
+    assert sum(old in line for line in header) == 1
+    y = slice(42, 55)  # the column of y, 13 characters
+    body = lines[len(header) :]
+    assert float(body[-1][y]) == pytest.approx((rows - 1) * scan.grid.dy)
+    with path.open("wb") as file:
+        file.writelines(line.replace(old, f"NROWS: {rows * times}\n".encode()) for line in header)
+        for row in range(rows * times):
+            height = f"{row * scan.grid.dy:13.5f}".encode()
+            start = row % rows * columns
+            file.writelines(line[: y.start] + height + line[y.stop :] for line in body[start : start + columns])
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +119,9 @@ def kam_by_matrices(rotation: Any, neighbours: Any, indexed: Any, max_angle: flo
     for k in range(neighbours.shape[1]):
         ok = (neighbours[:, k] >= 0) & indexed & indexed[neighbours[:, k]]
         relative = np.einsum("ijk,imk->ijm", rotation[neighbours[ok, k]], rotation[ok])
-        best = trace[ok, k]
         for copy, (row, column) in copies:
-            best = np.maximum(best, np.einsum("j,ij->i", copy[row, column], relative[:, row, column]))
-        trace[ok, k] = best
+            here = np.einsum("j,ij->i", copy[row, column], relative[:, row, column])
+            trace[ok, k] = np.max(np.vstack([trace[ok, k], here]), axis=0)
     angle = np.degrees(np.arccos((np.minimum(trace, 3.0) - 1) / 2, where=trace > -1, out=np.full(trace.shape, np.nan)))
     counts = angle <= max_angle
     total = np.where(counts, angle, 0.0).sum(1)
@@ -199,7 +206,7 @@ print(json.dumps({"marks": marks, "peak": peak, "points": scan.size, "grains": l
 def test_whole_chain(million: ebsd.EBSDMap, tmp_path: Path) -> None:
     tiles = int(os.environ.get("BAINITE_FAST_CHAIN_TILES", "10"))  # of a million points each, below one another
     path = tmp_path / "map.ang"
-    ebsd.write(stacked(million, tiles), path)
+    write_stacked(million, tiles, path)
     run = subprocess.run([sys.executable, "-c", CHAIN, str(path)], capture_output=True, text=True, check=True)
     result = json.loads(run.stdout.splitlines()[-1])
     total = np.sum(list(result["marks"].values()), axis=0)

@@ -178,12 +178,13 @@ def test_bare_quaternions(rows: int, columns: int, seed: int, dtype: Any) -> Non
     scan = random_map(rng, Grid.square(rows, columns, dx=1.0))
     bare = (scan.quaternions.reshape(rows, columns, 4) * rng.uniform(0.5, 2.0, (rows, columns, 1))).astype(dtype)
     bare[~scan.indexed.reshape(rows, columns)] = rng.choice([0.0, np.nan, np.inf])
-    found = bainite_fast.kam(bare, 2)
-    assert np.allclose(found, bainite_fast.kam(scan, 2), rtol=0, atol=2e-5, equal_nan=True)
+    found = bainite_fast.kam(bare, 2, max_angle=math.inf)  # no limit: rounding to float32 moves pairs across one
+    expected = bainite_fast.kam(scan, 2, max_angle=math.inf)
+    assert np.allclose(found, expected, rtol=0, atol=1e-5 if dtype == np.float64 else 5e-5, equal_nan=True)
     # A part with a margin of as many points as the order has the same bits within.
     y, x = int(rng.integers(0, rows)), int(rng.integers(0, columns))
     y0, x0 = max(0, y - 2), max(0, x - 2)
-    part = bainite_fast.kam(bare[y0 : y + 5, x0 : x + 5], 2)
+    part = bainite_fast.kam(bare[y0 : y + 5, x0 : x + 5], 2, max_angle=math.inf)
     inside = (slice(y - y0, y - y0 + min(3, rows - y)), slice(x - x0, x - x0 + min(3, columns - x)))
     assert np.array_equal(part[inside], found[y : y + 3, x : x + 3], equal_nan=True)
 
