@@ -199,7 +199,7 @@ def test_tile_and_batch_follow_the_free_memory_of_the_device() -> None:
         assert "GPU memory" in str(plan)
         assert plan.identity().keys() == {
             "shape", "grid", "channels", "block", "chunk", "tile", "halo", "stride", "batch", "edge", "device",
-            "precision", "layout",
+            "precision", "layout", "runtime",
         }  # fmt: skip
     small = _device_plan(40, Fixed(tile=256))
     assert small.tile == 256 and small.batch == 16

@@ -31,7 +31,7 @@ from .usage import DeviceUsage
 FORMAT = 1
 # What must be the same for times to be compared. The tile may differ: it is chosen by the memory that is free.
 _ALIKE = (("mosaic", "shape"), ("mosaic", "dtype"), ("model", "sha256"), ("plan", "precision"), ("plan", "edge"),
-          ("plan", "device"), ("plan", "grid"))  # fmt: skip
+          ("plan", "device"), ("plan", "runtime"), ("plan", "grid"))  # fmt: skip
 # What a saved report must hold for a comparison.
 _NEEDED: dict[str, type | tuple[type, ...]] = {
     "format": int, "latency_seconds": dict, "latency_seconds.p50": (int, float), "mosaic": dict, "model": dict,
@@ -117,6 +117,7 @@ def measure(
     runs: int = 3,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torchscript",
     edge: str = "mirror",
     scale: str | float = "auto",
     tile: int | None = None,
@@ -134,7 +135,7 @@ def measure(
 
     Parameters
     ----------
-    source, model, device, precision, edge, scale, tile, plane, channel, crop_bar
+    source, model, device, precision, runtime, edge, scale, tile, plane, channel, crop_bar
         As in :func:`bainite_fast.segment`.
     runs : int
         How many times, at least 1.
@@ -160,7 +161,7 @@ def measure(
     if runs < 1:
         raise InputError(f"runs is {runs}; at least one run is needed")
     request = check_request(
-        device=device, precision=precision, edge=edge, scale=scale, tile=tile, memory=memory_budget,
+        device=device, precision=precision, runtime=runtime, edge=edge, scale=scale, tile=tile, memory=memory_budget,
         confidence=False, resume=False, overwrite=True, with_image=False,
     )  # fmt: skip
     choice = Choice(source, model, None, plane, channel, 0, crop_bar, None)
@@ -173,12 +174,12 @@ def measure(
         }
         if baseline is not None:
             require_alike(what, baseline)
-        runtime = prepared.network.runtime
-        bare = bare_network_rate(runtime, plan)
-        matrix = matrix_rate(plan.precision, plan.workers, runtime.device)
+        compiled = prepared.network.runtime_for(plan)
+        bare = bare_network_rate(compiled, plan)
+        matrix = matrix_rate(plan.precision, plan.workers, compiled.device)
         operations = flop_per_pixel(prepared.network.loaded)
         pixels = plan.shape[0] * plan.shape[1]
-        lines, usage = [], DeviceUsage(runtime.device)
+        lines, usage = [], DeviceUsage(compiled.device)
         with (
             tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work) as folder,
             memory.PeakSampler() as sampler,
@@ -188,7 +189,7 @@ def measure(
                 done = run * pixels
                 out = Path(folder) / "labels.ome.zarr"
                 lines.append(_one(choice, request, out, lambda n, done=done: progress(done + n, runs * pixels)))  # type: ignore[misc]
-        bare = max(bare, bare_network_rate(runtime, plan))  # the best of before and after: a floor
+        bare = max(bare, bare_network_rate(compiled, plan))  # the best of before and after: a floor
     seen = sum(tile.input.pixels for block in plan.blocks() for tile in plan.tiles(*block))
     walls = np.array([line.wall for line in lines])
     network = float(np.mean([line.network for line in lines]))
