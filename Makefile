@@ -1,7 +1,7 @@
 # bainite_fast: `make demo` and `make test` do everything on a fresh machine; the other targets are for development.
 #
-# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS, CUDA (OFF, AUTO or ON; the gpu
-# targets take ON).
+# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS, CUDA (OFF, AUTO or ON),
+# GPU_PYTHON (of gpu-test and gpu-bench: a Python with torch for CUDA).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -122,20 +122,33 @@ cuda-compile: venv ## Compile the CUDA kernels for every architecture of a relea
 	$(CMAKE) -S . -B $(BUILD)/cuda -DBAINITE_CUDA=ON -DBAINITE_BUILD_PYTHON=OFF -DBAINITE_WERROR=ON -DCMAKE_BUILD_TYPE=Release
 	$(CMAKE) --build $(BUILD)/cuda -j $(JOBS) --target bainite_cuda
 
-# The package with the CUDA kernels for the GPU of this machine alone. torch must be a build with CUDA (TORCH=...).
+.PHONY: cuda-wheel
+cuda-wheel: build ## Build a wheel with the CUDA kernels for every architecture, and test it without a GPU (needs nvcc)
+	rm -rf $(BUILD)/cuda-wheel
+	$(PIP) wheel -q . --no-build-isolation --no-deps -w $(BUILD)/cuda-wheel -C build-dir=$(BUILD)/cuda-wheel-build \
+	  -C cmake.define.BAINITE_CUDA=ON
+	BAINITE_FAST_CUDA_WHEEL="$$(echo $(CURDIR)/$(BUILD)/cuda-wheel/*.whl)" $(BIN)/python -m pytest tests/test_cuda_wheel.py \
+	  $(PYTEST_FLAGS)
+
+# With any Python that has torch with CUDA and what the package needs: nothing is installed, the kernels for the GPU of this
+# machine are built into python/, and what runs is the source tree.
+GPU_PYTHON ?= $(BIN)/python
+GPU_RUN = PYTHONPATH="$(CURDIR)/python:$(CURDIR)/benchmarks$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON)
+
 .PHONY: gpu-build
-gpu-build: $(VENV)/.dependencies
-	@command -v nvcc >/dev/null || [ -n "$${CUDACXX:-}" ] || { echo "error: no nvcc on PATH; set CUDACXX" >&2; exit 1; }
-	rm -f $(VENV)/.package
-	$(MAKE) build CUDA=ON CUDA_ARCHITECTURES=native
+gpu-build: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.dependencies)
+	$(CMAKE) -S . -B $(BUILD)/gpu -DBAINITE_CUDA=ON -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES=native \
+	  -DPython_EXECUTABLE="$$(command -v $(GPU_PYTHON))" -Dpybind11_DIR="$$($(GPU_PYTHON) -m pybind11 --cmakedir)"
+	$(CMAKE) --build $(BUILD)/gpu -j $(JOBS)
+	cp $(BUILD)/gpu/_core*.so python/bainite_fast/
 
 .PHONY: gpu-test
-gpu-test: gpu-build ## Build with CUDA and run the tests marked gpu (needs an NVIDIA GPU; they skip without)
-	$(BIN)/python -m pytest tests -m gpu -rs $(PYTEST_FLAGS)
+gpu-test: gpu-build ## Build the CUDA kernels here and run the tests marked gpu (needs nvcc and an NVIDIA GPU; GPU_PYTHON=python3)
+	$(GPU_RUN) -m pytest tests -m gpu -rs $(PYTEST_FLAGS)
 
 .PHONY: gpu-bench
-gpu-bench: gpu-build $(VENV)/.peers ## Build with CUDA and write the tables of the GPU to benchmarks/results (some minutes)
-	$(BIN)/python -m pytest benchmarks/bench_cuda.py -rs
+gpu-bench: gpu-build ## Build the CUDA kernels here and write the tables of the GPU to benchmarks/results (some minutes)
+	$(GPU_RUN) -m pytest benchmarks/bench_cuda.py -rs $(PYTEST_FLAGS)
 
 $(VENV)/.peers: $(VENV)/.package
 	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20"

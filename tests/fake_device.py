@@ -15,7 +15,7 @@ import torch
 
 from bainite_fast import kernels
 from bainite_fast.models import runtime
-from bainite_fast.segmentation import engine, request, run
+from bainite_fast.segmentation import device_planner, engine, planner, request, run
 from bainite_fast.segmentation.device import STREAMS, DeviceInference, DeviceMemoryError, Pair
 
 
@@ -157,3 +157,11 @@ def fake_device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeBacke
         return made
 
     return put
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 128 px, so that small mosaics have many."""
+    monkeypatch.setattr(planner, "_CHUNK", 64)
+    monkeypatch.setattr(planner, "_BLOCKS", (128,))
+    monkeypatch.setattr(device_planner, "_BLOCKS", (128,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from typer.testing import CliRunner
 
 from bainite_fast import bench
 from bainite_fast.bench import acceptance
+from bainite_fast.bench.energy import EnergyMeter
 from bainite_fast.bench.floors import flop_per_pixel
 from bainite_fast.bench.timeline import STAGES, WAITS, timeline
+from bainite_fast.bench.usage import DeviceUsage
 from bainite_fast.cli import app
-from bainite_fast.errors import InputError
+from bainite_fast.cli._bench import write_report
+from bainite_fast.errors import InputError, OutputError
 from bainite_fast.models import UNet, load, save_package
 from bainite_fast.models.compiled import Runtime
 from bainite_fast.segmentation.spans import Span
+from fake_device import fake_device, small_blocks  # noqa: F401 - fixtures
 
 
 @pytest.fixture
@@ -38,10 +43,11 @@ def test_each_wait_gets_its_name() -> None:
     ]  # fmt: skip
     found = timeline(spans, 0, 14, workers=2)
     assert found.network == 9 / 2
-    assert found.busy == {"read": 5, "gather": 1, "network": 9, "scatter": 1, "write": 3}
+    assert found.busy == {"read": 5, "upload": 0, "gather": 1, "network": 9, "scatter": 1, "download": 0, "write": 3}
     # read: both networks for 2 s, one from 3 to 6; gather, scatter: the first for 1 s; write: the first for 3 s
     assert found.waits == {
-        "start": 1, "read": 3.5, "gather": 0.5, "scatter": 0.5, "write": 1.5, "blocks": 0, "finish": 2,
+        "start": 1, "read": 3.5, "upload": 0, "gather": 0.5, "scatter": 0.5, "download": 0, "write": 1.5, "blocks": 0,
+        "finish": 2,
     }  # fmt: skip
     assert found.unexplained == 0.5  # the first held its place from 8 to 9
 
@@ -53,11 +59,11 @@ def test_network_and_waits_are_the_wall_time(data: st.DataObject, workers: int) 
     for _ in range(workers):  # one chain of blocks for each place
         now = data.draw(st.floats(0, 1))
         for _ in range(data.draw(st.integers(0, 4))):
-            lengths = data.draw(st.lists(st.floats(0, 2), min_size=7, max_size=7))
+            lengths = data.draw(st.lists(st.floats(0, 2), min_size=9, max_size=9))
             edges = now + np.concatenate([[0.0], np.cumsum(lengths)])
-            names = ("read", "wait", "gather", "network", "scatter", "rest", "write")
+            names = ("read", "wait", "upload", "gather", "network", "scatter", "rest", "download", "write")
             spans += [Span(name, *edges[k : k + 2]) for k, name in enumerate(names) if name != "rest"]
-            spans.append(Span("tiles", edges[2], edges[6]))
+            spans.append(Span("tiles", edges[3], edges[7]))
             now = float(edges[-1])
         end = max(end, now)
     found = timeline(spans, 0.0, end + 1, workers)
@@ -153,17 +159,25 @@ def test_a_missed_takt_is_exit_status_3(paced: dict[str, float], command: list[s
     assert "takt" in missed.stderr
 
 
-def test_a_baseline_of_something_else_is_refused(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+def test_a_baseline_of_something_else_is_refused(
+    paced: dict[str, float], command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paced["seconds"] = 0.0
     baseline = tmp_path / "baseline.json"
     assert CliRunner().invoke(app, [*command, "--save", str(baseline)]).exit_code == 0
     values = json.loads(baseline.read_text())
     values["mosaic"]["shape"] = [1, 2]
     baseline.write_text(json.dumps(values))
+    monkeypatch.setattr(acceptance, "bare_network_rate", lambda *_: pytest.fail("it was measured first"))
     refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
     assert refused.exit_code == 1
     assert "shape" in refused.stderr and "save a new baseline" in refused.stderr
-    for text in ("{}", "[1]", "no json"):
+    good = {"format": 1, "latency_seconds": {"p50": 1.0}, "mosaic": {}, "model": {}, "plan": {}}
+    edited = [
+        good | {"plan": 3}, good | {"mosaic": None}, good | {"latency_seconds": [1]},
+        good | {"latency_seconds": {"p50": "1"}}, good | {"latency_seconds": {"p50": 0}},
+    ]  # fmt: skip
+    for text in ("{}", "[1]", "no json", *map(json.dumps, edited)):
         baseline.write_text(text)
         refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
         assert refused.exit_code == 1
@@ -184,3 +198,89 @@ def test_a_mosaic_is_drawn_of_about_the_size_asked(tmp_path: Path) -> None:
             bench.draw(tmp_path / "other.ome.zarr", wrong)
     with pytest.raises(InputError, match="runs"):
         bench.measure(np.zeros((4, 4), np.uint8), runs=0)
+
+
+def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, text: str) -> int:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "baseline.json"
+    write_report(acceptance.Report({"a": 1}), path)
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_report(acceptance.Report({"a": 2}), path)
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_picture_is_measured_as_it_is_segmented(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+    import tifffile
+
+    paced["seconds"] = 0.0
+    stack = np.random.default_rng(1).integers(0, 256, (2, 90, 80), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, metadata={"axes": "ZYX"})
+    run = ["bench", str(tmp_path / "stack.tif"), *command[2:4], "--runs", "1", "--json"]
+    done = CliRunner().invoke(app, [*run, "--plane", "1", "--crop-bar", "10"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["mosaic"]["shape"] == [80, 80]
+    assert CliRunner().invoke(app, run).exit_code == 1  # which plane?
+
+
+def test_a_device_is_measured_with_its_stages(
+    small_blocks: None, fake_device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "DeviceUsage", lambda device: DeviceUsage("cpu"))
+    monkeypatch.setattr(acceptance, "matrix_rate", lambda *_: 1e9)
+    fake_device()
+    values = bench.measure(
+        np.zeros((300, 300), np.uint8), UNet(base=2, depth=1).eval(), runs=1, device="cuda", tile=64, scale="as-is",
+        work=tmp_path,
+    ).values  # fmt: skip
+    assert values["plan"]["device"] == "cuda"
+    assert values["stages"]["upload"]["busy_seconds"] > 0 and values["stages"]["download"]["busy_seconds"] > 0
+    named = values["network"]["seconds"] + sum(values["network_waited_seconds"].values())
+    wall = values["latency_seconds"]["p50"]
+    assert named + values["network"]["unexplained_seconds"] == pytest.approx(wall, rel=0.02)
+
+
+class Nvml:
+    """NVML with one GPU that has taken 40 J, and 7.5 J more at every look."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken, self.energy, self.asked = broken, 40_000, ""
+
+    def nvmlInit(self) -> None:  # noqa: N802 - its name
+        if self.broken:
+            raise self.NVMLError("Driver Not Loaded")
+
+    def nvmlShutdown(self) -> None: ...  # noqa: N802
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        self.asked = uuid
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: N802
+        self.energy += 7_500
+        return self.energy
+
+
+def test_energy_is_what_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gpu:
+        uuid = "0123-4567"
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Gpu())
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with EnergyMeter("cuda:0") as meter:
+        pass
+    assert (meter.joules, meter.why_not, nvml.asked) == (7.5, "", "GPU-0123-4567")
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(broken=True))
+    with EnergyMeter("cuda:0") as meter:
+        pass
+    assert meter.joules is None and "Driver Not Loaded" in meter.why_not
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "bainite-fast[gpu]" in EnergyMeter("cuda:0").why_not
+    assert "on the CPU" in EnergyMeter("cpu").why_not

@@ -142,3 +142,11 @@ def test_memory_that_runs_out_halves_the_batch(image, tmp_path, monkeypatch):
     assert tight.provenance["decided"]["batch"] < alone.plan.batch
     assert tight.plan.batch == alone.plan.batch
     assert np.array_equal(tight.labels, alone.labels)
+
+
+def test_the_exported_network_gives_the_labels_of_one_pass(image, tmp_path):
+    net = small_unet(depth=2)
+    seg = _run(image, net, tmp_path / "o.ome.zarr", tile=512, runtime="export")
+    assert seg.plan.runtime == "export"
+    assert_exact(np.asarray(seg.labels), whole_logits(net, image, halo=seg.plan.halo, stride=seg.plan.stride))
+    assert _run(image, net, tmp_path / "a.ome.zarr", tile=512, runtime="auto").plan.runtime in ("export", "torchscript")

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -85,21 +87,58 @@ def test_killed_worker_costs_only_its_blocks(client, mosaic, tmp_path):
     assert sum(seg.counts.values()) == 2000 * 2800
 
 
+SCRIPT = "import sys; from bainite_fast.cli import main; sys.argv[0] = 'bainite-fast'; main()"
+
+
+def _start_two_workers(mosaic, package, out) -> subprocess.Popen[str]:
+    command = ["segment", str(mosaic), "--model", str(package), "--out", str(out), "--precision", "float32"]
+    options = ["--tile", "256", "--scale", "as-is", "--workers", "2", "--memory", "6GiB", "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
 def test_two_workers_of_the_command_line_give_the_bytes_of_threads(mosaic, tmp_path):
     package = save_small_package(small_unet(depth=2), tmp_path / "package", um_per_px=None)
     _, content = _run(mosaic, package, tmp_path / "threads.ome.zarr")
     out = tmp_path / "workers.ome.zarr"
-    command = ["segment", str(mosaic), "--model", str(package), "--out", str(out), "--precision", "float32"]
-    script = "import sys; from bainite_fast.cli import main; sys.argv[0] = 'bainite-fast'; main()"
-    options = ["--tile", "256", "--scale", "as-is", "--workers", "2", "--memory", "6GiB", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command, *options], capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["plan"]["memory"] == 2 * 2**30
+    process = _start_two_workers(mosaic, package, out)
+    printed, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert json.loads(printed)["plan"]["memory"] == 2 * 2**30
     files = (path for path in out.rglob("*") if path.is_file())
     assert {str(path.relative_to(out)): path.read_bytes() for path in files} == content
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
+
+
+def _blocks_done(out: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") - 1 for path in out.rglob("journal.jsonl"))
+
+
+def test_a_worker_of_the_command_line_that_is_killed_costs_only_its_blocks(tmp_path):
+    rng = np.random.default_rng(5)
+    image = np.kron(rng.integers(0, 256, (768, 1024), dtype=np.uint8), np.ones((4, 4), np.uint8))
+    mosaic = tmp_path / "mosaic.ome.zarr"
+    bainite_fast.io.convert(image, mosaic)
+    package = save_small_package(small_unet(depth=2, base=8), tmp_path / "package", um_per_px=None)
+    threads, content = _run(mosaic, package, tmp_path / "threads.ome.zarr")
+    out = tmp_path / "workers.ome.zarr"
+    process = _start_two_workers(mosaic, package, out)
+    while _blocks_done(out) < 1 and process.poll() is None:
+        time.sleep(0.005)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    done = _blocks_done(out)
+    assert len(workers) == 2 and 0 < done < threads.plan.n_blocks
+    workers[0].kill()
+    printed, said = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert json.loads(printed)["counts"] == threads.counts
+    files = (path for path in out.rglob("*") if path.is_file())
+    assert {str(path.relative_to(out)): path.read_bytes() for path in files} == content
 
 
 def test_a_scheduler_is_used_and_named_in_errors(client, mosaic, tmp_path, monkeypatch):

@@ -14,21 +14,12 @@ import bainite_fast
 from bainite_fast import kernels
 from bainite_fast.errors import BainiteWarning, BudgetError, DeviceError, InputError, ModelError
 from bainite_fast.models import device as models_device
-from bainite_fast.segmentation import device_planner, planner
 from bainite_fast.segmentation.device import SLOTS
 from bainite_fast.segmentation.device_planner import DeviceBudget, make_device_plan
 from bainite_fast.segmentation.journal import Journal
 from bainite_fast.segmentation.planner import Budget, Demand, Fixed
-from fake_device import FakeBackend, fake_device  # noqa: F401 - a fixture
+from fake_device import FakeBackend, fake_device, small_blocks  # noqa: F401 - fixtures
 from segment_helpers import small_unet
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Blocks of 128 px of four tiles, so that small mosaics have many."""
-    monkeypatch.setattr(planner, "_CHUNK", 64)
-    monkeypatch.setattr(planner, "_BLOCKS", (128,))
-    monkeypatch.setattr(device_planner, "_BLOCKS", (128,))
 
 
 def _image(shape, dtype=np.uint8, seed=0):
@@ -55,7 +46,7 @@ def _run(image, net, out, **options):
     ],
 )
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_device_gives_the_labels_of_the_cpu(small_blocks, fake_device, tmp_path, shape, dtype, options, seed):  # noqa: F811
+def test_a_device_gives_the_labels_of_the_cpu(small_blocks, fake_device, tmp_path, shape, dtype, options, seed):
     image, net = _image(shape, dtype, seed), small_unet(depth=2, in_channels=3 if len(shape) == 3 else 1)
     cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu", **options)
     made = fake_device(seed=seed)
@@ -71,7 +62,7 @@ def test_a_device_gives_the_labels_of_the_cpu(small_blocks, fake_device, tmp_pat
     assert found.provenance["plan"]["device"] == "cuda"
 
 
-def test_a_mosaic_of_another_scale(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_a_mosaic_of_another_scale(small_blocks, fake_device, tmp_path):
     from segment_helpers import save_small_package
 
     package = save_small_package(small_unet(depth=2), tmp_path / "package", um_per_px=0.1)
@@ -83,7 +74,7 @@ def test_a_mosaic_of_another_scale(small_blocks, fake_device, tmp_path):  # noqa
     assert np.array_equal(found.labels, cpu.labels)
 
 
-def test_the_streams_need_their_marks(small_blocks, fake_device, tmp_path, monkeypatch):  # noqa: F811
+def test_the_streams_need_their_marks(small_blocks, fake_device, tmp_path, monkeypatch):
     """The fake device punishes what a real one would: without the waits the labels are wrong."""
     image, net = _image((300, 410)), small_unet(depth=2)
     cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu")
@@ -97,7 +88,7 @@ def test_the_streams_need_their_marks(small_blocks, fake_device, tmp_path, monke
     assert wrong
 
 
-def test_slots_are_a_ring(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_slots_are_a_ring(small_blocks, fake_device, tmp_path):
     made = fake_device()
     seg = _run(_image((700, 700)), small_unet(depth=1), tmp_path / "o.ome.zarr", device="cuda")
     assert seg.plan.n_blocks == 36
@@ -105,7 +96,7 @@ def test_slots_are_a_ring(small_blocks, fake_device, tmp_path):  # noqa: F811
     assert made[0].pairs <= SLOTS * (1 + 2 * 4)
 
 
-def test_memory_that_runs_out_halves_the_batch_and_says_so_once(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_memory_that_runs_out_halves_the_batch_and_says_so_once(small_blocks, fake_device, tmp_path):
     image, net = _image((300, 410)), small_unet(depth=2)
     cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu")
     seen = 64 + 2 * cpu.plan.halo
@@ -119,7 +110,7 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so_once(small_blocks, fa
     assert found.provenance["decided"] == {"batch": 1}
 
 
-def test_memory_that_runs_out_in_the_middle_is_kept_in_mind(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_memory_that_runs_out_in_the_middle_is_kept_in_mind(small_blocks, fake_device, tmp_path):
     image, net = _image((300, 410)), small_unet(depth=2)
     cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu")
     seen = 64 + 2 * cpu.plan.halo
@@ -147,13 +138,13 @@ def test_memory_that_runs_out_in_the_middle_is_kept_in_mind(small_blocks, fake_d
     assert np.array_equal(found.labels, cpu.labels)
 
 
-def test_a_device_too_small_for_one_tile(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_a_device_too_small_for_one_tile(small_blocks, fake_device, tmp_path):
     fake_device(room=100)
     with pytest.warns(BainiteWarning, match="out of memory"), pytest.raises(DeviceError, match="one tile of 64 px"):
         _run(_image((300, 410)), small_unet(depth=2), tmp_path / "o.ome.zarr", device="cuda")
 
 
-def test_logits_that_are_not_finite_are_named(small_blocks, fake_device, tmp_path):  # noqa: F811
+def test_logits_that_are_not_finite_are_named(small_blocks, fake_device, tmp_path):
     class Broken(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -169,7 +160,7 @@ def test_logits_that_are_not_finite_are_named(small_blocks, fake_device, tmp_pat
         _run(image, Broken(), tmp_path / "out.ome.zarr", device="cuda")
 
 
-def test_an_error_on_the_device_ends_the_run(small_blocks, fake_device, tmp_path, monkeypatch):  # noqa: F811
+def test_an_error_on_the_device_ends_the_run(small_blocks, fake_device, tmp_path, monkeypatch):
     def fail(self: Any, batch: Any, core: bool) -> Any:
         raise RuntimeError("device-side assert")
 
@@ -208,7 +199,7 @@ def test_tile_and_batch_follow_the_free_memory_of_the_device() -> None:
         assert "GPU memory" in str(plan)
         assert plan.identity().keys() == {
             "shape", "grid", "channels", "block", "chunk", "tile", "halo", "stride", "batch", "edge", "device",
-            "precision", "layout",
+            "precision", "layout", "runtime",
         }  # fmt: skip
     small = _device_plan(40, Fixed(tile=256))
     assert small.tile == 256 and small.batch == 16

@@ -53,15 +53,14 @@ void order(Stream first, Stream then) {
   check(waiting, "the stream of the call");
 }
 
-Scratch::Scratch(std::size_t bytes, Stream stream)
-    : data_(allocate(bytes, static_cast<cudaStream_t>(stream))), bytes_(bytes), stream_(stream) {
-  const cudaError_t error = cudaMemsetAsync(data_, 0, bytes, static_cast<cudaStream_t>(stream));
-  if (error == cudaSuccess) return;
-  cudaFreeAsync(data_, static_cast<cudaStream_t>(stream));
-  check(error, "device memory");
+Scratch::Scratch(Stream stream, std::size_t bytes)
+    : data_(allocate(bytes, static_cast<cudaStream_t>(stream))), bytes_(bytes), stream_(stream) {}
+
+Scratch::Scratch(std::size_t bytes, Stream stream) : Scratch(stream, bytes) {
+  check(cudaMemsetAsync(data_, 0, bytes, static_cast<cudaStream_t>(stream)), "device memory");
 }
 
-Scratch::Scratch(const void* host, std::size_t bytes, Stream stream) : Scratch(bytes, stream) {
+Scratch::Scratch(const void* host, std::size_t bytes, Stream stream) : Scratch(stream, bytes) {
   const auto* from = static_cast<const unsigned char*>(host);
   for (std::size_t start = 0; start < bytes; start += sizeof(Words)) {
     const std::size_t size = std::min(bytes - start, sizeof(Words));

@@ -58,6 +58,8 @@ class Scratch {
   void download(void* host) const;
 
  private:
+  Scratch(Stream stream, std::size_t bytes);  // garbage
+
   void* data_ = nullptr;
   std::size_t bytes_;
   Stream stream_;

@@ -26,11 +26,17 @@ from ..segmentation.spans import Span
 from ..segmentation.stream import ThreadExecutor
 from .floors import bare_network_rate, flop_per_pixel, matrix_rate
 from .timeline import STAGES, WAITS, Timeline, timeline
+from .usage import DeviceUsage
 
 FORMAT = 1
 # What must be the same for times to be compared. The tile may differ: it is chosen by the memory that is free.
 _ALIKE = (("mosaic", "shape"), ("mosaic", "dtype"), ("model", "sha256"), ("plan", "precision"), ("plan", "edge"),
-          ("plan", "device"), ("plan", "grid"))  # fmt: skip
+          ("plan", "device"), ("plan", "runtime"), ("plan", "grid"))  # fmt: skip
+# What a saved report must hold for a comparison.
+_NEEDED: dict[str, type | tuple[type, ...]] = {
+    "format": int, "latency_seconds": dict, "latency_seconds.p50": (int, float), "mosaic": dict, "model": dict,
+    "plan": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,26 @@ class Report:
         """Time of the slowest mosaic, s."""
         return float(self.values["latency_seconds"]["max"])
 
+    @classmethod
+    def read(cls, values: Any) -> Report:
+        """Return the report that was saved as JSON.
+
+        Raises
+        ------
+        InputError
+            Naming what is missing or of another kind, as in a file that was edited by hand.
+        """
+        for place, kind in _NEEDED.items():
+            found = values
+            for key in place.split("."):
+                found = found.get(key) if isinstance(found, dict) else None
+            if not isinstance(found, kind) or isinstance(found, bool):
+                raise InputError(f"its {place!r} is {found!r}")
+        report = cls(values)
+        if not report.latency > 0:
+            raise InputError(f"its 'latency_seconds.p50' is {report.latency!r}")
+        return report
+
     def slower_than(self, baseline: Report) -> float:
         """Return by what share the median time is longer than the baseline's; negative where it is shorter.
 
@@ -63,14 +89,25 @@ class Report:
         InputError
             If the baseline is of other pixels, another model or other settings.
         """
-        for group, key in _ALIKE:
-            mine, theirs = self.values[group][key], baseline.values[group].get(key)
-            if mine != theirs:
-                raise InputError(
-                    f"the baseline cannot be compared: the {key} of its {group} is {theirs}, and here it is {mine}; "
-                    "measure both alike, or save a new baseline"
-                )
+        require_alike(self.values, baseline)
         return self.latency / baseline.latency - 1.0
+
+
+def require_alike(values: dict[str, Any], baseline: Report) -> None:
+    """Refuse a baseline of other pixels, another model or other settings than `values` say.
+
+    Raises
+    ------
+    InputError
+        Naming the first that differs.
+    """
+    for group, key in _ALIKE:
+        mine, theirs = values[group][key], baseline.values[group].get(key)
+        if mine != theirs:
+            raise InputError(
+                f"the baseline cannot be compared: the {key} of its {group} is {theirs}, and here it is {mine}; "
+                "measure both alike, or save a new baseline"
+            )
 
 
 def measure(
@@ -78,12 +115,18 @@ def measure(
     model: Any = None,
     *,
     runs: int = 3,
+    device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torchscript",
     edge: str = "mirror",
     scale: str | float = "auto",
     tile: int | None = None,
     memory_budget: int | float | str | None = None,
+    plane: Any = None,
+    channel: int | str | None = None,
+    crop_bar: Any = None,
     work: Path | None = None,
+    baseline: Report | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Segment a mosaic several times and report what it took.
@@ -92,7 +135,7 @@ def measure(
 
     Parameters
     ----------
-    source, model, precision, edge, scale, tile
+    source, model, device, precision, runtime, edge, scale, tile, plane, channel, crop_bar
         As in :func:`bainite_fast.segment`.
     runs : int
         How many times, at least 1.
@@ -100,6 +143,8 @@ def measure(
         As `memory` in :func:`bainite_fast.segment`.
     work : pathlib.Path, optional
         Folder for the labels, which are removed afterwards; by default the system's temporary one.
+    baseline : Report, optional
+        What the report will be compared with: refused, if it cannot be, before anything is measured.
     progress : callable
         Called with (pixels done, all pixels) of all runs.
 
@@ -116,24 +161,35 @@ def measure(
     if runs < 1:
         raise InputError(f"runs is {runs}; at least one run is needed")
     request = check_request(
-        device="auto", precision=precision, edge=edge, scale=scale, tile=tile, memory=memory_budget,
+        device=device, precision=precision, runtime=runtime, edge=edge, scale=scale, tile=tile, memory=memory_budget,
         confidence=False, resume=False, overwrite=True, with_image=False,
     )  # fmt: skip
-    choice = Choice(source, model, None, None, None, 0, None, None)
+    choice = Choice(source, model, None, plane, channel, 0, crop_bar, None)
     with prepare(choice, request) as prepared:
         plan = prepared.plan(None)
-        runtime = prepared.network.runtime
-        bare = bare_network_rate(runtime, plan)
-        matrix = matrix_rate(plan.precision, plan.workers)
+        what = {
+            "mosaic": {"shape": list(plan.shape), "dtype": str(prepared.mosaic.dtype), "name": prepared.mosaic.name},
+            "model": {"name": prepared.contract.name, "sha256": prepared.contract.sha256},
+            "plan": {**plan.identity(), "shape": list(plan.shape), "grid": list(plan.grid)},
+        }
+        if baseline is not None:
+            require_alike(what, baseline)
+        compiled = prepared.network.runtime_for(plan)
+        bare = bare_network_rate(compiled, plan)
+        matrix = matrix_rate(plan.precision, plan.workers, compiled.device)
         operations = flop_per_pixel(prepared.network.loaded)
         pixels = plan.shape[0] * plan.shape[1]
-        with tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work) as folder, memory.PeakSampler() as sampler:
-            lines = []
+        lines, usage = [], DeviceUsage(compiled.device)
+        with (
+            tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work) as folder,
+            memory.PeakSampler() as sampler,
+            usage,
+        ):
             for run in range(runs):
                 done = run * pixels
                 out = Path(folder) / "labels.ome.zarr"
                 lines.append(_one(choice, request, out, lambda n, done=done: progress(done + n, runs * pixels)))  # type: ignore[misc]
-        bare = max(bare, bare_network_rate(runtime, plan))  # the best of before and after: a floor
+        bare = max(bare, bare_network_rate(compiled, plan))  # the best of before and after: a floor
     seen = sum(tile.input.pixels for block in plan.blocks() for tile in plan.tiles(*block))
     walls = np.array([line.wall for line in lines])
     network = float(np.mean([line.network for line in lines]))
@@ -142,10 +198,8 @@ def measure(
         {
             "format": FORMAT,
             "bainite_fast": __version__,
-            "machine": _machine(),
-            "mosaic": {"shape": list(plan.shape), "dtype": str(prepared.mosaic.dtype), "name": prepared.mosaic.name},
-            "model": {"name": prepared.contract.name, "sha256": prepared.contract.sha256},
-            "plan": {**plan.identity(), "shape": list(plan.shape), "grid": list(plan.grid)},
+            "machine": {**_machine(), **usage.facts},
+            **what,
             "workers": plan.workers,
             "runs": runs,
             "pixels_per_second": runs * pixels / float(walls.sum()),
@@ -171,8 +225,13 @@ def measure(
                 "matrix_flop_per_second": matrix,
                 "utilisation": operations * seen / network / matrix,
             },
-            "memory": {"peak_host_bytes": sampler.peak, "budget_bytes": plan.memory, "peak_device_bytes": None},
-            "joules_per_gigapixel": None,  # NVML measures GPUs, and the network ran on the CPU
+            "memory": {
+                "peak_host_bytes": sampler.peak,
+                "budget_bytes": plan.memory,
+                "peak_device_bytes": usage.peak_bytes,
+            },
+            "joules_per_gigapixel": None if usage.joules is None else usage.joules / (runs * pixels / 1e9),
+            "joules_missing": usage.why_no_joules,
         }
     )
 

@@ -17,6 +17,7 @@ def bars(report: Report) -> list[tuple[str, float, float]]:
     rows = [
         (_NAMES.get(stage, stage), float(values["busy_seconds"]), float(waited.get(stage, 0.0)))
         for stage, values in report.values["stages"].items()
+        if values["busy_seconds"] or stage not in ("upload", "download")  # which a CPU does not
     ]
     others = [(name, 0.0, float(waited[name])) for name in ("start", "blocks", "finish")]
     return [*rows, *others]
@@ -60,4 +61,6 @@ def save_png(report: Report, path: Path) -> None:
     axes.set_title(f"{report.values['mosaic']['name']}: {rate:.3g} Mpx/s, {latency:.3g} s per mosaic", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png", dpi=150)
+    scratch = path.with_name(f".{path.name}.new")
+    figure.savefig(scratch, format="png", dpi=150)
+    scratch.replace(path)

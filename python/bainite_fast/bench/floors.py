@@ -6,12 +6,13 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models import serial_threads
+from ..models.device import exact_math
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
     from ..segmentation import Plan
 
 _MATRIX = 1536  # edge; its three matrices in bfloat16 or float32 leave no cache of today cold for long
+_DEVICE_MATRIX = 8192  # edge; enough for every multiprocessor of a large GPU to work for milliseconds
 _SECONDS = 1.0
 _MOST_PASSES = 12
 
+_cuda: Any = torch.cuda
+
 
 def bare_network_rate(runtime: Runtime, plan: Plan) -> float:
-    """Return the pixels per second that the compiled network labels on tiles held in memory, on the plan's threads."""
+    """Return the pixels per second that the compiled network labels on tiles held in memory, as the plan runs it."""
+    return _on_the_cpu(runtime, plan) if runtime.device == "cpu" else _on_a_device(runtime, plan)
+
+
+def _on_the_cpu(runtime: Runtime, plan: Plan) -> float:
     edge = plan.tile + 2 * plan.halo
     tiles = [runtime.new_batch(plan.batch, edge, edge).uniform_() for _ in range(plan.workers)]
 
@@ -41,18 +49,47 @@ def bare_network_rate(runtime: Runtime, plan: Plan) -> float:
     return plan.workers * passes * plan.batch * plan.tile**2 / seconds
 
 
-def matrix_rate(precision: str, workers: int) -> float:
-    """Return the operations per second (two for each product) of square matrix products on so many threads."""
-    dtype = getattr(torch, precision)
-    pairs = [(torch.randn(_MATRIX, _MATRIX).to(dtype), torch.randn(_MATRIX, _MATRIX).to(dtype)) for _ in range(workers)]
+def _on_a_device(runtime: Runtime, plan: Plan) -> float:
+    from ..segmentation.cuda_backend import CudaBackend
+
+    edge = plan.tile + 2 * plan.halo
+    backend = CudaBackend(runtime)
+    backend.prepare(plan.batch, edge, edge)
+    tiles = backend.batch(plan.batch, edge, edge)
+
+    def passes(count: int) -> None:
+        for _ in range(count):
+            backend.network(tiles, core=True)
+        backend.drain()
+
+    passes(2)
+    count = max(2, min(1000, round(_SECONDS / _timed(lambda: passes(1)))))
+    seconds = min(_timed(lambda: passes(count)) for _ in range(3))
+    backend.release()
+    return count * plan.batch * plan.tile**2 / seconds
+
+
+def matrix_rate(precision: str, workers: int, device: str = "cpu") -> float:
+    """Return the operations per second (two for each product) of square matrix products.
+
+    On the CPU on so many threads, each with its own matrices; on a GPU one product after another.
+    """
+    dtype, edge = getattr(torch, precision), _MATRIX if device == "cpu" else _DEVICE_MATRIX
+    pairs = [[torch.randn(edge, edge).to(device, dtype) for _ in range(2)] for _ in range(workers)]
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> None:
+        torch.mm(a, b)
+        if device != "cpu":
+            _cuda.synchronize(device)
 
     def one(worker: int) -> float:
         a, b = pairs[worker]
-        return statistics.median(_timed(lambda: torch.mm(a, b)) for _ in range(7))
+        product(a, b)
+        return statistics.median(_timed(lambda: product(a, b)) for _ in range(7))
 
-    with serial_threads(), ThreadPoolExecutor(workers) as pool:
+    with serial_threads(), exact_math(device), ThreadPoolExecutor(workers) as pool:
         seconds = list(pool.map(one, range(workers)))
-    return sum(2 * _MATRIX**3 / s for s in seconds)
+    return sum(2 * edge**3 / s for s in seconds)
 
 
 def flop_per_pixel(loaded: LoadedModel) -> float:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ..segmentation.spans import Span
 
-STAGES = ("read", "gather", "network", "scatter", "write")
-"""Stages of a block, in order. Reading includes decoding, writing encoding."""
+STAGES = ("read", "upload", "gather", "network", "scatter", "download", "write")
+"""Stages of a block, in order. Reading includes decoding, writing encoding; a CPU neither uploads nor downloads."""
 
-WAITS = ("start", "read", "gather", "scatter", "write", "blocks", "finish")
+WAITS = ("start", "read", "upload", "gather", "scatter", "download", "write", "blocks", "finish")
 """What a network can wait for: the run to start, a stage of a block, a block when none is left for it, or the output to
 be finished."""
 
@@ -79,7 +79,7 @@ def timeline(spans: Iterable[Span], start: float, end: float, workers: int) -> T
         part = max(min(held, idle), 0)
         unexplained += part * seconds
         idle -= part
-        for name in ("read", "write"):
+        for name in ("upload", "read", "download", "write"):
             part = min(running.get(name, 0), idle)
             waits[name] += part * seconds
             idle -= part

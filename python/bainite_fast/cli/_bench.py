@@ -6,13 +6,28 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError, OutputExistsError
+from ..errors import InputError, OutputError, OutputExistsError
 from ._console import duration, emit, emit_json, file_size, plain, progress, say, table
-from ._options import Json, Overwrite, Quiet, parse_bytes, parse_output, parse_scale
+from ._options import (
+    Channel,
+    CropBar,
+    Device,
+    Json,
+    Memory,
+    Model,
+    Overwrite,
+    Plane,
+    Precision,
+    Quiet,
+    Runtime,
+    Scale,
+    Tile,
+    parse_output,
+)
 from ._segment import tune_allocator
 
 if TYPE_CHECKING:
@@ -26,10 +41,7 @@ def bench(
         str | None,
         typer.Argument(metavar="SOURCE", help="The mosaic; left out, one is drawn.", show_default=False),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="As for `segment`.", show_default="the bundled model"),
-    ] = None,
+    model: Model = None,
     gigapixels: Annotated[
         float, typer.Option(metavar="N", help="Size of the mosaic that is drawn where no SOURCE is given.")
     ] = 0.1,
@@ -43,17 +55,15 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="As for `segment`.")] = "auto",
-    scale: Annotated[
-        Any, typer.Option(parser=parse_scale, metavar="auto|as-is|UM_PER_PX", help="As for `segment`.")
-    ] = "auto",
-    tile: Annotated[
-        int | None, typer.Option(metavar="PX", help="As for `segment`.", show_default="from the memory")
-    ] = None,
-    memory: Annotated[
-        int | None,
-        typer.Option(parser=parse_bytes, metavar="SIZE", help="As for `segment`.", show_default="from what is free"),
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    runtime: Runtime = "torchscript",
+    scale: Scale = "auto",
+    tile: Tile = None,
+    memory: Memory = None,
+    plane: Plane = None,
+    channel: Channel = None,
+    crop_bar: CropBar = None,
     work: Annotated[
         Path | None,
         typer.Option(
@@ -102,15 +112,21 @@ def bench(
                 source,
                 model,
                 runs=runs,
+                device=device,
                 precision=precision,
+                runtime=runtime,
                 scale=scale,
                 tile=tile,
                 memory_budget=memory,
+                plane=plane,
+                channel=channel,
+                crop_bar=crop_bar,
                 work=work,
+                baseline=baseline,
                 progress=step,
             )
     if save is not None:
-        Path(save).write_text(json.dumps(plain(report.values), indent=2) + "\n")
+        write_report(report, Path(save))
     if chart is not None:
         acceptance.save_png(report, Path(chart))
     slower = None if baseline is None else report.slower_than(baseline)
@@ -138,15 +154,21 @@ def read_report(path: Path) -> Report:
     from ..bench import Report
 
     try:
-        values = json.loads(path.read_text())
-        report = Report(values)
-        if not (report.latency > 0 and {"format", "mosaic", "model", "plan"} <= values.keys()):
-            raise KeyError("latency_seconds")
+        return Report.read(json.loads(path.read_text()))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; save a baseline first: bainite-fast bench … --save {path}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise InputError(f"{path} is not a report of `bainite-fast bench --save` ({error})") from error
-    return report
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Save a report whole or not at all."""
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        scratch.write_text(json.dumps(plain(report.values), indent=2) + "\n")
+        scratch.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def judge(report: Report, takt: float | None, slower: float | None, limit: float) -> list[str]:
@@ -164,6 +186,12 @@ def summarize(report: Report) -> str:
     values = report.values
     latency, network, plan = values["latency_seconds"], values["network"], values["plan"]
     waits = values["network_waited_seconds"]
+    device_bytes, joules = values["memory"]["peak_device_bytes"], values["joules_per_gigapixel"]
+    on_device = [] if device_bytes is None else [
+        ("GPU", values["machine"]["gpu"]),
+        ("GPU memory", f"{file_size(device_bytes)} peak"),
+        ("energy", values["joules_missing"] if joules is None else f"{joules:.4g} J per gigapixel"),
+    ]  # fmt: skip
     return table(
         [
             ("mosaic", f"{values['mosaic']['name']}, {plan['shape'][0]} × {plan['shape'][1]} px"),
@@ -181,5 +209,6 @@ def summarize(report: Report) -> str:
              "measured in matrix products"),
             ("memory", f"{file_size(values['memory']['peak_host_bytes'])} peak of "
              f"{file_size(values['memory']['budget_bytes'])}"),
+            *on_device,
         ]
     )  # fmt: skip

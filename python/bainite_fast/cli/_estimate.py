@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
@@ -21,13 +21,15 @@ def estimate_seconds(plan: Plan, loaded: LoadedModel) -> float:
     from ..models import compile as compile_network
     from ..models import serial_threads
 
-    network = compile_network(loaded, precision=cast(Any, plan.precision), layout=cast(Any, plan.layout))
+    device = "cpu" if plan.device == "cpu" else "cuda:0"
+    kind: dict[str, Any] = {"precision": plan.precision, "layout": plan.layout, "device": device}
+    network = compile_network(loaded, **kind)
     edge = max(plan.stride, min(SAMPLE_PX, plan.tile + 2 * plan.halo) // plan.stride * plan.stride)
     batch = network.new_batch(1, edge, edge).zero_()
     with serial_threads():
-        network.run(batch)
+        network.run(batch).ravel()[0].item()  # a value, so that a GPU has finished
         start = time.perf_counter()
-        network.run(batch)
+        network.run(batch).ravel()[0].item()
         seconds = time.perf_counter() - start
     return seconds / edge**2 * pixels_seen(plan) / plan.workers
 

@@ -181,6 +181,10 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(help="auto takes a lower one only where at most 0.1 % of the model's own test labels change."),
 ]
+Runtime = Annotated[
+    Literal["torchscript", "export", "auto"],
+    typer.Option(help="What compiles the network; export (AOTInductor) takes a minute or more, auto measures both."),
+]
 Edge = Annotated[
     Literal["mirror", "native"],
     typer.Option(help="Beyond the border: the mirrored image, or as one pass over the bare image has it."),

@@ -24,6 +24,7 @@ from ._options import (
     Plane,
     Precision,
     Quiet,
+    Runtime,
     Scale,
     Tile,
     parse_normalize,
@@ -58,6 +59,7 @@ def segment(
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the label image: labels/NAME.")] = "phases",
     device: Device = "auto",
     precision: Precision = "auto",
+    runtime: Runtime = "torchscript",
     edge: Edge = "mirror",
     tile: Tile = None,
     memory: Memory = None,
@@ -126,6 +128,7 @@ def segment(
     planning: dict[str, Any] = {
         "device": device,
         "precision": precision,
+        "runtime": runtime,
         "edge": edge,
         "scale": scale,
         "normalize": normalize,

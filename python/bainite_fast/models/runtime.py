@@ -30,8 +30,8 @@ from .trim import trim
 from .winograd import Rewriting, use_winograd
 
 _jit: Any = torch.jit  # untyped, and without exporting the names of its warnings
-# Worst relative difference of a compiled network from the eager one.
-_AGREE = {"float32": 2e-5, "bfloat16": 3e-2, "float16": 5e-3}
+# Worst relative difference of a compiled network from the eager one, by precision.
+AGREE = {"float32": 2e-5, "bfloat16": 3e-2, "float16": 5e-3}
 
 _compiled: weakref.WeakKeyDictionary[LoadedModel, dict[tuple[str, str, str], Runtime]] = weakref.WeakKeyDictionary()
 _compiling = threading.Lock()
@@ -208,7 +208,7 @@ def _compile_module(loaded: LoadedModel, target: _Target) -> _Compiled:
     samples, precision = _samples(loaded, target.layout), target.precision
     reference = [loaded.module(x) for x in samples]
     network, folded = fold_batch_norm(loaded.module)
-    if any(worst_difference(network(x), y) > _AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
+    if any(worst_difference(network(x), y) > AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
         network, folded = copy.deepcopy(loaded.module), 0  # fx took a wrong turn: keep the network as it is
     network = target.put_network(network.eval().requires_grad_(False))
     inputs = [target.put(x) for x in samples]
@@ -266,7 +266,7 @@ def _same(network: Any, samples: list[torch.Tensor], expected: list[torch.Tensor
     return all(
         x.shape[:2] == y.shape[:2]
         and x.shape[2:] >= y.shape[2:]
-        and worst_difference(middle(x, (x.shape[2] - y.shape[2]) // 2), y) <= _AGREE[precision]
+        and worst_difference(middle(x, (x.shape[2] - y.shape[2]) // 2), y) <= AGREE[precision]
         for x, y in zip(found, expected, strict=True)
     )
 
@@ -286,7 +286,7 @@ def _compile_script(loaded: LoadedModel, target: _Target) -> _Compiled:
             "frozen into it); use precision='float32' on the CPU or give the nn.Module"
         ) from error
     if any(
-        a.dtype != dtype or worst_difference(a.cpu(), b) > 4 * _AGREE[precision]
+        a.dtype != dtype or worst_difference(a.cpu(), b) > 4 * AGREE[precision]
         for a, b in zip(found, reference, strict=True)
     ):
         raise DeviceError(

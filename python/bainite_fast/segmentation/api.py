@@ -25,6 +25,7 @@ def segment(
     name: str = "phases",
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torchscript",
     edge: str = "mirror",
     scale: str | float = "auto",
     normalize: tuple[Any, Any] | None = None,
@@ -67,6 +68,9 @@ def segment(
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"`` takes bfloat16, or on a GPU float16, only where the hardware has it and the model's own test input
         shows that at most 0.1 % of the labels change.
+    runtime : {"torchscript", "export", "auto"}
+        What compiles the network: TorchScript, or ``torch.export`` with AOTInductor, which takes a minute or more;
+        ``"auto"`` compiles both and takes the faster for whole tiles. Decided once: a run goes on with what it began.
     edge : {"mirror", "native"}
         Beyond the border the network sees the mirrored mosaic, or its own padding.
     scale : {"auto", "as-is"} or float
@@ -113,7 +117,14 @@ def segment(
     """
     switches = {"confidence": confidence, "resume": resume, "overwrite": overwrite, "with_image": with_image}
     request = check_request(
-        device=device, precision=precision, edge=edge, scale=scale, tile=tile, memory=memory, **switches
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        edge=edge,
+        scale=scale,
+        tile=tile,
+        memory=memory,
+        **switches,
     )
     choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
     with prepare(choice, request) as prepared:
@@ -129,6 +140,7 @@ def plan(
     *,
     device: str = "auto",
     precision: str = "auto",
+    runtime: str = "torchscript",
     edge: str = "mirror",
     scale: str | float = "auto",
     normalize: tuple[Any, Any] | None = None,
@@ -145,8 +157,8 @@ def plan(
 
     Parameters
     ----------
-    source, model, device, precision, edge, scale, normalize, tile, memory, confidence, plane, channel, level, \
-crop_bar, storage_options
+    source, model, device, precision, runtime, edge, scale, normalize, tile, memory, confidence, plane, channel, \
+level, crop_bar, storage_options
         As in :func:`segment`.
 
     Returns
@@ -157,6 +169,7 @@ crop_bar, storage_options
     request = check_request(
         device=device,
         precision=precision,
+        runtime=runtime,
         edge=edge,
         scale=scale,
         tile=tile,

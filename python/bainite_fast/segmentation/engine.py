@@ -18,6 +18,7 @@ from ..errors import DeviceError, NonFiniteError
 from ..geometry import Region
 from ..io import LabelStore, Mosaic
 from ..models import runtime
+from ..models.exported import export_core
 from .batches import Labels, Pixels
 from .device import DeviceInference
 from .host import HostInference
@@ -46,6 +47,7 @@ class Network:
         self.precision: Precision = precision
         self.device = device
         self._runtime: Runtime | None = None
+        self._exported: tuple[tuple[int, int, int], Runtime] | None = None
         self._fingerprint = self.runtime.fingerprint()
 
     @property
@@ -54,6 +56,18 @@ class Network:
         if self._runtime is None:
             self._runtime = runtime.compile(self.loaded, precision=self.precision, device=self.device)
         return self._runtime
+
+    def runtime_for(self, plan: Plan) -> Runtime:
+        """Return the network that a plan asks for, compiled on first use."""
+        if plan.runtime == "torchscript":
+            return self.runtime
+        if self._exported is None or self._exported[0] != plan.pass_shape:
+            self._exported = plan.pass_shape, self.export(plan)
+        return self._exported[1]
+
+    def export(self, plan: Plan) -> Runtime:
+        """Return the network whose whole tiles are compiled by ``torch.export`` and AOTInductor."""
+        return export_core(self.loaded, self.runtime, plan.pass_shape, runners=plan.workers)
 
     def check(self) -> None:
         """Refuse to run where the logits would differ in their last bits from those of the process that planned."""
@@ -65,7 +79,7 @@ class Network:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_runtime": None}
+        return {**self.__dict__, "_runtime": None, "_exported": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +168,7 @@ def open_inference(job: Job) -> Inference:
         return HostInference(job)
     from .cuda_backend import CudaBackend
 
-    return DeviceInference(job, CudaBackend(job.network.runtime))
+    return DeviceInference(job, CudaBackend(job.network.runtime_for(job.plan)))
 
 
 class Engine:

@@ -26,7 +26,7 @@ class HostInference:
         self.batch = job.batch
         self.guard = Guard(job.plan)
         self._local = threading.local()
-        self._runtime = job.network.runtime
+        self._runtime = job.network.runtime_for(job.plan)
         contract = job.network.loaded.contract
         self._temperature = contract.temperature
         self._gain, self._offset = contract.gain_offset(job.mosaic.dtype)

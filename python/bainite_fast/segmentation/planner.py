@@ -90,6 +90,7 @@ class Fixed:
     tile: int | None = None
     block: int | None = None
     batch: int | None = None
+    runtime: str | None = None
 
 
 def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Plan:

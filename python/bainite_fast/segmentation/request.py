@@ -23,7 +23,7 @@ class Request:
     ----------
     device : str
         "cpu" or "cuda:N".
-    precision, edge : str
+    precision, runtime, edge : str
         As in :func:`bainite_fast.segment`.
     scale : {"auto", "as-is"} or float
         As in :func:`bainite_fast.segment`.
@@ -37,6 +37,7 @@ class Request:
 
     device: str
     precision: str
+    runtime: str
     edge: Edge
     scale: str | float
     tile: int | None
@@ -51,6 +52,7 @@ def check_request(
     *,
     device: str,
     precision: str,
+    runtime: str,
     edge: str,
     scale: str | float,
     tile: int | None,
@@ -67,6 +69,7 @@ def check_request(
         For a device that this build or this machine cannot use.
     """
     _one_of("precision", precision, get_args(Precision))
+    _one_of("runtime", runtime, ("torchscript", "export", "auto"))
     _one_of("edge", edge, get_args(Edge))
     if isinstance(scale, str):
         _one_of("scale", scale, ("auto", "as-is"), "or the mosaic's scale in µm/px, a positive number")
@@ -77,6 +80,7 @@ def check_request(
     return Request(
         device=resolve_device(device),
         precision=precision,
+        runtime=runtime,
         edge="native" if edge == "native" else "mirror",
         scale=scale,
         tile=tile,

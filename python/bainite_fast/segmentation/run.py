@@ -20,9 +20,10 @@ from .. import io, kernels
 from .._version import __version__
 from ..errors import BainiteWarning, InputError
 from ..geometry import scaled_shape
-from ..models import Contract, LoadedModel, choose_precision
+from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
 from ..models.device import free_device_memory
+from ..models.exported import is_faster
 from . import memory as mem
 from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
@@ -87,9 +88,20 @@ class Prepared:
         budget = Budget(self.request.memory, mem.held(), cores, compiled.activation_bytes)
         fixed = fixed or Fixed(tile=self.request.tile)
         if self.request.device == "cpu":
-            return make_plan(demand, budget, fixed)
-        device = DeviceBudget(free_device_memory(self.request.device), compiled.activation_bytes)
-        return make_device_plan(demand, device=device, host=budget, fixed=fixed)
+            plan = make_plan(demand, budget, fixed)
+        else:
+            device = DeviceBudget(free_device_memory(self.request.device), compiled.activation_bytes)
+            plan = make_device_plan(demand, device=device, host=budget, fixed=fixed)
+        return replace(plan, runtime=fixed.runtime or self._choose_runtime(plan))
+
+    def _choose_runtime(self, plan: Plan) -> str:
+        """Return what was asked for, or by measurement the faster."""
+        if self.request.runtime != "auto":
+            return self.request.runtime
+        with serial_threads():
+            exported = self.network.runtime_for(replace(plan, runtime="export"))
+            faster = is_faster(exported, self.network.runtime, plan.pass_shape)
+        return "export" if faster else "torchscript"
 
     def identity(self, plan: Plan, target: io.LabelTarget) -> dict[str, Any]:
         """Return all that decides the bytes of the output, as JSON-able values."""
@@ -306,7 +318,8 @@ def _decided(prepared: Prepared, path: os.PathLike[str]) -> Fixed | None:
         return None
     plan = Journal.load(path).header["identity"]["plan"]  # type: ignore[arg-type]
     tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
-    return Fixed(tile=tile, block=plan["block"], batch=plan["batch"] if tile == plan["tile"] else None)
+    held = plan["runtime"] if prepared.request.runtime == "auto" else None
+    return Fixed(tile=tile, block=plan["block"], batch=plan["batch"] if tile == plan["tile"] else None, runtime=held)
 
 
 def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.LabelStore, Journal]:

@@ -64,6 +64,8 @@ class Plan:
         What the plan expects to need, in bytes, reserve included.
     device_memory, device_memory_planned : int
         The same of the GPU's memory; 0 on the CPU.
+    runtime : {"torchscript", "export"}
+        Which compiler made the network for whole tiles.
     """
 
     shape: tuple[int, int]
@@ -85,11 +87,18 @@ class Plan:
     memory_planned: int
     device_memory: int = 0
     device_memory_planned: int = 0
+    runtime: str = "torchscript"
 
     @property
     def scaled(self) -> bool:
         """Whether the mosaic is resampled to the model's scale."""
         return self.grid != self.shape
+
+    @property
+    def pass_shape(self) -> tuple[int, int, int]:
+        """Tiles, height and width of what most passes of the network take."""
+        seen = self.tile + 2 * self.halo
+        return self.batch, seen, seen
 
     @property
     def n_blocks(self) -> int:
@@ -172,7 +181,7 @@ class Plan:
             ("tiles", f"core {self.tile} px + 2 × {self.halo} px halo, stride {self.stride} px, batch {self.batch}"),
             ("overhead", f"{self.overhead:.3g} × (pixels seen / pixels labelled)"),
             ("edge", self.edge),
-            ("device", f"{self.device}, {self.precision}, {self.layout}"),
+            ("device", f"{self.device}, {self.precision}, {self.layout}, {self.runtime}"),
             ("workers", f"{self.workers} networks at a time, {self.in_flight} blocks in flight"),
             ("memory", f"{format_bytes(self.memory_planned)} planned of {format_bytes(self.memory)}"),
         ]

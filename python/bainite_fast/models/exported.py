@@ -1,0 +1,113 @@
+"""The other compiler: ``torch.export`` and AOTInductor, for the one batch shape that most of a mosaic goes through.
+
+Compiling takes a minute or more and pays on large mosaics where it is faster; whether it is, is measured. Batches of
+another shape (the mosaic's right and lower border) run as TorchScript.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..errors import DeviceError
+from .compiled import DTYPES, FORMATS, Runtime
+from .contract import LoadedModel
+from .device import exact_math
+from .fold import fold_batch_norm, worst_difference
+from .runtime import AGREE, is_torchscript
+from .threads import serial_threads
+from .trim import trim
+
+RUNTIMES = ("torchscript", "export")
+WINS = 1.03  # how much faster it must be to be worth its compiling
+_ROUNDS = 5
+Shape = tuple[int, int, int]  # batch, height, width
+
+
+def export_core(loaded: LoadedModel, runtime: Runtime, shape: Shape, *, runners: int = 1) -> Runtime:
+    """Return a runtime whose :meth:`~Runtime.run_core` is compiled by AOTInductor for batches of one shape.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        The model.
+    runtime : Runtime
+        Of this model: says device, precision and layout, and runs all other batches.
+    shape : (int, int, int)
+        Tiles, height and width of the batches, px.
+    runners : int
+        Threads that run it at a time.
+
+    Raises
+    ------
+    DeviceError
+        If PyTorch cannot export or compile the network, or it then gives other logits.
+    """
+    if is_torchscript(loaded.module):
+        raise DeviceError("a TorchScript file cannot be exported; use runtime='torchscript' or give the nn.Module")
+    batch = runtime.new_batch(*shape).normal_(generator=torch.Generator(runtime.device).manual_seed(0))
+    expected = runtime.run_core(batch)
+    with torch.no_grad(), serial_threads(), exact_math(runtime.device):
+        try:
+            run = aot_compile(_core(loaded, runtime), batch, runners)
+            found = run(batch)
+        except (RuntimeError, TypeError, ValueError, AttributeError, OSError) as error:
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise DeviceError(f"PyTorch cannot export this network ({reason}); use runtime='torchscript'") from error
+    if found.shape != expected.shape or worst_difference(found, expected) > AGREE[runtime.precision]:
+        raise DeviceError("the exported network gives other logits than the network; use runtime='torchscript'")
+    whole = runtime.run_core
+
+    def core(x: torch.Tensor) -> torch.Tensor:
+        same = (x.shape, x.stride()) == (batch.shape, batch.stride())
+        return run(x) if same else whole(x)
+
+    return replace(runtime, mode="exported", _core=core)
+
+
+def _core(loaded: LoadedModel, runtime: Runtime) -> nn.Module:
+    """Return the network as PyTorch's own layers, without the margin that the runtime's core lacks."""
+    network, _ = fold_batch_norm(loaded.module)
+    network = network.eval().requires_grad_(False).to(runtime.device, DTYPES[runtime.precision])
+    network = cast(nn.Module, network.to(memory_format=FORMATS[runtime.layout]))  # type: ignore[call-overload]
+    if not runtime.trimmed:
+        return network
+    trimming = trim(network, loaded.contract.halo)
+    if trimming is None or trimming[1] != runtime.trimmed:
+        raise ValueError("its trimmed form is not that of the runtime")
+    return trimming[0]
+
+
+def aot_compile(network: nn.Module, batch: torch.Tensor, runners: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Compile a network for one batch shape; return what runs it, from so many threads at a time."""
+    inductor: Any = torch._inductor
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="bainite-export-") as folder:
+        warnings.simplefilter("ignore")  # PyTorch's, about itself
+        program = torch.export.export(network, (batch,))
+        package = inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "network.pt2"))
+        return cast(Callable[[torch.Tensor], torch.Tensor], inductor.aoti_load_package(package, num_runners=runners))
+
+
+def is_faster(exported: Runtime, runtime: Runtime, shape: Shape) -> bool:
+    """Say whether an exported core is faster by :data:`WINS`, by medians of passes in turn on one thread."""
+    batch = runtime.new_batch(*shape).zero_()
+    seconds: dict[str, list[float]] = {"exported": [], "plain": []}
+    with serial_threads():
+        for turn in range(_ROUNDS + 1):
+            for name, one in (("exported", exported), ("plain", runtime)):
+                start = time.perf_counter()
+                one.run_core(batch)
+                if runtime.device != "cpu":
+                    torch.cuda.synchronize(runtime.device)
+                if turn:  # the first warms up
+                    seconds[name].append(time.perf_counter() - start)
+    return statistics.median(seconds["plain"]) > WINS * statistics.median(seconds["exported"])
