@@ -175,6 +175,15 @@ def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
     assert angles(read, ebsd_map).max() < 1e-3
 
 
+def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
+    path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
+    lines = path.read_text().splitlines()
+    lines[-5] = "-0.5" + lines[-5][1:]
+    path.write_text("\n".join(lines))
+    with pytest.raises(EBSDFileError, match=rf"map\.ctf, line {len(lines) - 4}: phase -0\.5"):
+        ebsd.read(path)
+
+
 def test_oxford_hexagonal_axes_are_turned_onto_ours(tmp_path: Path) -> None:
     # With x on a*, an a axis is at (cos 30°, -sin 30°, 0) of Oxford's crystal frame: the same crystal in both files.
     titanium = ebsd.Phase(1, "Titanium", "6/mmm", TITANIUM.lattice)

@@ -90,7 +90,7 @@ def phases_of(ids: NDArray[Any], first: int, phases: tuple[Phase, ...], refuse: 
         Raises the error.
     """
     with np.errstate(invalid="ignore"):
-        known = ids < 0
+        known = (ids < 0) & (ids == np.floor(ids))
         for phase in phases:
             known |= ids == phase.id
     if not known.all():
