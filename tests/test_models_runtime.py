@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from bainite_fast import kernels
 from bainite_fast.errors import DeviceError, ModelError
 from bainite_fast.models import (
     LoadedModel,
@@ -253,7 +254,11 @@ def test_predicted_memory_is_what_the_layers_hold(loaded: LoadedModel) -> None:
     # Where the last skip (4 channels) and the upsampled (4) are joined (8), 16 float32 values a pixel are alive.
     assert alive(compiled, 512) == pytest.approx((16 + 1) * 4 * 512**2, rel=0.25)
     assert alive(compiled, 1024) == pytest.approx(4 * alive(compiled, 512), rel=0.01)
-    assert alive(compile(loaded, precision="bfloat16"), 512) == pytest.approx(alive(compiled, 512) / 2, rel=0.3)
+    half = alive(compile(loaded, precision="bfloat16"), 512)
+    if {"avx512bf16", "amx-bf16"} & set(kernels.cpu_features()):
+        assert half == pytest.approx(alive(compiled, 512) / 2, rel=0.3)
+    else:  # oneDNN then works on float32 copies, beside the bfloat16 ones
+        assert alive(compiled, 512) / 2 < half < 1.5 * alive(compiled, 512)
     assert compiled.activation_bytes(2, 512, 512) == compiled.activation_bytes(1, 512, 1024)
 
 
