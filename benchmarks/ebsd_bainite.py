@@ -1,7 +1,7 @@
 """How well EBSD analysis finds what is in synthetic maps: lath bainite, its variants, and the noise.
 
 Run: python benchmarks/ebsd_bainite.py [--seeds 41,42,…] > benchmarks/results/ebsd_bainite.md
-Thresholds were chosen on seeds 1–4; the seeds reported here are others.
+Thresholds were chosen on seeds 1–4, and 41–43 were looked at for a fault; the seeds reported here are others.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from bainite_fast.ebsd import (
 )
 from bainite_fast.synthetic import EBSDTruth, Measurement, make_ebsd
 
-SEEDS = (41, 42, 43)
+SEEDS = (51, 52)
 STEPS = (0.1, 0.2, 0.4)
 EDGE_UM = 44.0
-MOST = 180  # points per side
+MOST = 150  # points per side
 
 
 def grid_of(kind: str, step: float) -> Grid:
@@ -116,9 +116,8 @@ def report(
     boundaries: dict[str, np.ndarray],
 ) -> None:
     print("# EBSD analysis on synthetic maps with known truth\n")
-    print(
-        f"`python benchmarks/ebsd_bainite.py`, seeds {', '.join(map(str, seeds))}; thresholds were chosen on seeds 1–4."
-    )
+    print(f"`python benchmarks/ebsd_bainite.py`, seeds {', '.join(map(str, seeds))}.")
+    print("Thresholds were chosen on seeds 1–4, and the parting of grains was mended after a look at seed 43.")
     print(f"Maps of up to {MOST} × {MOST} points and {EDGE_UM:g} µm, noise 0.4° rms; all settings are the defaults.\n")
     print("## Lath bainite against polygonal ferrite\n")
     print(

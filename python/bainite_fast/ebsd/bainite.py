@@ -39,6 +39,7 @@ Float64 = NDArray[np.float64]
 FERRITE, BAINITE, UNSURE = 0, 1, 2
 LABELS = ("polygonal ferrite", "lath bainite", "unsure")
 _COLORS = ((86, 180, 233), (230, 159, 0), (160, 160, 160))
+_QUIET_SHARE, _LEAST_BENT_UM2 = 0.6, 1.0
 _SPREAD_PER_NOISE = 2.0 * np.sqrt(2.0 / (3.0 * np.pi))
 """Mean over rms angle of an isotropic normal error, 0.921: the GOS that noise alone gives, over the noise."""
 
@@ -257,6 +258,7 @@ def find_bainite(
     if not len(grains):
         raise InputError(f"the map {ebsd.source or ''} has no grains: none of its {ebsd.size} points is indexed")
     floor = noise if noise is not None else noise_floor(ebsd, grains=grains.ids)
+    grains = _part(ebsd, grains, floor, rules)
     borders = boundary_features(ebsd, grains, ks_tolerance=rules.ks_tolerance)
     features = grain_features(ebsd, grains, borders)
     evidence = _evidence(ebsd, features, floor, rules)
@@ -271,7 +273,7 @@ def find_bainite(
     return BainiteMap(
         labels=point_labels,
         probability=point_probability,
-        embedded_ferrite=_embedded(ids, labels, borders),
+        embedded_ferrite=_embedded(ids, labels, borders, (features.points >= rules.min_points, rules.tolerance)),
         grain_labels=labels,
         grain_probability=probability,
         features=features,
@@ -283,11 +285,72 @@ def find_bainite(
     )
 
 
+def _part(ebsd: EBSDMap, grains: Grains, floor: NoiseFloor, rules: BainiteCriteria) -> Grains:
+    """Part grains that are quiet here and bent there.
+
+    A ferrite grain and a block of bainite beside it with the same variant are one grain by their angle; their KAM tells
+    them apart. Only a quiet part as large as polygonal ferrite is parted from the rest.
+    """
+    ids = grains.ids.reshape(-1)
+    known, smooth = _smooth_kam(ebsd, grains, rules.reach)
+    quiet = known & (smooth < _kam_threshold(ebsd, floor, rules))
+    area, count = ebsd.grid.point_area, len(grains)
+    calm = np.bincount(ids[quiet], minlength=count) * area
+    bent = np.bincount(ids[known & ~quiet], minlength=count) * area
+    least = 0.25 * np.pi * (_QUIET_SHARE * rules.diameter) ** 2
+    parted = (calm >= least) & (bent >= max(_LEAST_BENT_UM2, 10 * area))
+    if not parted.any():
+        return grains
+    fresh = np.where((ids >= 0) & ~quiet & parted[ids], ids.astype(np.int64) + count, ids)
+    return _renumbered(grains, fresh)
+
+
+def _smooth_kam(ebsd: EBSDMap, grains: Grains, reach: float) -> tuple[NDArray[np.bool_], Float64]:
+    """Return where the third-order KAM is known, and its mean over about `reach` µm within the grain."""
+    from .misorientation import kam
+
+    ids = grains.ids.reshape(-1)
+    values = np.asarray(kam(ebsd, 3, grains=grains.ids), np.float64).reshape(-1)
+    known = np.isfinite(values) & (ids >= 0)
+    i, j = nearest_pairs(ebsd.grid)
+    inside = (ids[i] == ids[j]) & known[i] & known[j]
+    a, b = np.concatenate([i[inside], j[inside]]), np.concatenate([j[inside], i[inside]])
+    weight = 1 + np.bincount(a, minlength=ebsd.size)
+    smooth = np.where(known, values, 0.0)
+    # A mean over neighbours spreads by about half a step's square each time.
+    for _ in range(int(np.clip(2.0 * (reach / ebsd.grid.dx) ** 2, 4, 60))):
+        smooth = (smooth + np.bincount(a, smooth[b], minlength=ebsd.size)) / weight
+    return known, smooth
+
+
+def _renumbered(grains: Grains, numbers: NDArray[np.int64]) -> Grains:
+    """Return grains of other numbers, in the order of their first points as those of `grains` are."""
+    from ..kernels.grains import grain_table
+
+    inside = numbers >= 0
+    found, which = np.unique(numbers[inside], return_inverse=True)
+    first = np.full(len(found), numbers.size, np.int64)
+    np.minimum.at(first, which, np.flatnonzero(inside))
+    rank = np.empty(len(found), np.int32)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(found), dtype=np.int32)
+    point_ids = np.full(numbers.size, -1, np.int32)
+    point_ids[inside] = rank[which]
+    starts, sizes = grain_table(point_ids, len(found))
+    return type(grains)(
+        ebsd=grains.ebsd, tolerance=grains.tolerance, min_points=1, point_ids=point_ids, first=starts, sizes=sizes
+    )
+
+
+def _kam_threshold(ebsd: EBSDMap, floor: NoiseFloor, rules: BainiteCriteria) -> float:
+    """Return the third-order KAM, in degrees, of a lattice that bends by the threshold, measured with this noise."""
+    distance = float(np.mean([offset.distance for offset in half_stencil(ebsd.grid, 3)]))
+    # Squares add up.
+    return float(np.hypot(FLOOR_PER_NOISE * floor.noise, rules.curvature * min(distance, rules.reach)))
+
+
 def _evidence(ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: BainiteCriteria) -> dict[str, Float64]:
     """Return what each criterion adds to the logit of every grain."""
-    distance = float(np.mean([offset.distance for offset in half_stencil(ebsd.grid, 3)]))
-    # Squares add up: the KAM of a lattice that bends by the threshold, measured with this noise.
-    kam_at = float(np.hypot(FLOOR_PER_NOISE * floor.noise, rules.curvature * min(distance, rules.reach)))
+    kam_at = _kam_threshold(ebsd, floor, rules)
     spread_at = float(np.hypot(_SPREAD_PER_NOISE * floor.noise, rules.spread))
     relation = np.nan_to_num(features.ks - features.gap, nan=rules.relation)
     diameter = np.log(np.maximum(features.diameter_um, 1e-6) / rules.diameter)
@@ -362,11 +425,21 @@ def _fill(
     return votes.astype(np.uint8), values.astype(np.float32)
 
 
-def _embedded(ids: NDArray[np.int32], labels: NDArray[np.uint8], borders: BoundaryFeatures) -> NDArray[np.bool_]:
-    """Return the points of ferrite grains of whose boundary at least half meets lath bainite."""
-    a = np.concatenate([ids[borders.i], ids[borders.j]])
-    b = np.concatenate([ids[borders.j], ids[borders.i]])
-    # Subgrains and wrong points inside a ferrite grain are no boundary of it with the other class.
+def _embedded(
+    ids: NDArray[np.int32],
+    labels: NDArray[np.uint8],
+    borders: BoundaryFeatures,
+    counted: tuple[NDArray[np.bool_], float],
+) -> NDArray[np.bool_]:
+    """Return the points of ferrite grains of whose boundary at least half meets lath bainite.
+
+    `counted`: grains large enough to count as neighbours, and the angle above which a contact is a boundary. Wrong
+    points inside a grain, and what was parted from it, are no boundary of it.
+    """
+    large, tolerance = counted
+    real = (large[ids[borders.i]] & large[ids[borders.j]]) & ~(borders.angle <= tolerance)
+    i, j = borders.i[real], borders.j[real]
+    a, b = np.concatenate([ids[i], ids[j]]), np.concatenate([ids[j], ids[i]])
     meeting = np.bincount(a, labels[b] == BAINITE, minlength=len(labels))
     total = np.bincount(a, minlength=len(labels))
     embedded = (labels == FERRITE) & (total > 0) & (meeting >= 0.5 * total)
