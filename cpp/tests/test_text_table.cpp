@@ -67,7 +67,8 @@ TEST_CASE("what is no table is reported by its place") {
   const Table many = read("1 2 3 4 5\n", 3);
   CHECK(many.report.fault == TextFault::columns);
   CHECK(many.report.column == 5);
-  for (const char* bad : {"-", "+", "++1", "+-1", "1-", "0x10", "1.2.3", "1e", "e5", ".", "--1", "1_000", "12a", "1;2"}) {
+  for (const char* bad :
+       {"-", "+", "++1", "+-1", "1-", "0x10", "1.2.3", "1e", "e5", ".", "--1", "1_000", "12a", "1;2"}) {
     CAPTURE(bad);
     const Table table = read(std::string("1 2\n3 ") + bad + "\n", 2);
     CHECK(table.report.fault == TextFault::number);
