@@ -65,8 +65,8 @@ def main() -> None:
         "# UHCS, labels of 2019, the published six folds",
         "",
         f"`python benchmarks/uhcs_2019.py --data UHCS`: vanilla U-Net of base {options.width}, {options.epochs} "
-        "epochs, random weights; whole images; mean ± standard deviation over the folds. Published: PixelNet (DeCost et al., "
-        "2019).",
+        "epochs, random weights; whole images; mean ± standard deviation over the folds. Published: PixelNet of DeCost "
+        "et al. (2019).",
         "",
         "| class | IoU, % | published |",
         "|---|---|---|",
