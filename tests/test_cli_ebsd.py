@@ -115,3 +115,22 @@ def test_a_truncated_scan_names_the_option_that_reads_it(scan: Path) -> None:
     assert done.exit_code == 1
     assert "--allow-missing" in done.output
     assert run("info", scan, "--allow-missing").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["clean", "convert"])
+def test_a_scan_is_never_replaced_by_what_is_made_of_it(scan: Path, command: str) -> None:
+    before = scan.read_bytes()
+    refused = run(command, scan, scan.parent / ".." / scan.parent.name / scan.name, "--overwrite")
+    assert refused.exit_code == 1
+    assert "is the scan itself" in refused.output
+    assert scan.read_bytes() == before
+
+
+def test_a_write_protected_scan_is_not_replaced(scan: Path, tmp_path: Path) -> None:
+    protected = tmp_path / "protected.ang"
+    protected.write_bytes(scan.read_bytes())
+    protected.chmod(0o444)
+    refused = run("convert", scan, protected, "--overwrite")
+    assert refused.exit_code == 1
+    assert "write-protected" in refused.output
+    assert protected.read_bytes() == scan.read_bytes()

@@ -194,6 +194,9 @@ def clean(
     """Clean up a scan and write it; say how many points every step, pass and level changed."""
     from .. import ebsd as house
 
+    from ._ebsd_files import spare_measurement
+
+    spare_measurement(file, out)
     steps = [_step(text) for text in step] if step else house.PAPER_CLEANUP
     cleaned, log = house.clean(_read(file, scan, allow_missing), steps)
     path = house.write(cleaned, out, overwrite=overwrite)
@@ -299,7 +302,9 @@ def convert(
     """Convert a scan: .ang (TSL, EDAX), .ctf (Oxford Instruments, square grids) or .zarr (exact, for large maps)."""
     from ..ebsd import write
     from ..ebsd.describe import summary
+    from ._ebsd_files import spare_measurement
 
+    spare_measurement(file, out)
     found = _read(file, scan, allow_missing)
     found = found if square is None else found.to_square(square)
     path = write(found, out, overwrite=overwrite)

@@ -74,6 +74,20 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     write_file(path, fill)
 
 
+def spare_measurement(file: str, out: str) -> None:
+    """Refuse to write over the scan that was read, whatever --overwrite says.
+
+    Raises
+    ------
+    InputError
+        If both are one file.
+    """
+    if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
+        raise InputError(
+            f"{out} is the scan itself, and a measurement is never replaced by what is made of it; give another name"
+        )
+
+
 def write_values(ebsd: EBSDMap, values: NDArray[Any], path: Path, *, title: str, overwrite: bool) -> None:
     """Write one number per point, KAM in degrees, in the format of the suffix."""
     flat = np.asarray(values, np.float32).reshape(-1)

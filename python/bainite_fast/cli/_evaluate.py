@@ -108,7 +108,7 @@ def evaluate(
 
     All counts are exact. A mosaic is read block by block.
     """
-    for path in (calibrate, csv):
+    for path in (calibrate, csv, overlays):
         if path is not None and Path(path).exists() and not overwrite:
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
     tune_allocator()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from io import BufferedWriter
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, OutputExistsError
 from ..io.shards import explain_os_errors
 from .atomic import Replacement
 from .columns import X_ALONG_A_STAR
@@ -46,12 +47,13 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     InputError
         If the suffix is unknown, or the format cannot hold the map.
     OutputExistsError
-        If the output exists and `overwrite` is False.
+        If the output exists and `overwrite` is False, or it is write-protected.
     OutputError
         If it cannot be written.
     """
     place = Path(path)
     suffix = place.suffix.lower()
+    _spare_protected(place)
     if suffix == ".zarr":
         from .zarr_store import write_zarr
 
@@ -74,6 +76,18 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
         replacement.discard()
         raise
     return place
+
+
+def _spare_protected(place: Path) -> None:
+    """Refuse to replace what somebody protected, whatever `overwrite` says: renaming over it would need no permission.
+
+    Raises
+    ------
+    OutputExistsError
+        If it exists and its owner may not write it.
+    """
+    if place.exists() and not place.stat().st_mode & stat.S_IWUSR:
+        raise OutputExistsError(f"{place} exists and is write-protected; write to another file")
 
 
 def _one_line(text: str) -> str:

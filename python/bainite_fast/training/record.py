@@ -42,10 +42,11 @@ def draw_curve(path: Path, history: Sequence[Row], class_names: Sequence[str]) -
     from matplotlib.figure import Figure
 
     scored = [row for row in history if "mean_iou" in row]
+    mark = "o" if len(history) < 2 or len(scored) == 1 else None  # a line of one point is invisible
     figure = Figure(figsize=(7, 5.5 if scored else 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2 if scored else 1, 1, sharex=True, squeeze=False)[:, 0]
-    axes[0].plot([row["epoch"] for row in history], [row["loss"] for row in history], color="black", lw=1)
+    axes[0].plot([row["epoch"] for row in history], [row["loss"] for row in history], color="black", lw=1, marker=mark)
     axes[0].set_ylabel("training loss")
     if min(row["loss"] for row in history) > 0:
         axes[0].set_yscale("log")
@@ -54,8 +55,8 @@ def draw_curve(path: Path, history: Sequence[Row], class_names: Sequence[str]) -
         colors = default_colors(len(class_names))
         for i, name in enumerate(class_names):
             color = "0.5" if i == 0 else [x / 255 for x in colors[i]]
-            axes[1].plot(epochs, [row[f"iou_{i}"] for row in scored], color=color, lw=1, label=name)
-        axes[1].plot(epochs, [row["mean_iou"] for row in scored], color="black", lw=1.8, label="mean")
+            axes[1].plot(epochs, [row[f"iou_{i}"] for row in scored], color=color, lw=1, marker=mark, label=name)
+        axes[1].plot(epochs, [row["mean_iou"] for row in scored], color="black", lw=1.8, marker=mark, label="mean")
         axes[1].set(ylabel="validation IoU", ylim=(0, 1))
         axes[1].legend(loc="lower right", fontsize="small")
     axes[-1].set_xlabel("epoch")
