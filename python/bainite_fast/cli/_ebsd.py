@@ -193,7 +193,6 @@ def clean(
 ) -> None:
     """Clean up a scan and write it; say how many points every step, pass and level changed."""
     from .. import ebsd as house
-
     from ._ebsd_files import spare_measurement
 
     spare_measurement(file, out)
