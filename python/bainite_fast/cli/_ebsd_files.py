@@ -74,7 +74,7 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     write_file(path, fill)
 
 
-def spare_measurement(file: str, out: str) -> None:
+def spare_measurement(file: Path, out: str) -> None:
     """Refuse to write over the scan that was read, whatever --overwrite says.
 
     Raises
@@ -82,7 +82,7 @@ def spare_measurement(file: str, out: str) -> None:
     InputError
         If both are one file.
     """
-    if Path(out).exists() and Path(file).exists() and Path(out).samefile(file):
+    if Path(out).exists() and file.exists() and Path(out).samefile(file):
         raise InputError(
             f"{out} is the scan itself, and a measurement is never replaced by what is made of it; give another name"
         )
