@@ -234,8 +234,7 @@ void unit_orientations(const Orientations<In>& map, double* unit, std::int32_t* 
   const std::int64_t points = map.grid.size();
   if (points == 0) return;
   const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((points + kThreads - 1) / kThreads, kMostBlocks));
-  unit_kernel<<<blocks, kThreads, 0, native(stream)>>>(map, points, unit, labels);
-  check(cudaGetLastError(), "unit_orientations");
+  launch("unit_orientations", unit_kernel<In>, blocks, 0, stream, map, points, unit, labels);
 }
 
 void neighbour_angles(const UnitOrientations& map, Laue laue, Neighbourhood neighbourhood, bool keep, float* out,
@@ -243,14 +242,14 @@ void neighbour_angles(const UnitOrientations& map, Laue laue, Neighbourhood neig
   if (map.grid.size() == 0) return;
   Ahead ahead;
   for (const Offset& offset : half_stencil(neighbourhood, 1, 1)) ahead.offset[ahead.count++] = offset;
-  with_group(laue, AnglesCall{map, ahead, keep, out, native(stream)});
+  with_group(laue, AnglesCall{map, ahead, keep, out, static_cast<cudaStream_t>(stream)});
   check(cudaGetLastError(), "neighbour_angles");
 }
 
 void kam(const UnitOrientations& map, Laue laue, const KamOptions& options, float* out, Stream stream) {
   if (map.grid.size() == 0) return;
   with_group(laue, KamCall{map, neighbours_of(options), sin2_limit<float>(options.max_angle), options.keep, out,
-                           native(stream)});
+                           static_cast<cudaStream_t>(stream)});
   check(cudaGetLastError(), "kam");
 }
 
