@@ -257,3 +257,11 @@ def test_bundled_models_are_whole_and_small() -> None:
     for name, model in available().items():
         assert model["bytes"] <= 2 * 2**20
         assert load(name).contract.name == name
+
+
+def test_the_folder_of_a_training_run_names_the_model_in_it(tmp_path: Path) -> None:
+    model = save_package(
+        UNet(base=2, depth=1), tmp_path / "run" / "model", classes=("a", "b"), test_input=np.zeros((8, 8), np.uint8)
+    )
+    with pytest.raises(ModelError, match="training run; its model is .*model"):
+        load(model.parent)

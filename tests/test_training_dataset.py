@@ -271,3 +271,9 @@ def test_uhcs(data_dir):
     names = [f"uhcs{n}" for n in ("0295", "1289", "0006", "1648")]
     assert list(read_dataset(folder / "images", folder / "labels", names=folder / "test4A.txt").names) == names
     assert len(read_dataset(folder / "images", folder / "labels", names=folder / "train16A.txt")) == 16
+
+
+def test_one_folder_for_images_and_masks_without_masks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.zeros((8, 8), np.uint8)))
+    with pytest.raises(InputError, match="same folder"):
+        read_dataset(tmp_path, tmp_path)

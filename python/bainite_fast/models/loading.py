@@ -92,6 +92,8 @@ def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn
     if path.is_dir():
         if (path / RDF).is_file() and not (path / CONFIG).is_file():
             raise ModelError(_FOREIGN.format(path, "a bioimage.io model", "its TorchScript weights"))
+        if not (path / CONFIG).is_file() and (path / "model" / CONFIG).is_file():
+            raise ModelError(f"{path} is the folder of a training run; its model is {path / 'model'}")
         return load_package(path)
     kind = _file_kind(path)
     if kind == "package":

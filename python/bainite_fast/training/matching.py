@@ -117,6 +117,11 @@ def match_files(images: Path, masks: Path, names: str | Path | Sequence[str] | N
     if images.resolve() == masks.resolve():
         drawn = {name: path for name, path in drawn.items() if _without(name, _OF_MASKS) != name}
         pictures = {name: path for name, path in pictures.items() if name not in drawn}
+        if not drawn:
+            raise InputError(
+                f"images and masks are the same folder, {images}, and none of its files is called a mask (by a suffix "
+                "such as _mask); give the folder of the masks"
+            )
     bare: dict[str, list[str]] = {}
     for name in drawn:
         bare.setdefault(_without(name, _OF_MASKS), []).append(name)
