@@ -98,14 +98,11 @@ def _smoothed(ebsd: EBSDMap, ids: NDArray[np.int32], kam: tuple[Bool, Float64], 
 
 
 def _wide(ebsd: EBSDMap, ids: NDArray[np.int32], bent: Bool, steps: int) -> Bool:
-    """Keep the bent regions that somewhere lie further than `steps` points from the quiet rest of their grain.
+    """Keep what is bent in grains where some of it lies further than `steps` points from the quiet rest.
 
-    What is narrower is a boundary of low angle between subgrains, or between two grains that are one within the
-    tolerance, or noise at the rim of a grain: no block of bainite.
+    Grains whose bent regions are all narrower have a boundary of low angle between subgrains, or between two grains
+    that are one within the tolerance, or noise at their rim: no block of bainite.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     i, j = nearest_pairs(ebsd.grid)
     same = (ids[i] == ids[j]) & (ids[i] >= 0)
     i, j = i[same], j[same]
@@ -115,11 +112,9 @@ def _wide(ebsd: EBSDMap, ids: NDArray[np.int32], bent: Bool, steps: int) -> Bool
         outer[i[~deep[j]]] = True
         outer[j[~deep[i]]] = True
         deep &= ~outer
-    both = bent[i] & bent[j]
-    links = coo_array((np.ones(int(both.sum()), np.int8), (i[both], j[both])), shape=(ebsd.size, ebsd.size))
-    region = connected_components(links, directed=False)[1]
-    has_depth = np.bincount(region, deep, minlength=1) > 0
-    kept: Bool = bent & has_depth[region]
+    wide = np.zeros(int(ids.max()) + 1, np.bool_)
+    wide[ids[deep]] = True
+    kept: Bool = bent & wide[ids]
     return kept
 
 
