@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from bainite_fast.ebsd import (
     ks_packets,
     ks_variants,
 )
+from bainite_fast.ebsd._parting import order_of_reach
 from bainite_fast.ebsd._quaternions import from_rotation_vector, multiply
 from bainite_fast.errors import InputError, OutputExistsError
 from bainite_fast.synthetic import Crystallography, EBSDTruth, Measurement, make_ebsd
@@ -204,3 +206,38 @@ def test_a_map_without_grains_is_refused() -> None:
         find_bainite(ebsd.replace(phase_id=np.full(400, -1, np.int16)))
     with pytest.raises(InputError, match="ks_tolerance"):
         boundary_features(ebsd, grains(ebsd), ks_tolerance=0.0)
+
+
+def quiet_and_turned(turned: np.ndarray, seed: int) -> EBSDMap:
+    """A crystal at a step of 0.4 µm whose points are turned by `turned` (rows, columns, 3), with a noise of 0.4°."""
+    noise = np.random.default_rng(seed).normal(scale=np.radians(0.4) / np.sqrt(3), size=turned.shape)
+    quaternions = multiply(
+        from_rotation_vector(noise.reshape(-1, 3)), from_rotation_vector(turned.reshape(-1, 3) + [0.3, 0.2, 0.1])
+    )
+    rows, columns, _ = turned.shape
+    return EBSDMap(grid=Grid.square(rows, columns, dx=0.4), phases=(Phase(0, "Ferrite"),), quaternions=quaternions)
+
+
+@pytest.mark.parametrize("angle", [1.5, 2.0])
+def test_a_boundary_of_low_angle_in_ferrite_is_no_bainite(angle: float) -> None:
+    turned = np.zeros((80, 80, 3))
+    turned[:, 40:, 2] = np.radians(angle)
+    ebsd = quiet_and_turned(turned, 7)
+    assert len(grains(ebsd, 5.0)) == 1
+    found = find_bainite(ebsd)
+    assert len(found.grain_labels) == 1
+    assert (found.labels == 0).all()
+
+
+@pytest.mark.parametrize(("preset", "make", "seed"), [("lom", Grid.hexagonal, 51), ("lom", Grid.square, 3)])
+def test_quiet_ferrite_stays_whole_at_a_step_so_fine_that_noise_is_most_of_the_kam(
+    preset: str, make: Callable[..., Grid], seed: int
+) -> None:
+    ebsd, truth = make_ebsd(make(150, 150, dx=0.1), preset=preset, seed=seed)
+    ferrite = ~truth.lath_bainite
+    assert np.mean(find_bainite(ebsd).labels[ferrite] == 0) > 0.98
+
+
+def test_the_order_of_the_kam_follows_the_step() -> None:
+    assert [order_of_reach(Grid.square(9, 9, dx=step), 0.5) for step in (0.02, 0.1, 0.2, 0.4, 1.0)] == [10, 6, 3, 3, 3]
+    assert order_of_reach(Grid.hexagonal(9, 9, dx=0.1), 0.5) > 3

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ._pairs import half_stencil, nearest_pairs
+from ._pairs import nearest_pairs
+from ._parting import kam_at_bending, mean_kam, order_of_reach, part_grains
 from .features import (
     BoundaryFeatures,
     GrainFeatures,
@@ -28,7 +29,7 @@ from .features import (
 )
 from .layers import Layer
 from .map import EBSDMap
-from .noise import FLOOR_PER_NOISE, NoiseFloor, noise_floor
+from .noise import NoiseFloor, noise_floor
 from .tables import as_table
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ Float64 = NDArray[np.float64]
 FERRITE, BAINITE, UNSURE = 0, 1, 2
 LABELS = ("polygonal ferrite", "lath bainite", "unsure")
 _COLORS = ((86, 180, 233), (230, 159, 0), (160, 160, 160))
-_QUIET_SHARE, _LEAST_BENT_UM2 = 0.6, 1.0
 _SPREAD_PER_NOISE = 2.0 * np.sqrt(2.0 / (3.0 * np.pi))
 """Mean over rms angle of an isotropic normal error, 0.921: the GOS that noise alone gives, over the noise."""
 
@@ -57,14 +57,17 @@ class BainiteCriteria:
     ks_tolerance : float
         Angle (degrees) up to which a boundary counts as one between two K–S variants.
     curvature, curvature_width, curvature_weight : float
-        Bending of the lattice in °/µm from the third-order KAM without its noise. 0.71°/µm are dislocations of one sign
+        Bending of the lattice in °/µm from the KAM without its noise, of third order, or of a higher order where the
+        step is so fine that third neighbours are nearer than `reach`. 0.71°/µm are dislocations of one sign
         at 10¹⁴ m⁻² (ρ·b/2), between the 10¹³ of polygonal ferrite and the 10¹⁴–10¹⁵ of bainite. The width is a share
         of the KAM at the threshold.
     reach : float
         Length in µm over which bending adds up. Dislocations of both signs alternate from cell to cell, so at larger
-        steps the KAM of bainite grows no further.
+        steps the KAM of bainite grows no further; over shorter lengths it drowns in the noise, which is the same at
+        all lengths.
     spread, spread_width, spread_weight : float
-        Grain orientation spread in degrees, without its noise.
+        Grain orientation spread in degrees, without its noise. A small spread speaks for ferrite only as far as the
+        grain is large enough to spread: up to spread/curvature (1.1 µm) in proportion to its diameter.
     aspect, aspect_width, aspect_weight : float
         Aspect ratio: laths and blocks are long; equiaxed grains speak less for ferrite than long ones for bainite.
     diameter, diameter_width, diameter_weight : float
@@ -258,10 +261,13 @@ def find_bainite(
     if not len(grains):
         raise InputError(f"the map {ebsd.source or ''} has no grains: none of its {ebsd.size} points is indexed")
     floor = noise if noise is not None else noise_floor(ebsd, grains=grains.ids)
-    grains = _part(ebsd, grains, floor, rules)
+    order = order_of_reach(ebsd.grid, rules.reach)
+    kam_at = kam_at_bending(ebsd.grid, order, floor, (rules.curvature, rules.reach))
+    grains = part_grains(ebsd, grains, order, kam_at=kam_at, reach=rules.reach, diameter=rules.diameter)
     borders = boundary_features(ebsd, grains, ks_tolerance=rules.ks_tolerance)
     features = grain_features(ebsd, grains, borders)
-    evidence = _evidence(ebsd, features, floor, rules)
+    bending = (mean_kam(ebsd, grains, order), kam_at)
+    evidence = _evidence(features, bending, floor, rules)
     around = _contacts(grains, borders)
     total = _with_neighbours(evidence, features, around, rules)
     probability = 1.0 / (1.0 + np.exp(-total))
@@ -285,72 +291,11 @@ def find_bainite(
     )
 
 
-def _part(ebsd: EBSDMap, grains: Grains, floor: NoiseFloor, rules: BainiteCriteria) -> Grains:
-    """Part grains that are quiet here and bent there.
-
-    A ferrite grain and a block of bainite beside it with the same variant are one grain by their angle; their KAM tells
-    them apart. Only a quiet part as large as polygonal ferrite is parted from the rest.
-    """
-    ids = grains.ids.reshape(-1)
-    known, smooth = _smooth_kam(ebsd, grains, rules.reach)
-    quiet = known & (smooth < _kam_threshold(ebsd, floor, rules))
-    area, count = ebsd.grid.point_area, len(grains)
-    calm = np.bincount(ids[quiet], minlength=count) * area
-    bent = np.bincount(ids[known & ~quiet], minlength=count) * area
-    least = 0.25 * np.pi * (_QUIET_SHARE * rules.diameter) ** 2
-    parted = (calm >= least) & (bent >= max(_LEAST_BENT_UM2, 10 * area))
-    if not parted.any():
-        return grains
-    fresh = np.where((ids >= 0) & ~quiet & parted[ids], ids.astype(np.int64) + count, ids)
-    return _renumbered(grains, fresh)
-
-
-def _smooth_kam(ebsd: EBSDMap, grains: Grains, reach: float) -> tuple[NDArray[np.bool_], Float64]:
-    """Return where the third-order KAM is known, and its mean over about `reach` µm within the grain."""
-    from .misorientation import kam
-
-    ids = grains.ids.reshape(-1)
-    values = np.asarray(kam(ebsd, 3, grains=grains.ids), np.float64).reshape(-1)
-    known = np.isfinite(values) & (ids >= 0)
-    i, j = nearest_pairs(ebsd.grid)
-    inside = (ids[i] == ids[j]) & known[i] & known[j]
-    a, b = np.concatenate([i[inside], j[inside]]), np.concatenate([j[inside], i[inside]])
-    weight = 1 + np.bincount(a, minlength=ebsd.size)
-    smooth = np.where(known, values, 0.0)
-    # A mean over neighbours spreads by about half a step's square each time.
-    for _ in range(int(np.clip(2.0 * (reach / ebsd.grid.dx) ** 2, 4, 60))):
-        smooth = (smooth + np.bincount(a, smooth[b], minlength=ebsd.size)) / weight
-    return known, smooth
-
-
-def _renumbered(grains: Grains, numbers: NDArray[np.int64]) -> Grains:
-    """Return grains of other numbers, in the order of their first points as those of `grains` are."""
-    from ..kernels.grains import grain_table
-
-    inside = numbers >= 0
-    found, which = np.unique(numbers[inside], return_inverse=True)
-    first = np.full(len(found), numbers.size, np.int64)
-    np.minimum.at(first, which, np.flatnonzero(inside))
-    rank = np.empty(len(found), np.int32)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(found), dtype=np.int32)
-    point_ids = np.full(numbers.size, -1, np.int32)
-    point_ids[inside] = rank[which]
-    starts, sizes = grain_table(point_ids, len(found))
-    return type(grains)(
-        ebsd=grains.ebsd, tolerance=grains.tolerance, min_points=1, point_ids=point_ids, first=starts, sizes=sizes
-    )
-
-
-def _kam_threshold(ebsd: EBSDMap, floor: NoiseFloor, rules: BainiteCriteria) -> float:
-    """Return the third-order KAM, in degrees, of a lattice that bends by the threshold, measured with this noise."""
-    distance = float(np.mean([offset.distance for offset in half_stencil(ebsd.grid, 3)]))
-    # Squares add up.
-    return float(np.hypot(FLOOR_PER_NOISE * floor.noise, rules.curvature * min(distance, rules.reach)))
-
-
-def _evidence(ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: BainiteCriteria) -> dict[str, Float64]:
-    """Return what each criterion adds to the logit of every grain."""
-    kam_at = _kam_threshold(ebsd, floor, rules)
+def _evidence(
+    features: GrainFeatures, bending: tuple[Float64, float], floor: NoiseFloor, rules: BainiteCriteria
+) -> dict[str, Float64]:
+    """Return what each criterion adds to the logit of every grain; `bending`: KAM of the grains, and its threshold."""
+    kam, kam_at = bending
     spread_at = float(np.hypot(_SPREAD_PER_NOISE * floor.noise, rules.spread))
     relation = np.nan_to_num(features.ks - features.gap, nan=rules.relation)
     diameter = np.log(np.maximum(features.diameter_um, 1e-6) / rules.diameter)
@@ -358,12 +303,15 @@ def _evidence(ebsd: EBSDMap, features: GrainFeatures, floor: NoiseFloor, rules: 
     trust = np.minimum(features.points / 20.0, 1.0)
     found = {
         "curvature": rules.curvature_weight
-        * np.tanh((np.nan_to_num(features.kam3, nan=kam_at) - kam_at) / (rules.curvature_width * kam_at)),
+        * np.tanh((np.nan_to_num(kam, nan=kam_at) - kam_at) / (rules.curvature_width * kam_at)),
         "spread": rules.spread_weight * np.tanh((features.gos - spread_at) / rules.spread_width),
         "aspect": rules.aspect_weight * np.tanh((features.aspect_ratio - rules.aspect) / rules.aspect_width),
         "diameter": -rules.diameter_weight * np.tanh(diameter / rules.diameter_width),
         "relation": rules.relation_weight * np.tanh((relation - rules.relation) / rules.relation_width),
     }
+    # Even bent lattice spreads little in a grain that is small.
+    room = np.minimum(1.0, features.diameter_um * rules.curvature / max(rules.spread, 1e-6))
+    found["spread"] = np.where(found["spread"] < 0, room, 1.0) * found["spread"]
     return {name: values * trust for name, values in found.items()}
 
 

@@ -1,0 +1,136 @@
+"""KAM over the length that tells bent from quiet lattice, and grains parted where the one meets the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._pairs import half_stencil, nearest_pairs
+from .noise import FLOOR_PER_NOISE, NoiseFloor
+
+if TYPE_CHECKING:
+    from .grain_map import Grains
+    from .grid import Grid
+    from .map import EBSDMap
+
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+_QUIET_SHARE, _LEAST_BENT_UM2 = 0.6, 1.0
+_ORDERS = range(3, 11)
+
+
+def order_of_reach(grid: Grid, reach: float) -> int:
+    """Return the order of KAM, 3 or more, whose pairs are `reach` µm apart in the mean, as nearly as an order can be.
+
+    The noise of a pair is the same at any distance, its bending grows with the distance up to `reach`: at a step of
+    0.1 µm the third-order KAM of bent and of quiet lattice differ by less than it scatters.
+    """
+    return min(_ORDERS, key=lambda order: abs(_distance(grid, order) - reach))
+
+
+def kam_at_bending(grid: Grid, order: int, floor: NoiseFloor, bent: tuple[float, float]) -> float:
+    """Return the KAM in degrees, measured with this noise, of a lattice `bent` by °/µm over up to a length in µm."""
+    curvature, reach = bent
+    # Squares add up.
+    return float(np.hypot(FLOOR_PER_NOISE * floor.noise, curvature * min(_distance(grid, order), reach)))
+
+
+def mean_kam(ebsd: EBSDMap, grains: Grains, order: int) -> Float64:
+    """Return the mean KAM of each grain in degrees, float64 (grains,); NaN where no point has one."""
+    known, values = _point_kam(ebsd, grains, order)
+    ids, count = grains.ids.reshape(-1)[known], len(grains)
+    with np.errstate(invalid="ignore"):
+        mean: Float64 = np.bincount(ids, values[known], minlength=count) / np.bincount(ids, minlength=count)
+    return mean
+
+
+def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, kam_at: float, reach: float, diameter: float) -> Grains:
+    """Part grains that are quiet here and bent there.
+
+    A ferrite grain and a block of bainite beside it with the same variant are one grain by their angle; their KAM tells
+    them apart. Only a quiet part as large as polygonal ferrite (of `diameter` µm) is parted from the rest.
+    """
+    ids = grains.ids.reshape(-1)
+    known, values = _point_kam(ebsd, grains, order)
+    rounds = int(np.clip(2.0 * (reach / ebsd.grid.dx) ** 2, 4, 60))
+    smooth = _smoothed(ebsd, ids, (known, values), rounds)
+    # A boundary of low angle raises the KAM as far as its order reaches and the mean over neighbours spreads.
+    bent = _wide(ebsd, ids, known & (smooth >= kam_at), round(order + np.sqrt(rounds / 2)))
+    area, count = ebsd.grid.point_area, len(grains)
+    calm_um2 = np.bincount(ids[known & ~bent], minlength=count) * area
+    bent_um2 = np.bincount(ids[bent], minlength=count) * area
+    least = 0.25 * np.pi * (_QUIET_SHARE * diameter) ** 2
+    parted = (calm_um2 >= least) & (bent_um2 >= max(_LEAST_BENT_UM2, 10 * area))
+    if not parted.any():
+        return grains
+    # Points without a KAM have no neighbour in their grain within its 5°: they go with the bent part.
+    quiet = known & ~bent
+    fresh = np.where((ids >= 0) & ~quiet & parted[ids], ids.astype(np.int64) + count, ids)
+    return _renumbered(grains, fresh)
+
+
+def _distance(grid: Grid, order: int) -> float:
+    return float(np.mean([offset.distance for offset in half_stencil(grid, order)]))
+
+
+def _point_kam(ebsd: EBSDMap, grains: Grains, order: int) -> tuple[Bool, Float64]:
+    """Return where the KAM within the grains is known, and its values, each (points,)."""
+    from .misorientation import kam
+
+    values = np.asarray(kam(ebsd, order, grains=grains.ids), np.float64).reshape(-1)
+    return np.isfinite(values) & (grains.ids.reshape(-1) >= 0), values
+
+
+def _smoothed(ebsd: EBSDMap, ids: NDArray[np.int32], kam: tuple[Bool, Float64], rounds: int) -> Float64:
+    """Return the mean of the KAM over neighbours within the grain, taken `rounds` times."""
+    known, values = kam
+    i, j = nearest_pairs(ebsd.grid)
+    inside = (ids[i] == ids[j]) & known[i] & known[j]
+    a, b = np.concatenate([i[inside], j[inside]]), np.concatenate([j[inside], i[inside]])
+    weight = 1 + np.bincount(a, minlength=ebsd.size)
+    smooth: Float64 = np.where(known, values, 0.0)
+    # A mean over neighbours spreads by about half a step's square each time.
+    for _ in range(rounds):
+        smooth = (smooth + np.bincount(a, smooth[b], minlength=ebsd.size)) / weight
+    return smooth
+
+
+def _wide(ebsd: EBSDMap, ids: NDArray[np.int32], bent: Bool, steps: int) -> Bool:
+    """Keep what is bent in grains where some of it lies further than `steps` points from the quiet rest.
+
+    Grains whose bent regions are all narrower have a boundary of low angle between subgrains, or between two grains
+    that are one within the tolerance, or noise at their rim: no block of bainite.
+    """
+    i, j = nearest_pairs(ebsd.grid)
+    same = (ids[i] == ids[j]) & (ids[i] >= 0)
+    i, j = i[same], j[same]
+    deep = bent.copy()
+    for _ in range(steps):
+        outer = np.zeros(ebsd.size, np.bool_)
+        outer[i[~deep[j]]] = True
+        outer[j[~deep[i]]] = True
+        deep &= ~outer
+    wide = np.zeros(int(ids.max()) + 1, np.bool_)
+    wide[ids[deep]] = True
+    kept: Bool = bent & wide[ids]
+    return kept
+
+
+def _renumbered(grains: Grains, numbers: NDArray[np.int64]) -> Grains:
+    """Return grains of other numbers, in the order of their first points as those of `grains` are."""
+    from ..kernels.grains import grain_table
+
+    inside = numbers >= 0
+    found, which = np.unique(numbers[inside], return_inverse=True)
+    first = np.full(len(found), numbers.size, np.int64)
+    np.minimum.at(first, which, np.flatnonzero(inside))
+    rank = np.empty(len(found), np.int32)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(found), dtype=np.int32)
+    point_ids = np.full(numbers.size, -1, np.int32)
+    point_ids[inside] = rank[which]
+    starts, sizes = grain_table(point_ids, len(found))
+    return type(grains)(
+        ebsd=grains.ebsd, tolerance=grains.tolerance, min_points=1, point_ids=point_ids, first=starts, sizes=sizes
+    )
