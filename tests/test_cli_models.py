@@ -47,8 +47,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_list_says_what_kind_of_network(run: Run) -> None:
     done = run("models")
     assert done.exit_code == 0
-    assert [line.split()[1:] for line in done.stdout.splitlines() if line.strip().startswith("network")] == [["U-Net"]]
-    assert json.loads(run("models", "--json").stdout)[DEFAULT_MODEL]["kind"] == "unet"
+    kinds = [line.split()[1:] for line in done.stdout.splitlines() if line.strip().startswith("network")]
+    assert kinds == [["U-Net"], ["U-Net"]]
+    found = json.loads(run("models", "--json").stdout)
+    assert {name: model["kind"] for name, model in found.items()} == {DEFAULT_MODEL: "unet", "uhcs": "unet"}
 
 
 def test_info_shows_contract_scores_and_card(run: Run, package: Path) -> None:

@@ -155,9 +155,10 @@ def test_the_models_in_the_box(ask: Ask) -> None:
     found = ask("models")
     assert found
     assert sum(model["default"] for model in found.values()) == 1
-    for model in found.values():
-        assert model["synthetic_only"]
-        assert len(model["classes"]) >= 2
+    for name, model in found.items():
+        assert model["synthetic_only"] == (name != "uhcs")  # trained on real micrographs
+        assert model["default"] == (name != "uhcs")
+        assert len(model["classes"]) == (4 if name == "uhcs" else 2)
     text = CliRunner().invoke(app, ["models"]).stdout
     assert "has seen no real steel" in text
 
