@@ -126,6 +126,7 @@ def test_bytes_are_readable():
         ({"tile": 0}, InputError),
         ({"tile": 2.5}, InputError),
         ({"memory": "lots"}, InputError),
+        ({"runtime": "onnx"}, InputError),
         ({"device": "tpu"}, InputError),
         ({"device": "cuda"}, DeviceError),
     ],
@@ -134,6 +135,7 @@ def test_bad_requests_are_refused(wrong, error):
     good = {
         "device": "auto",
         "precision": "auto",
+        "runtime": "torchscript",
         "edge": "mirror",
         "scale": "auto",
         "tile": None,
