@@ -114,7 +114,8 @@ def test_kam_is_that_of_the_oracle(
         expected = np.where(labels == 0, of_phase, expected)
     assert found.shape == scan.shape
     assert np.array_equal(np.isnan(found.ravel()), np.isnan(expected))
-    assert np.nanmax(np.abs(found.ravel() - expected), initial=0) < (1e-5 if max_angle < 90 else 3e-5)
+    # Without a cap, random orientations lie up to 180° apart, where float32 holds some 1.5e-5° and asin is steep.
+    assert np.nanmax(np.abs(found.ravel() - expected), initial=0) < (1e-5 if max_angle < 90 else 1e-4)
     assert found.convention == ebsd.KamConvention(order, perimeter, neighbourhood, max_angle, False)
 
 
