@@ -108,7 +108,7 @@ def kam(
         Degrees: (rows, columns) on a square grid, (points,) row by row on a hexagonal one. NaN where no neighbour
         counts. An array like any other, which has the `convention` it was computed by. Orientations are multiplied in
         float64, angles are taken in float32 from the sine of half of them: errors are below 1e-5° up to 60°, and below
-        3e-5° for the angles above, which only a high `max_angle` lets in.
+        1e-4° for the angles above, which only a high `max_angle` lets in.
 
     Raises
     ------

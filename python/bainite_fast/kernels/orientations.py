@@ -51,7 +51,7 @@ def disorientation(q1: ArrayLike, q2: ArrayLike, laue: str = "m-3m", *, threads:
     Returns
     -------
     ndarray, (...,), float32 or float64
-        Degrees; float32 where both inputs are, with errors of some 1e-6° (up to 1e-5° for small angles, 3e-5° above
+        Degrees; float32 where both inputs are, with errors of some 1e-6° (up to 1e-5° for small angles, 5e-5° above
         60°, nearly all of them from the rounding of the inputs), else float64. NaN where an
         input is no rotation: NaN, infinite or of length 0.
 
