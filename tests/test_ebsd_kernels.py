@@ -44,7 +44,9 @@ def test_disorientation_is_the_least_of_all_copies(laue: str, degrees: float) ->
     assert np.abs(disorientation(q1, q2, laue) - expected).max() < 1e-9
     narrow = disorientation(q1.astype(np.float32), q2.astype(np.float32), laue)
     assert narrow.dtype == np.float32
-    assert np.abs(narrow - expected).max() < (1e-5 if degrees < 10 else 5e-5)
+    assert np.abs(narrow - expected).max() < (
+        1e-5 if degrees < 10 else 3e-5
+    )  # near 180° the next float32 is 1.5e-5° off
 
 
 @given(laue=st.sampled_from(LAUE_GROUPS), seed=SEEDS)
@@ -89,7 +91,7 @@ def orders_of(order: int, perimeter: bool) -> list[int]:
     laue=st.lists(st.sampled_from(LAUE_GROUPS), min_size=1, max_size=3),
     order=st.integers(1, 10),
     perimeter=st.booleans(),
-    max_angle=st.sampled_from([2.0, 5.0, math.inf]),
+    max_angle=st.sampled_from([2.0, 5.0, 60.0, 61.0, math.inf]),
     four=st.booleans(),
     seed=SEEDS,
 )
@@ -114,8 +116,7 @@ def test_kam_is_that_of_the_oracle(
         expected = np.where(labels == 0, of_phase, expected)
     assert found.shape == scan.shape
     assert np.array_equal(np.isnan(found.ravel()), np.isnan(expected))
-    # Without a cap, random orientations lie up to 180° apart, where float32 holds some 1.5e-5° and asin is steep.
-    assert np.nanmax(np.abs(found.ravel() - expected), initial=0) < (1e-5 if max_angle < 90 else 1e-4)
+    assert np.nanmax(np.abs(found.ravel() - expected), initial=0) < 1e-5
     assert found.convention == ebsd.KamConvention(order, perimeter, neighbourhood, max_angle, False)
 
 

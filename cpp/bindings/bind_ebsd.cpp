@@ -28,7 +28,7 @@ void with_map(const py::object& quaternions_object, const py::object& labels_obj
 
 void bind_kam(const py::object& quaternions, const py::object& labels, const py::object& out_object,
               const GridArgument& grid_argument, int laue_code, int neighbourhood, int order, bool perimeter,
-              double max_angle, bool keep, bool wide, int threads) {
+              double max_angle, bool keep, int threads) {
   const PointGrid grid = checked_grid(grid_argument);
   const Laue laue = checked_laue(laue_code);
   if (order < 1 || order > 10) throw py::value_error("order must be 1 to 10; got " + std::to_string(order));
@@ -38,10 +38,7 @@ void bind_kam(const py::object& quaternions, const py::object& labels, const py:
   per_point(out, grid, 0);
   checked_threads(threads);
   with_map(quaternions, labels, grid, [&](const auto& map) {
-    without_gil([&] {
-      if (wide) return kam<double>(map, laue, options, out.data<float>(), threads);
-      kam<float>(map, laue, options, out.data<float>(), threads);
-    });
+    without_gil([&] { kam(map, laue, options, out.data<float>(), threads); });
   });
 }
 
@@ -126,7 +123,7 @@ void bind_disorientation(const py::object& q1_object, const py::object& q2_objec
 void bind_ebsd(py::module_& m) {
   m.def("kam", &bind_kam, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(), py::arg("grid"),
         py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"), py::arg("max_angle"),
-        py::arg("keep") = false, py::arg("wide") = false, py::arg("threads") = 0);
+        py::arg("keep") = false, py::arg("threads") = 0);
   m.def("kam_cuda", &bind_kam_cuda, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(),
         py::arg("grid"), py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"),
         py::arg("max_angle"), py::arg("keep") = false);

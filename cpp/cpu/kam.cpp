@@ -181,10 +181,8 @@ class Band {
   Piece<Work> piece_;
 };
 
-}  // namespace
-
 template <class Work, class In>
-void kam(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out, int threads) {
+void kam_in(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out, int threads) {
   const std::vector<Offset> stencil =
       half_stencil(options.neighbourhood, options.perimeter ? options.order : 1, options.order);
   cpu::for_each_band(map.grid, options.order, threads, [&](std::int64_t begin, std::int64_t end) {
@@ -192,9 +190,15 @@ void kam(const Orientations<In>& map, Laue laue, const KamOptions& options, floa
   });
 }
 
+}  // namespace
+
+template <class In>
+void kam(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out, int threads) {
+  const auto run = options.max_angle <= kMostInFloat ? kam_in<float, In> : kam_in<double, In>;
+  run(map, laue, options, out, threads);
+}
+
 template void kam<float>(const Orientations<float>&, Laue, const KamOptions&, float*, int);
-template void kam<float>(const Orientations<double>&, Laue, const KamOptions&, float*, int);
-template void kam<double>(const Orientations<float>&, Laue, const KamOptions&, float*, int);
 template void kam<double>(const Orientations<double>&, Laue, const KamOptions&, float*, int);
 
 }  // namespace bainite

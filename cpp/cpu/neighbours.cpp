@@ -15,14 +15,17 @@ BAINITE_INLINE Quaternion<Work> between(const Planes<Work>& a, const Planes<Work
   return misorientation<Work>({a.w[i], a.x[i], a.y[i], a.z[i]}, {b.w[i], b.x[i], b.y[i], b.z[i]});
 }
 
-// NaN where the labels differ. Multiplied in float64: here memory is the bound, and single angles are looked at.
+// Single angles are looked at: float64 up to the last rounding.
+template <Laue group>
+BAINITE_INLINE double degrees_of(const Quaternion<double>& d) {
+  return disorientation_degrees<double, group>(d, disorientation_sin2<double, group>(d));
+}
+
+// NaN where the labels differ.
 template <Laue group>
 BAINITE_CLONES void angle_row(Planes<double> a, Planes<double> b, std::int64_t length, float* __restrict out) {
   for (std::int64_t i = 0; i < length; ++i) {
-    const Quaternion<double> exact = between(a, b, i);
-    const Quaternion<float> d{static_cast<float>(exact.w), static_cast<float>(exact.x), static_cast<float>(exact.y),
-                              static_cast<float>(exact.z)};
-    const float angle = disorientation_degrees<float, group>(d, disorientation_sin2<float, group>(d));
+    const auto angle = static_cast<float>(degrees_of<group>(between(a, b, i)));
     const bool pair = (a.label[i] == b.label[i]) & (a.label[i] >= 0);
     out[i] = pair ? angle : std::numeric_limits<float>::quiet_NaN();
   }
@@ -52,10 +55,7 @@ BAINITE_INLINE Quaternion<double> load4(const Real* q) {
 template <class Real, Laue group>
 BAINITE_CLONES void angle_list(const Real* q1, const Real* q2, std::int64_t count, Real* out) {
   for (std::int64_t i = 0; i < count; ++i) {
-    const Quaternion<double> exact = misorientation<double>(load4(q1 + 4 * i), load4(q2 + 4 * i));
-    const Quaternion<Real> d{static_cast<Real>(exact.w), static_cast<Real>(exact.x), static_cast<Real>(exact.y),
-                             static_cast<Real>(exact.z)};
-    out[i] = disorientation_degrees<Real, group>(d, disorientation_sin2<Real, group>(d));
+    out[i] = static_cast<Real>(degrees_of<group>(misorientation<double>(load4(q1 + 4 * i), load4(q2 + 4 * i))));
   }
 }
 

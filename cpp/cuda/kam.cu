@@ -7,8 +7,8 @@
 namespace bainite::cuda {
 namespace {
 
-constexpr int kBlockCols = 32;
-constexpr int kBlockRows = 8;
+constexpr int kTileCols = 32;  // of the points that a block takes at a time
+constexpr int kTileRows = kThreads / kTileCols;
 constexpr int kMostNeighbours = 440;  // of order 10
 
 // Neighbours of a point in the order in which the CPU adds their angles: those of the rows above, row by row, then
@@ -51,8 +51,8 @@ __device__ std::int32_t label_of(const Labels& labels, std::int64_t i) {
 // The arithmetic of cpu::load_planes.
 template <class In>
 __global__ void unit_kernel(Orientations<In> map, std::int64_t points, double* unit, std::int32_t* labels) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < points; i += step) {
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < points; i += step) {
     const In* q = map.quaternions + 4 * i;
     const In norm2 = (q[0] * q[0] + q[1] * q[1]) + (q[2] * q[2] + q[3] * q[3]);
     const bool good = norm2 > In(1e-12) && norm2 < In(1e12);
@@ -71,25 +71,33 @@ __device__ Quaternion<double> load(const double* q, std::int64_t i) {
   return {a.x, a.y, b.x, b.y};
 }
 
-__device__ Quaternion<float> between(const Quaternion<double>& a, const Quaternion<double>& b) {
+template <class Work>
+__device__ Quaternion<Work> between(const Quaternion<double>& a, const Quaternion<double>& b) {
   const Quaternion<double> d = misorientation(a, b);
-  return {static_cast<float>(d.w), static_cast<float>(d.x), static_cast<float>(d.y), static_cast<float>(d.z)};
+  return {static_cast<Work>(d.w), static_cast<Work>(d.x), static_cast<Work>(d.y), static_cast<Work>(d.z)};
 }
 
-// Calls visit(row, column) for every point.
+BAINITE_HD std::int64_t tiles_of(std::int64_t length, std::int64_t tile) { return (length + tile - 1) / tile; }
+
+BAINITE_HD std::int64_t longest_row(const PointGrid& grid) {
+  return grid.cols > grid.cols_even ? grid.cols : grid.cols_even;
+}
+
+// Calls visit(row, column) for every point: a block takes a tile of them, so that neighbours lie in its cache.
 template <class Visit>
 __device__ void for_each_point(const PointGrid& grid, const Visit& visit) {
-  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.y) * blockDim.y + threadIdx.y; row < grid.rows;
-       row += static_cast<std::int64_t>(gridDim.y) * blockDim.y) {
-    for (std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-         column < grid.row_length(row); column += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
-      visit(row, column);
-    }
+  const std::int64_t across = tiles_of(longest_row(grid), kTileCols);
+  const std::int64_t tiles = across * tiles_of(grid.rows, kTileRows);
+  for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+    const std::int64_t down = quotient(tile, across);
+    const std::int64_t row = down * kTileRows + threadIdx.x / kTileCols;
+    const std::int64_t column = (tile - down * across) * kTileCols + threadIdx.x % kTileCols;
+    if (row < grid.rows && column < grid.row_length(row)) visit(row, column);
   }
 }
 
-template <Laue group>
-__global__ void kam_kernel(UnitOrientations map, Neighbours neighbours, float limit, bool keep, float* out) {
+template <Laue group, class Work>
+__global__ void kam_kernel(UnitOrientations map, Neighbours neighbours, Work limit, bool keep, float* out) {
   for_each_point(map.grid, [&](std::int64_t row, std::int64_t column) {
     const std::int64_t i = map.grid.row_start(row) + column;
     const std::int32_t label = map.labels[i];
@@ -98,20 +106,20 @@ __global__ void kam_kernel(UnitOrientations map, Neighbours neighbours, float li
       return;
     }
     const Quaternion<double> here = load(map.quaternions, i);
-    float sum = 0.0f, count = 0.0f;
+    Work sum{0}, count{0};
     const std::int8_t* dx = neighbours.dx[row % 2];
     for (int k = 0; k < neighbours.count; ++k) {
       const std::int64_t y = row + neighbours.dy[k], x = column + dx[k];
       if (y < 0 || y >= map.grid.rows || x < 0 || x >= map.grid.row_length(y)) continue;
       const std::int64_t j = map.grid.row_start(y) + x;
       if (map.labels[j] != label) continue;
-      const Quaternion<float> d = between(here, load(map.quaternions, j));
-      const float sin2 = disorientation_sin2<float, group>(d);
+      const Quaternion<Work> d = between<Work>(here, load(map.quaternions, j));
+      const Work sin2 = disorientation_sin2<Work, group>(d);
       if (!(sin2 <= limit)) continue;
-      sum += disorientation_degrees<float, group>(d, sin2);
-      count += 1.0f;
+      sum += disorientation_degrees<Work, group>(d, sin2);
+      count += Work{1};
     }
-    out[i] = count > 0.0f ? sum / count : nanf("");
+    out[i] = count > Work{0} ? static_cast<float>(sum / count) : nanf("");
   });
 }
 
@@ -133,8 +141,8 @@ __global__ void angles_kernel(UnitOrientations map, Ahead ahead, bool keep, floa
       if (label >= 0 && y < map.grid.rows && x >= 0 && x < map.grid.row_length(y)) {
         const std::int64_t j = map.grid.row_start(y) + x;
         if (map.labels[j] == label) {
-          const Quaternion<float> d = between(here, load(map.quaternions, j));
-          angle = disorientation_degrees<float, group>(d, disorientation_sin2<float, group>(d));
+          const Quaternion<double> d = between<double>(here, load(map.quaternions, j));
+          angle = static_cast<float>(disorientation_degrees<double, group>(d, disorientation_sin2<double, group>(d)));
         }
       }
       out[i * ahead.count + k] = angle;
@@ -142,11 +150,9 @@ __global__ void angles_kernel(UnitOrientations map, Ahead ahead, bool keep, floa
   });
 }
 
-dim3 blocks_of(const PointGrid& grid) {
-  const auto count = [](std::int64_t length, std::int64_t block) {
-    return static_cast<unsigned>(std::min<std::int64_t>((length + block - 1) / block, 65535));
-  };
-  return {count(std::max(grid.cols, grid.cols_even), kBlockCols), count(grid.rows, kBlockRows), 1};
+unsigned blocks_of(const PointGrid& grid) {
+  const std::int64_t tiles = tiles_of(longest_row(grid), kTileCols) * tiles_of(grid.rows, kTileRows);
+  return static_cast<unsigned>(std::min(tiles, kMostBlocks));
 }
 
 // Calls call.template run<group>() for the Laue group.
@@ -180,16 +186,20 @@ void with_group(Laue laue, const Call& call) {
 
 struct KamCall {
   UnitOrientations map;
-  Neighbours neighbours;
-  float limit;
-  bool keep;
+  KamOptions options;
   float* out;
-  cudaStream_t stream;
+  Stream stream;
 
   template <Laue group>
   void run() const {
-    kam_kernel<group>
-        <<<blocks_of(map.grid), dim3(kBlockCols, kBlockRows), 0, stream>>>(map, neighbours, limit, keep, out);
+    if (options.max_angle <= kMostInFloat) return in<group, float>();
+    in<group, double>();
+  }
+
+  template <Laue group, class Work>
+  void in() const {
+    launch("kam", kam_kernel<group, Work>, blocks_of(map.grid), 0, stream, map, neighbours_of(options),
+           sin2_limit<Work>(options.max_angle), options.keep, out);
   }
 };
 
@@ -198,11 +208,11 @@ struct AnglesCall {
   Ahead ahead;
   bool keep;
   float* out;
-  cudaStream_t stream;
+  Stream stream;
 
   template <Laue group>
   void run() const {
-    angles_kernel<group><<<blocks_of(map.grid), dim3(kBlockCols, kBlockRows), 0, stream>>>(map, ahead, keep, out);
+    launch("neighbour_angles", angles_kernel<group>, blocks_of(map.grid), 0, stream, map, ahead, keep, out);
   }
 };
 
@@ -242,15 +252,12 @@ void neighbour_angles(const UnitOrientations& map, Laue laue, Neighbourhood neig
   if (map.grid.size() == 0) return;
   Ahead ahead;
   for (const Offset& offset : half_stencil(neighbourhood, 1, 1)) ahead.offset[ahead.count++] = offset;
-  with_group(laue, AnglesCall{map, ahead, keep, out, static_cast<cudaStream_t>(stream)});
-  check(cudaGetLastError(), "neighbour_angles");
+  with_group(laue, AnglesCall{map, ahead, keep, out, stream});
 }
 
 void kam(const UnitOrientations& map, Laue laue, const KamOptions& options, float* out, Stream stream) {
   if (map.grid.size() == 0) return;
-  with_group(laue, KamCall{map, neighbours_of(options), sin2_limit<float>(options.max_angle), options.keep, out,
-                           static_cast<cudaStream_t>(stream)});
-  check(cudaGetLastError(), "kam");
+  with_group(laue, KamCall{map, options, out, stream});
 }
 
 template <class In>

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "bainite/confusion.hpp"
+#include "bainite/cuda_ebsd.hpp"
 #include "bainite/pyramid.hpp"
 #include "support.hpp"
 
@@ -217,6 +218,45 @@ void check_downsampling(Random& random) {
   CHECK(same_bits(cpu.items, gpu.items));
 }
 
+// Orientations about a few centres, so that pairs lie on both sides of every limit; some are no rotation.
+template <class In>
+void check_orientations(Random& random) {
+  const bool hexagonal = random.coin();
+  const std::int64_t cols = random.between(1, 70);
+  const PointGrid grid{hexagonal, random.between(1, 20), cols, hexagonal ? cols - random.between(0, 1) : cols};
+  const std::int64_t points = grid.size();
+  Buffer<In> q(4 * points, random);
+  for (std::int64_t i = 0; i < points; ++i) {
+    for (int k = 0; k < 4; ++k) q.data()[4 * i + k] = static_cast<In>(k == i / 50 % 4) + In(0.02) * random.normal();
+    if (random.between(0, 30) == 0) q.data()[4 * i] = std::numeric_limits<In>::quiet_NaN();
+  }
+  Buffer<std::int16_t> labels(points, random);
+  labels.fill([&] { return static_cast<std::int16_t>(random.between(0, 9) - 1); });
+  for (std::int64_t i = 0; i < points; ++i) labels.data()[i] = std::min<std::int16_t>(labels.data()[i], 1);
+  const bool labelled = random.coin();
+  const Orientations<In> map{q.data(), {labelled ? labels.data() : nullptr, labelled ? 2 : 0}, grid};
+  const auto laue = static_cast<Laue>(random.between(0, kLaueGroups - 1));
+  const auto square = random.coin() ? Neighbourhood::square8 : Neighbourhood::square4;
+  const Neighbourhood neighbourhood = hexagonal ? Neighbourhood::hexagonal : square;
+  const double limits[] = {2.0, 5.0, 60.0, 61.0, std::numeric_limits<double>::infinity()};
+  const KamOptions options{neighbourhood, static_cast<int>(random.between(1, 10)), random.coin(),
+                           limits[random.between(0, 4)], random.coin()};
+  std::vector<float> cpu(static_cast<std::size_t>(points), -1.0f), gpu = cpu;
+  kam(map, laue, options, cpu.data(), 1);
+  cuda::kam_from_host(map, laue, options, gpu.data());
+  CHECK(same_bits(cpu, gpu));
+
+  const std::size_t ahead = half_stencil(neighbourhood, 1, 1).size();
+  std::vector<double> unit(static_cast<std::size_t>(4 * points));
+  std::vector<std::int32_t> plain(static_cast<std::size_t>(points));
+  cpu.assign(static_cast<std::size_t>(points) * ahead, -1.0f);
+  gpu = cpu;
+  neighbour_angles(map, laue, neighbourhood, options.keep, cpu.data(), 1);
+  cuda::unit_orientations(map, unit.data(), plain.data(), nullptr);
+  cuda::neighbour_angles({unit.data(), plain.data(), grid}, laue, neighbourhood, options.keep, gpu.data(), nullptr);
+  CHECK(same_bits(cpu, gpu));
+}
+
 }  // namespace
 
 TEST_CASE("cuda gather: the bits of the CPU") {
@@ -258,6 +298,14 @@ TEST_CASE("cuda counts: those of the CPU, within shared memory and beyond it") {
 TEST_CASE("cuda pyramid: the labels of the CPU") {
   Random random(4);
   for (int i = 0; i < 80; ++i) check_downsampling(random);
+}
+
+TEST_CASE("cuda kam and misorientations: the bits of the CPU") {
+  Random random(5);
+  for (int i = 0; i < 100; ++i) {
+    check_orientations<float>(random);
+    check_orientations<double>(random);
+  }
 }
 
 TEST_CASE("cuda scratch: a table of any size arrives whole, and counters begin at zero") {

@@ -7,6 +7,7 @@
 
 // Before the keywords become macros: the standard library uses __noinline__ as an attribute.
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +33,9 @@ struct alignas(16) uint4 {
 };
 struct alignas(8) uint2 {
   std::uint32_t x, y;
+};
+struct alignas(16) double2 {
+  double x, y;
 };
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidDevice = 101 };
@@ -65,7 +69,14 @@ inline cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return ::operator d
 inline cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
   return std::memset(data, value, bytes), cudaSuccess;
 }
-enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2 };
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
+inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
+  return *data = ::operator new(bytes), cudaSuccess;
+}
+inline cudaError_t cudaFree(void* data) { return ::operator delete(data), cudaSuccess; }
+inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
+  return std::memcpy(to, from, bytes), cudaSuccess;
+}
 inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
   return std::memcpy(to, from, bytes), cudaSuccess;
 }

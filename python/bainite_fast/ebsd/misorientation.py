@@ -106,9 +106,9 @@ def kam(
     -------
     KamMap, float32
         Degrees: (rows, columns) on a square grid, (points,) row by row on a hexagonal one. NaN where no neighbour
-        counts. An array like any other, which has the `convention` it was computed by. Orientations are multiplied in
-        float64, angles are taken in float32 from the sine of half of them: errors are below 1e-5° up to 60°, and below
-        1e-4° for the angles above, which only a high `max_angle` lets in.
+        counts. An array like any other, which has the `convention` it was computed by. Errors are below 1e-5°:
+        orientations are multiplied in float64, and angles taken from the sine of half of them, in float32 where
+        `max_angle` is at most 60°, else in float64.
 
     Raises
     ------

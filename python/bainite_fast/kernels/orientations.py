@@ -36,8 +36,8 @@ def disorientation(q1: ArrayLike, q2: ArrayLike, laue: str = "m-3m", *, threads:
     """Return the disorientation angle of pairs of orientations of one phase.
 
     The least rotation angle of s · q1 · q2⁻¹ over the proper rotations s of the Laue group, from the sine of half the
-    angle, whose square is the sum of the squares of the small components: the cosine of a small angle has lost it in
-    float32. For the cubic group the three candidates of Grimmer, Acta Cryst. A 30 (1974) 685 are compared.
+    angle, whose square is the sum of the squares of the small components: the cosine of a small angle has lost it. For
+    the cubic group the three candidates of Grimmer, Acta Cryst. A 30 (1974) 685 are compared.
 
     Parameters
     ----------
@@ -51,9 +51,8 @@ def disorientation(q1: ArrayLike, q2: ArrayLike, laue: str = "m-3m", *, threads:
     Returns
     -------
     ndarray, (...,), float32 or float64
-        Degrees; float32 where both inputs are, with errors of some 1e-6° (up to 1e-5° for small angles, 5e-5° above
-        60°, nearly all of them from the rounding of the inputs), else float64. NaN where an
-        input is no rotation: NaN, infinite or of length 0.
+        Degrees; float32 where both inputs are, else float64; computed in float64. In float32 the rounding of the
+        inputs leaves up to 1e-5°, and near 180° 2e-5°. NaN where an input is no rotation: NaN, infinite or of length 0.
 
     Raises
     ------
@@ -99,7 +98,6 @@ def kam_values(
     perimeter: bool = False,
     max_angle: float = 5.0,
     keep: bool = False,
-    wide: bool = False,
     threads: int = 0,
 ) -> None:
     """Write the kernel average misorientation of every point, in degrees, to `out`.
@@ -122,8 +120,6 @@ def kam_values(
         As in :func:`bainite_fast.kam`; `max_angle` may be infinite.
     keep : bool
         Leave `out` as it is where the label is negative.
-    wide : bool
-        Compute in float64.
     threads : int
         0: the cap.
     """
@@ -139,7 +135,6 @@ def kam_values(
             perimeter=perimeter,
             max_angle=max_angle,
             keep=keep,
-            wide=wide,
             threads=threads,
         )
 
