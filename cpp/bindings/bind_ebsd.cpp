@@ -37,9 +37,8 @@ void bind_kam(const py::object& quaternions, const py::object& labels, const py:
   out.require(DType::float32, 1, "float32 [points]");
   per_point(out, grid, 0);
   checked_threads(threads);
-  with_map(quaternions, labels, grid, [&](const auto& map) {
-    without_gil([&] { kam(map, laue, options, out.data<float>(), threads); });
-  });
+  with_map(quaternions, labels, grid,
+           [&](const auto& map) { without_gil([&] { kam(map, laue, options, out.data<float>(), threads); }); });
 }
 
 void bind_kam_cuda(const py::object& quaternions, const py::object& labels, const py::object& out_object,

@@ -187,8 +187,8 @@ BAINITE_HD BAINITE_INLINE Real disorientation_cos2(const Quaternion<Real>& d, Re
   }
 }
 
-// 2 asin(√t) in degrees: √t (360/π + t · P(t)), with polynomials fitted at Chebyshev nodes. The error of those in float32
-// is below 1e-6°; below 5° so is that of the result. That of the one in float64 is below 2e-12°.
+// 2 asin(√t) in degrees: √t (360/π + t · P(t)), with polynomials fitted at Chebyshev nodes. The error of those in
+// float32 is below 1e-6°; below 5° so is that of the result. That of the one in float64 is below 2e-12°.
 template <bool narrow>  // t up to 0.275 (ω up to 63.2°), else up to 0.5 (90°)
 BAINITE_HD BAINITE_INLINE float degrees_of_sin2(float t) {
   const float root = std::sqrt(t);

@@ -70,9 +70,7 @@ inline cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cud
   return std::memset(data, value, bytes), cudaSuccess;
 }
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
-inline cudaError_t cudaMalloc(void** data, std::size_t bytes) {
-  return *data = ::operator new(bytes), cudaSuccess;
-}
+inline cudaError_t cudaMalloc(void** data, std::size_t bytes) { return *data = ::operator new(bytes), cudaSuccess; }
 inline cudaError_t cudaFree(void* data) { return ::operator delete(data), cudaSuccess; }
 inline cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
   return std::memcpy(to, from, bytes), cudaSuccess;
