@@ -93,6 +93,8 @@ def test_a_section_that_is_off_can_be_switched_on() -> None:
         ({"data.tile": None, "data.scale": 0.5, "data.scale_when": "after"}, "needs tile"),
         ({"data.tile": None}, "quarter_turns needs square"),
         ({"data.crops_per_image": 4}, "need crop"),
+        ({"data.margin": 4}, "need crop"),
+        ({"data.crop": 64, "data.margin": 32}, "below half the crop"),
         ({"loss.kind": "hinge"}, "loss"),
     ],
 )

@@ -39,6 +39,24 @@ EVERYTHING = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+def test_what_lies_in_the_margin_is_not_learned(tmp_path: Path, augmented: bool) -> None:
+    data = blobs(4, (32, 32))
+    inner = np.zeros((32, 32), np.bool_)
+    inner[6:-6, 6:-6] = True
+    others = [np.where(inner, mask, 1 - mask).astype(np.uint8) for mask in data.masks]
+    turns = {"augmentation.flips": True, "augmentation.quarter_turns": True} if augmented else {}
+
+    def trained(name: str, masks: Any, margin: int) -> dict[str, torch.Tensor]:
+        changes = {"data.margin": margin, "epochs": 1, **turns}
+        return weights(train(small(), data.images, masks, tmp_path / name, changes=changes))
+
+    first, second = trained("first", data.masks, 6), trained("second", others, 6)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    third = trained("third", others, 5)
+    assert not all(torch.equal(first[key], third[key]) for key in first)
+
+
 class StopHereError(Exception):
     pass
 

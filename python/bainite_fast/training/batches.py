@@ -122,6 +122,16 @@ class Batches:
         return y, x
 
 
+def without_margin(masks: torch.Tensor, margin: int) -> torch.Tensor:
+    """Return masks [N, H, W] whose outer `margin` px are unknown, so that no loss counts them."""
+    if margin == 0:
+        return masks
+    inner = (slice(None), slice(margin, -margin), slice(margin, -margin))
+    kept = torch.full_like(masks, IGNORE)
+    kept[inner] = masks[inner]
+    return kept
+
+
 def mirrored(array: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     """Return an image [H, W] or [H, W, C] mirrored at the right and the bottom to height and width `shape`."""
     missing = [(0, max(0, new - old)) for new, old in zip(shape, array.shape[:2], strict=True)]

@@ -18,7 +18,7 @@ from ..errors import TrainingError
 from ..models import Reach
 from . import checkpoint
 from .augment import Augmentation
-from .batches import Batch, Batches, Intensities
+from .batches import Batch, Batches, Intensities, without_margin
 from .dataset import Dataset
 from .hardware import Hardware, check_precision, choose_hardware, determinism, without_trace
 from .losses import LossFunction
@@ -219,7 +219,7 @@ class Trainer:
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with hardware.autocast():
             logits = self.network(images)
-        loss = self.job.loss(logits.float(), masks)
+        loss = self.job.loss(logits.float(), without_margin(masks, self.job.recipe.data.margin))
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -64,6 +64,9 @@ class DataRecipe(_Strict):
     crops_on_classes : float
         Share of the crops that are laid round a pixel of a class drawn at random, so that rare classes are seen as
         often as common ones; the others lie anywhere.
+    margin : int
+        Pixels at each side of a crop that the loss leaves out: the network's zero padding changes them, and exact tiled
+        inference never shows them.
     synthetic : SyntheticSource, optional
         Draw the images.
     """
@@ -75,12 +78,17 @@ class DataRecipe(_Strict):
     crop: Count | None = None
     crops_per_image: Count | None = None
     crops_on_classes: Share = 0.0
+    margin: Annotated[int, Field(ge=0)] = 0
     synthetic: SyntheticSource | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> DataRecipe:
-        if (self.crops_per_image is not None or self.crops_on_classes) and self.crop is None:
-            raise ValueError("crops_per_image and crops_on_classes need crop, the edge of the crops in px")
+        if (self.crops_per_image is not None or self.crops_on_classes or self.margin) and self.crop is None:
+            raise ValueError("crops_per_image, crops_on_classes and margin need crop, the edge of the crops in px")
+        if self.crop is not None and 2 * self.margin >= self.crop:
+            raise ValueError(
+                f"margin {self.margin} leaves nothing of a crop of {self.crop} px; it must be below half the crop"
+            )
         if self.scale != 1 and self.scale_when == "after" and self.tile is None:
             raise ValueError('scale_when "after" needs tile: without tiles there is only before')
         return self
