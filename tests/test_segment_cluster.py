@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import bainite_fast
 from bainite_fast.cli import app
+from bainite_fast.errors import DeviceError
+from bainite_fast.segmentation.stream import ClusterExecutor
 from segment_helpers import save_small_package, small_unet
 
 distributed = pytest.importorskip("distributed")
@@ -154,3 +158,38 @@ def test_a_scheduler_is_used_and_named_in_errors(client, mosaic, tmp_path, monke
     nobody = CliRunner().invoke(app, [*command, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"])
     assert nobody.exit_code == 1
     assert "no dask scheduler answers at tcp://127.0.0.1:9" in nobody.stderr
+
+
+class FakeClient:
+    def __init__(self, shares: list[tuple[str, str, int]]) -> None:
+        self.shares = shares
+
+    def run(self, function: Any, device: str) -> dict[str, tuple[str, str, int]]:
+        assert device == "cuda:0"
+        return {f"tcp://{i}": share for i, share in enumerate(self.shares)}
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        ([("a", "gpu0", 100)], 100),
+        ([("a", "gpu0", 90), ("a", "gpu0", 80)], 40),  # two processes on one GPU
+        ([("a", "gpu0", 90), ("a", "gpu1", 80)], 80),  # one each
+        ([("a", "gpu0", 90), ("b", "gpu0", 80)], 80),  # two machines
+        ([("a", "gpu0", 90), ("a", "gpu0", 90), ("b", "gpu0", 60)], 45),
+    ],
+)
+def test_workers_on_one_gpu_share_its_memory(shares: list[tuple[str, str, int]], expected: int) -> None:
+    assert ClusterExecutor(FakeClient(shares)).device_memory("cuda:0") == expected
+
+
+def test_workers_without_the_gpu_are_named() -> None:
+    with pytest.raises(DeviceError, match="no workers"):
+        ClusterExecutor(FakeClient([])).device_memory("cuda:0")
+
+
+def test_a_real_worker_without_a_gpu_says_so(client) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(DeviceError, match="worker of the cluster cannot use it"):
+        ClusterExecutor(client).device_memory("cuda:0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import re
 import threading
 import warnings
@@ -109,6 +110,13 @@ def free_device_memory(device: str) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + reserved)
+
+
+def device_share(device: str) -> tuple[str, str, int]:
+    """Return the host's name, the identity of a GPU there, and its free bytes, seen from this process."""
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"PyTorch on {platform.node()} sees no CUDA device")
+    return platform.node(), str(torch.cuda.get_device_properties(device).uuid), free_device_memory(device)
 
 
 def peak_device_bytes(run: Callable[[], torch.Tensor], device: str) -> int:

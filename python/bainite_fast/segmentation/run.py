@@ -90,8 +90,9 @@ class Prepared:
         if self.request.device == "cpu":
             plan = make_plan(demand, budget, fixed)
         else:
-            device = DeviceBudget(free_device_memory(self.request.device), compiled.activation_bytes)
-            plan = make_device_plan(demand, device=device, host=budget, fixed=fixed)
+            where = self.request.device
+            free = executor.device_memory(where) if isinstance(executor, ClusterExecutor) else free_device_memory(where)
+            plan = make_device_plan(demand, budget, DeviceBudget(free, compiled.activation_bytes), fixed)
         return replace(plan, runtime=fixed.runtime or self._choose_runtime(plan))
 
     def _choose_runtime(self, plan: Plan) -> str:

@@ -12,7 +12,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from .. import kernels
+from ..errors import DeviceError
 from ..models import serial_threads
+from ..models.device import device_share
 from .engine import BlockResult, Job, run_block
 
 Block = tuple[int, int]
@@ -76,6 +78,25 @@ class ClusterExecutor:
     def threads_per_worker(self) -> int:
         """Most threads on one worker."""
         return max((int(n) for n in self.client.nthreads().values()), default=1)
+
+    def device_memory(self, device: str) -> int:
+        """Return the bytes of its GPU that every worker may take: workers on one GPU share what is free there.
+
+        Raises
+        ------
+        DeviceError
+            If there is no worker, or one of them cannot use the GPU.
+        """
+        try:
+            found = self.client.run(device_share, device).values()
+        except RuntimeError as error:
+            raise DeviceError(f"device={device!r}: a worker of the cluster cannot use it: {error}") from error
+        free: dict[tuple[str, str], list[int]] = {}
+        for host, gpu, memory in found:
+            free.setdefault((host, gpu), []).append(memory)
+        if not free:
+            raise DeviceError("the cluster has no workers; start some before the run")
+        return min(min(memory) // len(memory) for memory in free.values())
 
     def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
         """Yield results in the order in which blocks finish, wherever they run."""
