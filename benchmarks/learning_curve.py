@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What pretraining on synthetic steel buys: mean IoU over the number of training images, in two settings.
 
-    python benchmarks/learning_curve.py                  # drawn images only; some five minutes on two cores
+    python benchmarks/learning_curve.py                  # drawn images only; some ten minutes on one core
     python benchmarks/learning_curve.py --images DIR --masks DIR --split FILE --recipe FILE --init PACKAGE
 
 Drawn images: a small U-Net is pretrained on the preset `lom`, then fine-tuned on 1 … 16 images of `lom_contrast`, the
@@ -19,6 +19,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from bainite_fast import kernels
 from bainite_fast.synthetic import CLASSES, get_preset, make
 from bainite_fast.training import LearningCurve, learning_curve, read_recipe, train
 from bainite_fast.training.dataset import Dataset, array_dataset, read_dataset
@@ -92,7 +95,10 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     for name in ("images", "masks", "split", "init", "recipe"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--threads", type=int, default=1, help="more are faster, with other last bits")
     args = parser.parse_args()
+    kernels.tune_allocator()
+    torch.set_num_threads(args.threads)
     own = args.images is not None
     curve = own_curve(args) if own else drawn_curve(args)
     points = [

@@ -29,8 +29,9 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import torch
 
-from bainite_fast import metrics
+from bainite_fast import kernels, metrics
 from bainite_fast.kernels import confusion_matrix
 from bainite_fast.synthetic import CLASSES, get_preset, make
 from bainite_fast.training.dataset import Dataset, read_dataset
@@ -55,7 +56,7 @@ SIGMAS = (0.5, 16.0)  # px, of scikit-image's multiscale features: intensity, ed
 SPREADS = (2.0, 4.0, 8.0, 16.0)  # px, Gaussian windows of the local standard deviation
 PATTERNS = ((8, 1), (16, 3))  # points and radius (px) of uniform local binary patterns, averaged over 8 px
 
-WIDTH, EPOCHS, TILE = 8, 24, 256
+WIDTH, EPOCHS, TILE, BATCH = 8, 12, 256, 4
 
 
 def draw(work: Path) -> Dataset:
@@ -245,8 +246,8 @@ def train_unet(data: Dataset, args: argparse.Namespace) -> None:
         "data.tile": TILE,
         "optimiser.learning_rate": 4e-3,
         "schedule.kind": "one_cycle",
-        "augmentation.flips": True,
-        "augmentation.quarter_turns": True,
+        "batch": BATCH,
+        "augmentation": {"flips": True, "quarter_turns": True},
         "precision": args.precision,
     }
     done = cross_validate(
@@ -275,8 +276,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
+    kernels.tune_allocator()
+    torch.set_num_threads(args.threads)
     data = draw(args.work)
     if not (args.work / "data.json").exists():
         (args.work / "data.json").write_text(json.dumps(measure_data(data), indent=2))

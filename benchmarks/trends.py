@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Trends of Durmaz et al. (2021) that the software must be able to show, on synthetic steel.
 
-    python benchmarks/trends.py                  # some 20 minutes on two cores
+    python benchmarks/trends.py                  # some 20 minutes on one core
     python benchmarks/trends.py --epochs 1 --images 4 --test-images 2   # only to see it run
 
 1. Evaluation on whole images beats evaluation on tiles, most at small tiles (Fig. 2a): networks, trained on tiles, are
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from bainite_fast import kernels
 from bainite_fast.evaluation import Scores, evaluate
 from bainite_fast.synthetic import CLASSES, get_preset, make
 from bainite_fast.training import train
@@ -144,7 +146,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--threads", type=int, default=1, help="more are faster, with other last bits")
     args = parser.parse_args()
+    kernels.tune_allocator()
+    torch.set_num_threads(args.threads)
     source = draw("lom", TRAINING_SEED, args.images)
     home, away = (draw(preset, TEST_SEED, args.test_images) for preset in ("lom", "lom_contrast"))
     packages = {
