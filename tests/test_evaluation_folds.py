@@ -72,9 +72,23 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert not (out / "seed1" / "fold0" / "run").exists()
     assert np.isfinite(again.seed_std("mean iou"))
     assert "from seed to seed" in (out / "summary.md").read_text()
-    for options in ({"folds": 2}, {"folds": 3, "epochs": 2}, {"folds": 3, "fold_seed": 1}):
-        with pytest.raises(JournalError, match="another"):
+    for options, said in (
+        ({"folds": 2}, "another folds"),
+        ({"folds": 3, "epochs": 2}, r"another recipe \(epochs was 1 and is 2\)"),
+        ({"folds": 3, "fold_seed": 1}, "another folds"),
+    ):
+        with pytest.raises(JournalError, match=said):
             cross_validate(RECIPE, steel, out=out, tolerance=1, **options)
+    # A key of the recipe that the version which began it did not know has its default.
+    record = json.loads((out / "cross_validation.json").read_text())
+    del record["recipe"]["deterministic"]
+    (out / "cross_validation.json").write_text(json.dumps(record))
+    calls.clear()
+    cross_validate(RECIPE, steel, out=out, folds=3, tolerance=1)
+    assert not calls
+    (out / "cross_validation.json").write_text("[]")
+    with pytest.raises(JournalError, match="is not the record of a cross-validation"):
+        cross_validate(RECIPE, steel, out=out, folds=3, tolerance=1)
 
 
 def test_folds_by_tile_are_scored_on_tiles_alone(steel, tmp_path):

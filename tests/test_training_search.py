@@ -83,9 +83,9 @@ def test_a_stopped_search_goes_on(sampler: str, tmp_path: Path) -> None:
     assert len(set(seen)) == total  # nothing twice, and of a grid everything once
     more = search({**space, "trials": 10}, out=out, objective=stopping(99, seen), resume=True)
     assert len(more.trials) == 10
-    with pytest.raises(JournalError, match="another space"):
+    with pytest.raises(JournalError, match=r"another space \(seed was 0 and is 5\)"):
         search({**space, "seed": 5}, out=out, objective=landscape, resume=True)
-    with pytest.raises(JournalError, match="another recipe"):
+    with pytest.raises(JournalError, match=r"another recipe \(epochs was 250 and is 3\)"):
         search(space, out=out, objective=landscape, resume=True, recipe=read_recipe("vanilla", changes={"epochs": 3}))
 
 

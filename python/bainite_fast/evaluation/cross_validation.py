@@ -19,6 +19,7 @@ from ..training.loop import Progress
 from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
 from ..training.recipe_files import read_recipe, write_text
+from ..training.differences import NAMING, recipe_changes
 from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
@@ -28,6 +29,7 @@ from .plots import draw_folds
 from .scores import Scores, finite, from_counts
 
 RECORD, SCORES, RUN = "cross_validation.json", "scores.json", "run"
+_NOT_OF_THE_RECIPE = (*NAMING, "seed")  # seeds are recorded beside it
 Tiles = Literal["recipe"] | int | Sequence[int] | None
 
 
@@ -166,7 +168,7 @@ def _dealt(
 
 
 def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int, init: Init) -> dict[str, Any]:
-    recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in ("name", "description", "seed")}
+    recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in _NOT_OF_THE_RECIPE}
     names = plan.data.names
     return {
         "recipe": recipe,
@@ -183,11 +185,9 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     """Begin a cross-validation in a folder, or check that it goes on with its own; more seeds may be added."""
     path = out / RECORD
     if path.exists() and not overwrite:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in record if key != "seeds" and found.get(key) != record[key]]
-        if differing:
+        if differing := _differing(_read_record(path), record):
             raise JournalError(
-                f"{out} holds a cross-validation with another {' and '.join(differing)}; give another folder, or pass "
+                f"{out} holds a cross-validation with another {differing}; give another folder, or pass "
                 "overwrite=True to throw it away"
             )
     elif path.exists():
@@ -196,6 +196,31 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     elif any(name for name in os.listdir(out) if name != ".lock"):  # noqa: PTH208 - names only
         raise OutputExistsError(f"{out} holds files that are no cross-validation's; give another folder")
     write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _read_record(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError) as error:
+        raise JournalError(
+            f"{path} is not the record of a cross-validation ({error}); give another folder, or pass overwrite=True to "
+            "throw away what is there"
+        ) from error
+    return found
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what was begun with that is another now; "" where nothing is. More seeds may be added."""
+    told = []
+    for key in wanted:
+        if key == "recipe":
+            if changes := recipe_changes(begun.get(key), wanted[key], ignore=_NOT_OF_THE_RECIPE):
+                told.append(f"recipe ({changes})")
+        elif key != "seeds" and begun.get(key) != wanted[key]:
+            told.append(key)
+    return " and ".join(told)
 
 
 def _fold(

@@ -16,6 +16,7 @@ from ..training.dataset import Dataset
 from ..training.loop import Progress
 from ..training.prepare import digest_of
 from ..training.recipe_files import read_recipe, write_text
+from ..training.differences import recipe_changes
 from ..training.splits import k_fold
 from ..training.tiles import scale_dataset
 from .api import evaluate
@@ -128,8 +129,11 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
     store = out / "scores.json"
     if store.exists():
         content = json.loads(store.read_text(encoding="utf-8"))
-        if content["identity"] != identity:
-            raise JournalError(f"{out} holds a study of other data or another recipe; give another folder")
+        other = recipe_changes(content["identity"]["recipe"], identity["recipe"])
+        told = [f"another recipe ({other})"] if other else []
+        told += [f"other {key} images" for key in ("train", *tests) if content["identity"].get(key) != identity[key]]
+        if told:
+            raise JournalError(f"{out} holds a study with {' and '.join(told)}; give another folder")
         return {name: from_counts(content["scores"][name]) for name in tests}
 
     def follow(now: Progress) -> None:

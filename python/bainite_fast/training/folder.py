@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
 from .checkpoint import LAST
 from .recipe_files import write_text
+from .differences import recipe_changes
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
 
 FORMAT = 1
@@ -63,9 +64,7 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if (out / RUN).exists():
             found = _record(out)
-            wanted, begun = record["fingerprint"], found["fingerprint"]
-            differing = " and ".join(key for key in wanted if begun.get(key) != wanted[key])
-            if differing:
+            if differing := _differing(found["fingerprint"], record["fingerprint"]):
                 raise JournalError(
                     f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
                     "give another folder, or pass overwrite=True to throw it away"
@@ -75,6 +74,18 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
         return record
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error})") from error
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what a run was begun with that is another now; "" where nothing is."""
+    told = []
+    for key in wanted:
+        if key == "recipe":
+            if changes := recipe_changes(begun.get(key), wanted[key]):
+                told.append(f"recipe ({changes})")
+        elif begun.get(key) != wanted[key]:
+            told.append(f"{key} ({begun.get(key)}, not {wanted[key]})" if key == "device" else key)
+    return " and ".join(told)
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from .loop import Progress
 from .prepare import SplitSource, digest_of, part_indices
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
+from .differences import recipe_changes, space_changes
 from .result import CHECKPOINTS, MODEL
 from .space import SearchSpace, read_space
 
@@ -201,15 +202,13 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
         load_if_exists=True,
     )
     begun = study.user_attrs.get(_STARTED)
-    text = json.dumps(fingerprint, sort_keys=True)
-    if begun is not None and begun != text:
-        old = json.loads(begun)
-        differing = " and ".join(key for key in fingerprint if old.get(key) != json.loads(text).get(key))
+    if begun is None:
+        study.set_user_attr(_STARTED, json.dumps(fingerprint, sort_keys=True))
+    elif differing := _differing(json.loads(begun), fingerprint):
         raise JournalError(
-            f"the search in {out} was begun with another {differing or 'objective'}; go on with what it was begun "
-            "with, or give another folder"
+            f"the search in {out} was begun with another {differing}; go on with what it was begun with, or give "
+            "another folder"
         )
-    study.set_user_attr(_STARTED, text)
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # the process was killed
         study.tell(trial.number, state=states.FAIL)
@@ -233,6 +232,17 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
             if values not in known:
                 study.enqueue_trial(values)
     return study
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what a search was begun with that is another now; "" where nothing is."""
+    told = []
+    for name, changes in (("space", space_changes), ("recipe", recipe_changes)):
+        if text := changes(begun.get(name), wanted[name]):
+            told.append(f"{name} ({text})")
+    if begun.get("data") != wanted.get("data"):
+        told.append("data" if "data" in begun and "data" in wanted else "objective")
+    return " and ".join(told)
 
 
 def finished(optuna: ModuleType, study: Any) -> list[Any]:
