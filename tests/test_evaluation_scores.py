@@ -185,6 +185,22 @@ def test_agreement_leaves_out_what_either_left_open(tmp_path):
         agree(str(tmp_path), [a])
 
 
+def test_two_annotators_are_spoken_of_as_such(tmp_path):
+    mask = np.uint8([[0, 1], [1, 0]])
+    for folder, name in (("a", "x_label.png"), ("b", "x_mask.png"), ("c", "y.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(imagecodecs.png_encode(mask))
+    assert agree(tmp_path / "a", tmp_path / "b").accuracy == 1  # what marks a mask is overlooked in both
+    for second, complaint in (
+        ("a", "first annotator's masks and second annotator's masks are the same folder"),
+        ("c", "no first annotator's mask of .* has a second annotator's mask of its name"),
+        ("d", "folder of second annotator's masks, .*, does not exist"),
+    ):
+        with pytest.raises((InputError, FileNotFoundError), match=complaint) as told:
+            agree(tmp_path / "a", tmp_path / second)
+        assert "image" not in str(told.value)
+
+
 def test_two_annotators_of_uhcs(data_dir):
     folder = data_dir / "uhcs"
     found = agree(folder / "labels", folder / "labels_decost2019")

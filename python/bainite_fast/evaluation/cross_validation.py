@@ -14,15 +14,16 @@ from ..errors import InputError, JournalError, OutputExistsError
 from ..models import load, load_package
 from ..training.api import train
 from ..training.dataset import Classes, Dataset, as_dataset
+from ..training.differences import NAMING, recipe_changes
 from ..training.folder import locked
 from ..training.loop import Progress
 from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
 from ..training.recipe_files import read_recipe, write_text
-from ..training.differences import NAMING, recipe_changes
 from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
+from ..training.values import MaskValues
 from .api import evaluate
 from .folds import PLOT, WHOLE, CrossValidation, FoldScores, write_tables
 from .plots import draw_folds
@@ -47,6 +48,7 @@ def cross_validate(
     seeds: int | Sequence[int] = 1,
     epochs: int | None = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     init: Init = None,
     changes: Mapping[str, Any] | None = None,
     tiles: Tiles = "recipe",
@@ -62,7 +64,7 @@ def cross_validate(
 
     Parameters
     ----------
-    recipe, images, masks, classes, init, changes, device
+    recipe, images, masks, classes, mask_values, init, changes, device
         As for :func:`bainite_fast.train`. The test part of a fold is looked at once, when its training is over.
     out : path
         Folder to make.
@@ -107,7 +109,7 @@ def cross_validate(
     """
     given = {} if epochs is None else {"epochs": epochs}
     full = read_recipe(recipe, changes={**(changes or {}), **given})
-    data = as_dataset(images, masks, classes=classes) if not hasattr(images, "subset") else as_dataset(images, masks)
+    data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
     chosen = _seeds(seeds)
     target = Path(out)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..training.recipe import Recipe
 from ..training.recipe_files import write_text
+from ..training.words import counted
 from .scores import Scores, finite
 
 TABLE, SUMMARY, PLOT = "scores.csv", "summary.md", "folds.png"
@@ -155,7 +156,8 @@ class CrossValidation:
     def __str__(self) -> str:
         seeds = len({one.seed for one in self.folds})
         head = (
-            f"recipe {self.recipe.name}: {len(self.folds) // seeds} folds, {seeds} seed(s), mean ± standard deviation"
+            f"recipe {self.recipe.name}: {counted(len(self.folds) // seeds, 'fold')}, {counted(seeds, 'seed')}, "
+            "mean ± standard deviation"
         )
         width = max(len(metric) for metric in self.metrics)
         lines = [head, "  ".join([f"{'':<{width}}", *(f"{mode:>18}" for mode in self.modes)])]
@@ -209,7 +211,8 @@ def markdown(done: CrossValidation) -> str:
     lines = [
         f"# Cross-validation of recipe {done.recipe.name}",
         "",
-        f"{done.recipe.description}. {len(done.folds)} trainings ({seeds} seed(s)), {done.recipe.epochs} epochs each; "
+        f"{done.recipe.description}. {counted(len(done.folds), 'training')} ({counted(seeds, 'seed')}), "
+        f"{counted(done.recipe.epochs, 'epoch')} each; "
         "mean ± standard deviation over them. Fraction errors are found minus true, absolute.",
         "",
         "| score | " + " | ".join(done.modes) + " |",

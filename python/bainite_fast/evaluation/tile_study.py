@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import tile_dataset
+from ..training.words import counted
 from .folds import WHOLE, CrossValidation
 from .plots import draw_lines
 from .recipe_study import run_recipe
@@ -89,9 +90,9 @@ def tile_table(done: Mapping[tuple[str, int], CrossValidation], out: Path, budge
         rows.append((name, one.recipe.name, size, one.recipe.epochs, *tiles, *whole, whole[0] - tiles[0], *means))
     foreground = next(iter(done.values())).class_names[-1]
     caption = (
-        f"IoU of {foreground}, mean and standard deviation (±) over {budget.folds} folds by micrograph and "
-        f"{budget.seeds} seed(s). On tiles each tile stands alone with the network's own padding; whole images are "
-        "predicted at once."
+        f"IoU of {foreground}, mean and standard deviation (±) over {counted(budget.folds, 'fold')} by micrograph "
+        f"and {counted(budget.seeds, 'seed')}. On tiles each tile stands alone with the network's own padding; whole "
+        "images are predicted at once."
     )
     return StudyTable("fig2", caption, columns, tuple(rows), out)
 

@@ -13,12 +13,13 @@ import numpy as np
 from ..errors import InputError, JournalError
 from ..training.api import train
 from ..training.dataset import Dataset
+from ..training.differences import recipe_changes
 from ..training.loop import Progress
 from ..training.prepare import digest_of
 from ..training.recipe_files import read_recipe, write_text
-from ..training.differences import recipe_changes
 from ..training.splits import k_fold
 from ..training.tiles import scale_dataset
+from ..training.words import counted
 from .api import evaluate
 from .plots import draw_bars
 from .scores import Scores, finite, from_counts
@@ -121,7 +122,7 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
     given = {} if budget.epochs is None else {"epochs": budget.epochs}
     full = read_recipe(recipe, changes={**budget.changes, **given, **changes})
     tests = {"source": parts.source_test, "search": parts.search, "target": parts.target_test}
-    identity = {
+    identity: dict[str, Any] = {
         "recipe": full.to_dict(),
         "train": digest_of(parts.train),
         **{name: digest_of(part) for name, part in tests.items()},
@@ -173,8 +174,8 @@ def transfer_table(found: Mapping[str, Mapping[str, Scores]], best: str, parts: 
                 )
             )  # fmt: skip
     caption = (
-        f"Trained on {len(parts.train)} source images; tested on {len(parts.source_test)} that were kept back and on "
-        f"the target: {len(parts.search)} images to search the strength of the augmentation on, "
+        f"Trained on {counted(len(parts.train), 'source image')}; tested on {len(parts.source_test)} that were kept "
+        f"back and on the target: {counted(len(parts.search), 'image')} to search the strength of the augmentation on, "
         f"{len(parts.target_test)} others to report on. Fractions are of the area; errors are found minus labelled."
     )
     return StudyTable("fig4", caption, columns, tuple(rows), out)

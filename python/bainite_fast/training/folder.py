@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
 from .checkpoint import LAST
-from .recipe_files import write_text
 from .differences import recipe_changes
+from .recipe_files import write_text
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
 
 FORMAT = 1

@@ -19,14 +19,16 @@ from .._optional import require
 from ..errors import InputError, JournalError, OutputExistsError, TrainingError
 from .api import train
 from .dataset import Classes, Dataset, as_dataset
+from .differences import recipe_changes, space_changes
 from .folder import locked
 from .loop import Progress
 from .prepare import SplitSource, digest_of, part_indices
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
-from .differences import recipe_changes, space_changes
 from .result import CHECKPOINTS, MODEL
 from .space import SearchSpace, read_space
+from .values import MaskValues
+from .words import counted
 
 Report = Callable[[int, float], None]
 """Called with an epoch and its score; ends the trial if it is to be given up."""
@@ -76,7 +78,8 @@ class SearchResult:
         states = [trial["state"] for trial in self.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "fail") if s in states)
         values = "\n".join(f"  {name}: {value}" for name, value in self.values.items())
-        return f"best score {self.score:.4f} of {len(states)} trials ({counts}):\n{values}\nrecipe: {self.out / BEST}"
+        head = f"best score {self.score:.4f} of {counted(len(states), 'trial')} ({counts}):"
+        return f"{head}\n{values}\nrecipe: {self.out / BEST}"
 
 
 def search(
@@ -88,6 +91,7 @@ def search(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe = "vanilla",
     split: SplitSource = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     device: str = "auto",
     resume: bool = False,
     objective: Objective | None = None,
@@ -99,7 +103,7 @@ def search(
     ----------
     space : str, path, mapping or SearchSpace
         ``"default"``, or what to vary and how; see :class:`bainite_fast.training.space.SearchSpace`.
-    images, masks, split, classes, device
+    images, masks, split, classes, mask_values, device
         As :func:`bainite_fast.train` takes them; the split has a validation part.
     out : path
         Folder to make.
@@ -141,9 +145,9 @@ def search(
     fingerprint: dict[str, Any] = {"space": wanted.model_dump(mode="json"), "recipe": base.to_dict()}
     del fingerprint["space"]["trials"]  # more may be asked for
     if objective is None:
-        data = images if hasattr(images, "subset") else as_dataset(images, masks, classes=classes)
-        objective = _training(data, split, target / TRIAL_FOLDER, device)  # type: ignore[arg-type]
-        fingerprint["data"] = digest_of(data)  # type: ignore[arg-type]
+        data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
+        objective = _training(data, split, target / TRIAL_FOLDER, device)
+        fingerprint["data"] = digest_of(data)
     with locked(target), _quiet(optuna):
         study = _open(optuna, target, wanted, fingerprint)
         _run(optuna, study, wanted, base, objective, target, progress or (lambda done, total: None))
