@@ -12,7 +12,7 @@ from bainite_fast import io, kernels, metrics
 from bainite_fast.errors import InputError
 from bainite_fast.evaluation import evaluate
 from bainite_fast.evaluation.boundary import tolerant_counts
-from bainite_fast.evaluation.overlay import OVER, UNDER, overlay
+from bainite_fast.evaluation.overlay import OVER, UNDER, legend, overlay
 from bainite_fast.evaluation.predict import Predictor
 from bainite_fast.models import load
 from bainite_fast.training.dataset import IGNORE, array_dataset
@@ -187,7 +187,12 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
     assert len(set(picture[0, 2])) == len(set(picture[0, 3])) == 1
     assert OVER[0] > 200
     assert UNDER[2] > 200
+    assert [line.split()[:2] for line in legend(["a", "b"]).splitlines()[:-1]] == [
+        ["red", "#e22626"],
+        ["blue", "#265ce2"],
+    ]
+    assert legend(["a", "b", "c"]).splitlines()[2].startswith("orange #e69f00")
     evaluate(package, images, masks, overlays=tmp_path / "o")
     files = sorted((tmp_path / "o").iterdir())
-    assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png"]
+    assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png", "legend.txt"]
     assert imagecodecs.png_decode(files[0].read_bytes()).shape == (150, 203, 3)

@@ -149,7 +149,8 @@ def test_evaluate_agree_and_cross_validate_from_the_command_line(steel, tmp_path
     assert f"mean IoU {found['mean_iou']:.4f}" in text
     assert [one["name"] for one in found["images"]] == ["lom3", "lom4"]
     assert len(found["tolerance"]) == 3
-    assert len(list((tmp_path / "o").iterdir())) == 2
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["legend.txt", "lom3.png", "lom4.png"]
+    assert "lath bainite was predicted, and the truth is other" in (tmp_path / "o" / "legend.txt").read_text()
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 3 * 2
     calibrated, plain = load(out), load(model)
     assert calibrated.contract.temperature != plain.contract.temperature == 1.0

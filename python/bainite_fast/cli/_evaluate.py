@@ -60,7 +60,8 @@ def evaluate(
         typer.Option(
             parser=parse_output,
             metavar="DIR",
-            help="Draw each image with over-prediction red and under-prediction blue.",
+            help="Draw each image with over-prediction (background taken for foreground) red, under-prediction blue, "
+            "and one foreground class taken for another orange.",
             show_default=False,
         ),
     ] = None,
