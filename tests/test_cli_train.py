@@ -148,6 +148,7 @@ def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.Monk
         patch.setattr(_train, "watch", stop)
         done = run(*common(folders), "--out", folders / "out")
     assert done.exit_code == 130
+    assert "pass --resume to go on" in run(*common(folders), "--out", folders / "out").stderr
     assert "--resume goes on" in done.stderr
     assert not (folders / "out/model").exists()
     assert run(*common(folders), "--out", folders / "out", "--resume", "--quiet").exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import pytest
 import bainite_fast
 from bainite_fast.errors import InputError, JournalError
 from bainite_fast.evaluation import cross_validate, cross_validation, evaluate
+from bainite_fast.evaluation.folds import CrossValidation, FoldScores
+from bainite_fast.evaluation.scores import Scores
+from bainite_fast.training import read_recipe
 from bainite_fast.training.dataset import array_dataset
 from bainite_fast.training.tiles import scale_dataset, tile_dataset
 
@@ -96,6 +100,10 @@ def test_folds_by_tile_are_scored_on_tiles_alone(steel, tmp_path):
     assert done.modes == ("tiles of 32 px",)
     assert sum(len(one.on_tiles.images) for one in done.folds) == len(tile_dataset(steel, 32))
     assert sum(one.on_tiles.counts.sum() for one in done.folds) == 6 * 64 * 96
+    # Tiles that reach beyond their image: what is mirrored is not counted.
+    wide = {**RECIPE, "data": {"tile": 40}}
+    mirrored = cross_validate(wide, steel.subset(range(2)), out=tmp_path / "wide", folds=2, by="tile")
+    assert sum(one.on_tiles.counts.sum() for one in mirrored.folds) == 2 * 64 * 96
     with pytest.raises(InputError, match="no score on whole images"):
         _ = done.folds[0].whole
     with pytest.raises(InputError, match="data.tile"):
@@ -114,6 +122,19 @@ def test_half_scale_is_tested_at_half_scale(steel, tmp_path, when):
     half = scale_dataset(steel.subset([4, 5]), 0.5)
     package = done.folds[0].run / "model"
     assert np.array_equal(evaluate(package, half, scale="as-is").counts, done.folds[0].whole.counts)
+
+
+def test_a_fold_without_a_score_is_left_out_of_the_mean():
+    both, one = np.int64([[6, 2], [2, 6]]), np.int64([[9, 0], [0, 0]])
+    folds = tuple(
+        FoldScores(seed, k, {"whole images": Scores(("a", "b"), counts, ())}, Path())
+        for seed in (0, 1) for k, counts in enumerate((both, one, both + 1))
+    )  # fmt: skip
+    done = CrossValidation(read_recipe(RECIPE), Path(), ("a", "b"), folds)
+    values = [6 / 10, 7 / 13] * 2
+    assert done.mean_std("iou b") == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert done.seed_std("iou b") == 0
+    assert np.isnan(done.values("iou b")[1])
 
 
 def test_bad_cross_validations(steel, tmp_path):

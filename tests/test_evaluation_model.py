@@ -158,6 +158,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):
         evaluate(package, io.open_mosaic(np.zeros((256, 256), np.uint8)), truth * 7, scale="as-is")
+    with pytest.raises(InputError, match="hold 0.5"):
+        evaluate(package, io.open_mosaic(np.zeros((256, 256), np.uint8)), truth * np.float32(0.5), scale="as-is")
 
 
 def test_bad_input(package, steel):

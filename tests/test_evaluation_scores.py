@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import kernels
-from bainite_fast.errors import InputError
+from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.evaluation.agreement import agree, cohens_kappa
 from bainite_fast.evaluation.boundary import boundary_distance, tolerant_counts
 from bainite_fast.evaluation.calibration import (
@@ -155,6 +155,8 @@ def test_a_planted_temperature_is_found(temperature):
     assert json.dumps(found.to_dict()["temperature"])
     with pytest.raises(InputError, match="no pixel"):
         calibrate(logits, np.full(60_000, IGNORE, np.uint8))
+    with pytest.warns(BainiteWarning, match="no better than chance"):
+        calibrate(np.float32([[2, 2, 2], [0, 0, 0]]), np.uint8([1, 1, 1]))
 
 
 @given(st.integers(2, 5), st.integers(0, 999))
@@ -179,6 +181,8 @@ def test_agreement_leaves_out_what_either_left_open(tmp_path):
     assert math.isnan(cohens_kappa(np.int64([[5, 0], [0, 0]])))
     with pytest.raises(InputError, match="one size"):
         agree([a], [b[:, 1:]])
+    with pytest.raises(InputError, match="2 names are given for 1 pair"):
+        agree([a], [b], names=["x", "y"])
     with pytest.raises(InputError, match="as many of each"):
         agree([a], [])
     with pytest.raises(InputError, match="two folders"):

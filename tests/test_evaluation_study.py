@@ -88,9 +88,21 @@ def test_the_papers_recipes_are_all_there():
 
 
 def test_table2_needs_sem(steel, tmp_path):
-    done = CliRunner().invoke(app, ["study", "table2", "--lom", str(steel / "lom"), "--out", str(tmp_path)])
+    done = CliRunner().invoke(app, ["study", "table2", "--out", str(tmp_path)])
     assert done.exit_code == 1
     assert "sem" in done.stderr
+    for words, complaint in (
+        (["table2", "--lom", steel / "lom"], "--lom is not for table2"),
+        (
+            ["table1", "--lom", steel / "lom", "--sizes", "16"],
+            "--sizes is not for table1, which takes --lom,",
+        ),
+        (["fig4", "--source", steel / "lom", "--target", steel / "lom", "--seeds", "2"], "fig4 trains once"),
+        (["fig2", "--lom", steel / "lom", "--recipes", "1,5"], "fig2 takes one recipe, and 2 are named"),
+    ):
+        done = CliRunner().invoke(app, ["study", *map(str, words), "--out", str(tmp_path)])
+        assert done.exit_code in (1, 2)
+        assert complaint in " ".join(done.output.replace("│", " ").split())
     done = CliRunner().invoke(app, ["study", "table1", "--lom", str(tmp_path), "--out", str(tmp_path)])
     assert "images and masks in it" in done.stderr
 

@@ -196,6 +196,19 @@ def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(unbroken: bainite_fast.
         train(recipe, blobs(), out=out, split=SPLIT, resume=True)
 
 
+def test_what_a_killed_run_was_writing_stands_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(StopHereError):
+            train(small(epochs=1), blobs(), out=out, progress=stop_at(1), overwrite=out.exists())
+        scraps = [out / ".metrics.csv.partial", out / ".run.json.partial", out / ".model.0a1b2c3d.partial"]
+        for scrap in scraps[:2]:
+            scrap.write_text("half")
+        scraps[2].mkdir()
+        train(small(epochs=1), blobs(), out=out, **options)
+        assert not any(scrap.exists() for scrap in scraps)
+
+
 def test_a_folder_with_other_files_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     for options in ({}, {"overwrite": True}, {"resume": True}):

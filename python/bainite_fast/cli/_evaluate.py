@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from .._optional import require
 from ..errors import OutputExistsError
 from ._console import emit, emit_json, progress, say
 from ._options import (
@@ -93,12 +94,16 @@ def evaluate(
 
     All counts are exact. A mosaic is read block by block.
     """
-    for path in (calibrate, csv, overlays):
+    diagram = None if calibrate is None else reliability_picture(Path(calibrate))
+    for path in (calibrate, diagram, csv, overlays):
         if path is not None and Path(path).exists() and not overwrite:
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
     tune_allocator()
     from .. import evaluation
+    from ..training.recipe_files import write_text
 
+    if calibrate is not None:
+        require("matplotlib", "plots", "the reliability diagram of --calibrate")
     with progress("evaluate", unit="images", scale=1, quiet=quiet) as step:
         scores = evaluation.evaluate(
             model,
@@ -118,10 +123,15 @@ def evaluate(
             progress=step,
         )
     if csv is not None:
-        Path(csv).write_text(scores.to_csv(), encoding="utf-8")
+        write_text(Path(csv), scores.to_csv())
     if calibrate is not None:
         write_calibrated(model, scores, Path(calibrate), overwrite=overwrite)
     emit_json(scores.to_dict()) if as_json else emit(str(scores))
+
+
+def reliability_picture(out: Path) -> Path:
+    """Return where the reliability diagram of a calibrated copy goes: beside it."""
+    return out.with_name(out.name.removesuffix(".zip") + ".png")
 
 
 def write_calibrated(model: str, scores: Scores, out: Path, *, overwrite: bool) -> None:
@@ -131,7 +141,7 @@ def write_calibrated(model: str, scores: Scores, out: Path, *, overwrite: bool) 
 
     assert scores.calibration is not None  # for the type checker: it was asked for
     calibrated_copy(model, out, scores.calibration.temperature, overwrite=overwrite)
-    picture = out.with_name(out.name.removesuffix(".zip") + ".png")
+    picture = reliability_picture(out)
     draw_reliability(picture, scores.calibration)
     say(f"wrote {out} and {picture}")
 

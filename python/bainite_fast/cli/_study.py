@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..errors import InputError
 from ._console import emit, emit_json, say
 from ._options import (
     Classes,
@@ -31,6 +32,13 @@ from ._train import reading
 if TYPE_CHECKING:
     from ..evaluation import Budget, StudyTable
 
+TAKES = {
+    "table1": ("lom", "recipes", "imagenet"),
+    "table2": ("sem", "recipes", "imagenet"),
+    "fig2": ("lom", "sem", "recipes", "sizes"),
+    "fig4": ("source", "target", "recipes", "strengths"),
+}
+"""Which of the options that not all studies have each of them takes."""
 Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds.")]
 Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How often each fold is trained.")]
 By = Annotated[
@@ -105,18 +113,23 @@ def study(
     What is finished is kept: the same command goes on where it was broken off. --epochs, --folds and --subset make it
     small.
     """
+    folders = {"lom": lom, "sem": sem, "source": source, "target": target}
+    chosen = {"recipes": recipes, "sizes": sizes, "strengths": strengths, "imagenet": imagenet}
+    for name, value in (folders | chosen).items():
+        if value is not None and name not in TAKES[what]:
+            takes = ", ".join(f"--{one}" for one in TAKES[what])
+            raise typer.BadParameter(f"--{name} is not for {what}, which takes {takes}")
     tune_allocator()
     from ..evaluation import Budget
     from ..evaluation.study import read_study_data
     from ..training import parse_changes
 
     budget = Budget(epochs, folds, seeds, subset, by, parse_changes(setting or []), device, None if quiet else say)
-    given = {"lom": lom, "sem": sem, "source": source, "target": target}
     needed = {"table1": ["lom"], "table2": ["sem"], "fig4": ["source", "target"]}.get(
-        what, [name for name in ("lom", "sem") if given[name] is not None] or ["lom"]
+        what, [name for name in ("lom", "sem") if folders[name] is not None] or ["lom"]
     )
     data = {
-        name: read_study_data(given[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar))
+        name: read_study_data(folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar))
         for name in needed
     }
     named = None if recipes is None else [part.strip() for part in recipes.split(",")]
@@ -146,6 +159,10 @@ def _run(
         names = recipes or (LOM_RECIPES if what == "table1" else SEM_RECIPES)
         file = None if imagenet is None else str(imagenet)
         return evaluation.study_recipes(what, images, out, names, budget, imagenet=file)
+    most = {"fig2": len(data), "fig4": 1}[what]
+    if recipes is not None and len(recipes) not in (1, most):
+        several = f", or one for each of {', '.join(data)}" if most > 1 else ""
+        raise InputError(f"{what} takes one recipe{several}, and {len(recipes)} are named")
     if what == "fig2":
         chosen = RECIPES
         if recipes is not None:  # one for each data set, or one for all

@@ -7,6 +7,7 @@ import re
 _FLAGS = {
     "overwrite=True": "--overwrite",
     "resume=False": "--no-resume",
+    "resume=True": "--resume",
     "mask_values={value: class, …}": "--mask-value VALUE=CLASS",
     "allow_missing=True": "--allow-missing",
 }

@@ -147,6 +147,8 @@ def agree(
         if len(a) != len(b) or not a:
             raise InputError(f"{len(a)} and {len(b)} masks are given; as many of each, at least one, are needed")
         called = [f"mask {i}" for i in range(len(a))] if names is None else read_names(names)
+        if len(called) != len(a):
+            raise InputError(f"{len(called)} names are given for {counted(len(a), 'pair')} of masks; give one for each")
     return _compare(called, a, b, classes, mask_values)
 
 

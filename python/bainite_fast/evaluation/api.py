@@ -185,7 +185,7 @@ def _factor(predictor: Predictor, data: Dataset, scale: str | float) -> float:
 
 
 def _stride(data: Dataset) -> int:
-    """Return which pixel of the flat images a calibration looks at: every so-manieth."""
+    """Return which pixel of the flat images a calibration looks at: every n-th; return n."""
     total = sum(data.mask(i).size for i in range(len(data)))
     return max(1, -(-total // _MOST_LOGITS))
 
@@ -242,7 +242,7 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
 
 
 def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return logits and truth of every so-manieth pixel, at the model's scale."""
+    """Return logits and truth of every n-th pixel, n that of :func:`_stride`, at the model's scale."""
     seen = scale_mask(truth, job.factor)
     logits, classes = [], []
     for y, x, part in job.predictor.parts(image, factor=job.factor, tile=job.tile):

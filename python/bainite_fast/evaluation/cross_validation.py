@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,7 +195,7 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     elif path.exists():
         for old in out.glob("seed*"):
             shutil.rmtree(old)
-    elif any(name for name in os.listdir(out) if name != ".lock"):  # noqa: PTH208 - names only
+    elif any(name not in (".lock", f".{RECORD}.partial") for name in os.listdir(out)):  # noqa: PTH208 - names only
         raise OutputExistsError(f"{out} holds files that are no cross-validation's; give another folder")
     write_text(path, json.dumps(record, indent=2) + "\n")
 
@@ -264,7 +264,8 @@ def score_fold(plan: Plan, package: Path, indices: Iterable[int], tolerance: int
     test, rules = plan.data.subset(indices), plan.recipe.data
     model = load_package(package)  # compiled once
     if isinstance(test, TileSet):
-        only = evaluate(model, test, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
+        once = replace(test, mask_padding="ignore")  # what is mirrored counts once, in the tile that it comes from
+        only = evaluate(model, once, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
         return {only.mode: only}
     # A network of half scale sees images of half scale; the truth is scaled with them.
     scaled = scale_dataset(test, rules.scale)

@@ -142,4 +142,5 @@ def draw_recipes(path: Path, done: Sequence[CrossValidation]) -> None:
         [one.recipe.name for one in done],
         {label: (list(mean), list(std)) for label, (mean, std) in series.items()},
         ylabel=f"IoU, {done[0].modes[0]}",
+        xlabel="recipe",
     )

@@ -68,6 +68,7 @@ def study_tile_sizes(
             recipe = read_recipe(recipes[name], changes=budget.changes)
             edge = recipe.data.tile or size
             batch = min(max(round(recipe.batch * (edge / size) ** 2), 1), _MOST_TILES)
+            budget.say(f"{name}, tiles of {size} px")
             changes = {**budget.changes, "data.tile": size, "batch": batch}
             done[name, size] = run_recipe(recipes[name], images, out / f"{name}-{size}", budget, changes)
             table = tile_table(done, out, budget)

@@ -75,8 +75,11 @@ def study_transfer(
     Raises
     ------
     InputError
-        If the two have other classes, the target has fewer than two images, or the source fewer than folds.
+        If the two have other classes, the target has fewer than two images, the source fewer than folds, or the
+        budget asks for several seeds or for folds by tile.
     """
+    if budget.seeds != 1 or budget.by != "micrograph":
+        raise InputError("fig4 trains once, and parts by micrograph; leave seeds and by out")
     parts = _parts(source, target, budget)
     if not strengths or any(not 0 < s <= 1 for s in strengths):
         raise InputError(f"strengths={list(strengths)} are refused; shares of the full gray scale, 0 … 1, are needed")
@@ -186,7 +189,10 @@ def _draw(path: Path, found: Mapping[str, Mapping[str, Scores]], best: str) -> N
     names = found[AS_RECIPE]["target"].class_names
     groups = [f"{name}\n{part}" for part in ("source", "target") for name in names]
     series = {
-        name: ([found[name][part].iou[label] for part in ("source", "target") for label in names], [0.0] * len(groups))
+        name: (
+            [found[name][part].iou[label] for part in ("source", "target") for label in names],
+            [np.nan] * len(groups),
+        )
         for name in shown
     }
     draw_bars(path, groups, series, ylabel="IoU, whole images")

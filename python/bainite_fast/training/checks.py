@@ -85,7 +85,7 @@ def _check_not_swapped(names: list[str], images: list[Pixels], masks: list[NDArr
     """Refuse pictures as masks where the images look like masks: the two were taken for each other."""
     if any(map(_few_values, masks)):
         return
-    if all(image.min() < image.max() and _few_values(image) for image in images):
+    if any(image.min() < image.max() for image in images) and all(map(_few_values, images)):
         shown = ", ".join(f"{value:g}" for value in np.unique(images[0])[:6])
         raise InputError(
             f"images and masks are swapped: the masks hold more than {MOST_GUESSED} values each, as pictures do, and "

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import warnings
@@ -20,7 +21,7 @@ from ..errors import InputError, JournalError, OutputExistsError, TrainingError
 from .api import train
 from .dataset import Classes, Dataset, as_dataset
 from .differences import recipe_changes, space_changes
-from .folder import locked
+from .folder import LOCK, locked
 from .loop import Progress
 from .prepare import SplitSource, digest_of, part_indices
 from .recipe import Recipe
@@ -137,7 +138,8 @@ def search(
         raise InputError("no folder is given for the search; say where with out=")
     wanted, base, target = read_space(space), read_recipe(recipe), Path(out)
     wanted.check(base)
-    if target.exists() and any(target.iterdir()) and not (resume and (target / STUDY).exists()):
+    held = target.exists() and any(path.name != LOCK for path in target.iterdir())
+    if held and not (resume and (target / STUDY).exists()):
         raise OutputExistsError(
             f"{target} is not empty; {'resume=True goes on with the search there, or ' if not resume else ''}give "
             "another folder"
@@ -155,14 +157,11 @@ def search(
 
 
 def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> Objective:
-    """Return an objective that trains, and keeps the model of the best trial only."""
+    """Return an objective that trains in a folder of each trial's own."""
     if not part_indices(data, split)[1]:
         raise InputError("a search needs a validation part to score on; give split= with train and validation images")
-    best = -1.0
 
     def objective(recipe: Recipe, report: Report) -> float:
-        nonlocal best
-
         def watch(now: Progress) -> None:
             if now.scores is not None and "mean_iou" in now.scores:
                 report(now.epoch, now.scores["mean_iou"])
@@ -172,17 +171,20 @@ def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> O
             run = train(recipe, data, None, out, split=split, device=device, overwrite=out.exists(), progress=watch)
         finally:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        score = run.mean_iou or 0.0
-        if score > best:
-            for other in folder.iterdir():
-                if other != out:
-                    shutil.rmtree(other / MODEL, ignore_errors=True)
-            best = score
-        else:
-            shutil.rmtree(out / MODEL, ignore_errors=True)
-        return score
+        return run.mean_iou or 0.0
 
     return objective
+
+
+def _keep_best_model(best: Any, folder: Path) -> None:
+    """Remove the models of all trials but the best, whichever run of the search it was trained in."""
+    for other in folder.glob("*"):
+        if other.name != _trial_name(best.number):
+            shutil.rmtree(other / MODEL, ignore_errors=True)
+
+
+def _trial_name(number: int) -> str:
+    return f"trial-{number:04d}"
 
 
 @contextlib.contextmanager
@@ -216,6 +218,7 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # the process was killed
         study.tell(trial.number, state=states.FAIL)
+        shutil.rmtree(out / TRIAL_FOLDER / _trial_name(trial.number) / CHECKPOINTS, ignore_errors=True)
     # A resumed search must not draw what it drew before.
     seed = space.seed * 100_003 + len(study.trials)
     samplers = optuna.samplers
@@ -274,7 +277,10 @@ def _run(
                 raise optuna.TrialPruned
 
         try:
-            return objective(read_recipe(base, changes={**values, "name": f"trial-{trial.number:04d}"}), report)
+            score = objective(read_recipe(base, changes={**values, "name": _trial_name(trial.number)}), report)
+            if math.isnan(score):
+                raise TrainingError(f"the score of trial {trial.number} is NaN")
+            return score
         except TrainingError:
             trial.set_user_attr(_DIVERGED, True)
             raise
@@ -308,7 +314,7 @@ def _best(optuna: ModuleType, study: Any, base: Recipe) -> tuple[Any, Recipe]:
 
 
 def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
-    """Bring table and best recipe up to date."""
+    """Bring table and best recipe up to date, and keep the best model only."""
     rows = _rows(optuna, study)
     if rows:
         text = io.StringIO()
@@ -317,7 +323,9 @@ def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
         table.writerows(rows)
         write_text(out / TRIALS, text.getvalue())
     if any(row["state"] == "complete" for row in rows):
-        write_text(out / BEST, recipe_text(_best(optuna, study, base)[1]))
+        best, recipe = _best(optuna, study, base)
+        write_text(out / BEST, recipe_text(recipe))
+        _keep_best_model(best, out / TRIAL_FOLDER)
 
 
 def _result(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> SearchResult:
