@@ -91,6 +91,7 @@ def test_tiles_stand_alone_with_the_networks_own_padding(package, steel):
         evaluate(package, images, masks, tiles=50)
 
 
+@pytest.mark.filterwarnings("ignore:the temperature lies at the end")  # of a network that has learned nothing
 def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
     images, masks = steel
     for options in ({}, {"tiles": 64}):
@@ -103,6 +104,7 @@ def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
         assert "temperature" in str(found)
 
 
+@pytest.mark.filterwarnings("ignore:the temperature lies at the end")
 def test_one_logit_is_two_classes(steel):
     images, masks = steel
     net = small_unet(classes=1)
