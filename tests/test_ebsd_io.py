@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -330,6 +331,50 @@ def test_a_truncated_file_is_read_on_request_only(tmp_path: Path) -> None:
     with pytest.raises(EBSDFileError, match="truncated"):
         ebsd.read(ctf)
     assert (ebsd.read(ctf, allow_missing=True).phase_id[50:] == -1).all()
+
+
+@pytest.mark.parametrize("suffix", [".ang", ".ctf"])
+@pytest.mark.parametrize("cut", [r"(?s)(.*)\S+\s+\S+\s+\S+\s*$", r"(?s)(.*\s)\S+\s+\S+\s*$"])
+def test_a_line_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path, suffix: str, cut: str) -> None:
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = ebsd.write(ebsd_map, tmp_path / f"map{suffix}")
+    lines = path.read_text().splitlines()
+    kept = re.fullmatch(cut, lines[-13])
+    assert kept
+    path.write_text("\n".join([*lines[:-13], kept[1]]))
+    with pytest.raises(EBSDFileError, match="allow_missing=True") as caught:
+        ebsd.read(path)
+    assert caught.value.line == len(lines) - 12
+    read = ebsd.read(path, allow_missing=True)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id[:50], ebsd_map.phase_id[:50])
+    assert (read.phase_id[50:] == -1).all()
+    # A short line that is not the last one is damage, and no cut.
+    path.write_text("\n".join([*lines[:-13], kept[1], *lines[-12:]]) + "\n")
+    with pytest.raises(EBSDFileError, match="columns where") as caught:
+        ebsd.read(path, allow_missing=True)
+    assert caught.value.line == len(lines) - 12
+
+
+def test_a_record_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path) -> None:
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = write_crc(ebsd_map, tmp_path / "map.cpr")
+    data = path.with_suffix(".crc")
+    data.write_bytes(data.read_bytes()[:-5])
+    with pytest.raises(EBSDFileError, match="allow_missing=True"):
+        ebsd.read(path)
+    read = ebsd.read(path, allow_missing=True)
+    assert np.array_equal(read.phase_id[:-1], ebsd_map.phase_id[:-1])
+    assert read.phase_id[-1] == -1
+    data.write_bytes(data.read_bytes()[:5])
+    with pytest.raises(EBSDFileError, match="no whole record"):
+        ebsd.read(path, allow_missing=True)
+
+
+def test_a_cpr_file_of_another_name_is_told_by_its_content(tmp_path: Path) -> None:
+    path = write_crc(make_map(SQUARE), tmp_path / "map.cpr")
+    renamed = path.rename(tmp_path / "map.txt")
+    assert ebsd.read(renamed).grid == SQUARE
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])

@@ -26,8 +26,9 @@ def read(path: str | os.PathLike[str], *, scan: str | int | None = None, allow_m
     scan : str or int, optional
         Which scan of an HDF5 file that holds several: its name, or its position counted from 0.
     allow_missing : bool
-        Read files that lack points of their grid, truncated ones too: these points are not indexed. ``.ctf`` files
-        may lack points in any case, but not all behind the last one that is there.
+        Read files that lack points of their grid, truncated ones too: these points are not indexed, nor is that of a
+        last line or record that was cut in the middle. ``.ctf`` files may lack points in any case, but not all behind
+        the last one that is there.
 
     Returns
     -------
