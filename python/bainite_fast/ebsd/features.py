@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError, OutputExistsError
 from ._pairs import nearest_pairs
+from ._points import angle_argument
 from ._quaternions import conjugate, cubic_angle, disorientation, multiply
 from .map import EBSDMap
 from .variants import BAIN_OTHER_MIN, BAIN_SAME_MAX, BoundaryClass, ks_deviation
@@ -72,8 +73,9 @@ def boundary_features(
     BoundaryFeatures
         Of cubic phases; others have the class OTHER.
     """
-    if not 0 < ks_tolerance <= 10:
+    if isinstance(ks_tolerance, bool) or not 0 < ks_tolerance <= 10:
         raise InputError(f"ks_tolerance={ks_tolerance} is refused; give degrees above 0, up to 10")
+    low_angle = angle_argument(low_angle, "low_angle")
     ids = grains.ids.reshape(-1)
     i, j = nearest_pairs(ebsd.grid)
     border = (ids[i] != ids[j]) & (ids[i] >= 0) & (ids[j] >= 0)

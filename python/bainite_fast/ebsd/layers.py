@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kernels._checks import whole
+from ._points import angle_argument
 from .coloring import grain_colors
 from .ipf import ipf_colors
 from .map import EBSDMap
+from .misorientation import KamMap, checked_order, kam
 
 if TYPE_CHECKING:
     from .boundary_map import Boundaries
@@ -41,6 +44,11 @@ class MapOptions:
         Which of the two readings of GAM.
     low_angle, high_angle : float
         Low-angle boundaries reach from one to the other (degrees), high-angle ones lie above.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
     """
 
     order: int = 3
@@ -51,6 +59,17 @@ class MapOptions:
     gam: Literal["pairs", "kam"] = "pairs"
     low_angle: float = 2.0
     high_angle: float = 15.0
+
+    def __post_init__(self) -> None:
+        checked_order(self.order)
+        angle_argument(self.max_angle, "max_angle", infinite=True)
+        angle_argument(self.tolerance, "tolerance")
+        whole(self.min_points, "min_points", 1)
+        if self.gam not in ("pairs", "kam"):
+            raise InputError(f"gam={self.gam!r} is unknown; use 'pairs' or 'kam'")
+        low, high = angle_argument(self.low_angle, "low_angle"), angle_argument(self.high_angle, "high_angle")
+        if low > high:
+            raise InputError(f"low_angle={low:g} is above high_angle={high:g}; it must be at most that")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,12 +140,13 @@ class _Source:
 
 
 def _kam(source: _Source) -> Layer:
-    from .misorientation import kam
-
     o = source.options
-    values = kam(source.ebsd, o.order, perimeter=o.perimeter, max_angle=o.max_angle)
-    which = "shell of order" if o.perimeter else "orders 1 to"
-    title = f"KAM, {which} {o.order}, ≤ {o.max_angle:g}°"
+    return kam_layer(kam(source.ebsd, o.order, perimeter=o.perimeter, max_angle=o.max_angle))
+
+
+def kam_layer(values: KamMap) -> Layer:
+    """Return a KAM as what is drawn and written; its title says the convention."""
+    title = f"KAM, {values.convention}"
     return Layer(kind="kam", title=title, values=np.asarray(values, np.float32).reshape(-1), unit="°")
 
 

@@ -391,7 +391,12 @@ def write_layers(
     source = source_of(ebsd, options, grains)
     layers = {kind: layer_of(source, kind) for kind in wanted}
     for kind, path in paths.items():
-        image, size = raster_layer(layers[kind], ebsd.grid, step)
-        attributes = {"ebsd": {"kind": kind, "title": layers[kind].title, "unit": layers[kind].unit}}
-        write_image(open_mosaic(image), path, um_per_px=size, overwrite=overwrite, attributes=attributes)
+        write_layer(layers[kind], ebsd.grid, path, step=step, overwrite=overwrite)
     return paths
+
+
+def write_layer(layer: Layer, grid: Grid, path: Path, *, step: float | None = None, overwrite: bool = False) -> None:
+    """Write a layer that is there already as an OME-Zarr image; see `write_layers`."""
+    image, size = raster_layer(layer, grid, step)
+    attributes = {"ebsd": {"kind": layer.kind, "title": layer.title, "unit": layer.unit}}
+    write_image(open_mosaic(image), path, um_per_px=size, overwrite=overwrite, attributes=attributes)

@@ -13,9 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputExistsError
-from ._points import angle_argument
 from .bands import Band, bands
-from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, PlannedStep, Step, gather_ci, nci, plan_step, raise_ci
+from .cleanup import (
+    PAPER_CLEANUP,
+    CleanLog,
+    CleanStep,
+    PlannedStep,
+    Step,
+    gather_ci,
+    nci,
+    plan_step,
+    raise_ci,
+    standardisation_tolerance,
+)
 from .map import EBSDMap
 from .stored_grains import number_grains
 from .zarr_store import StoredMap, ZarrWriter
@@ -61,7 +71,7 @@ def clean_store(
         If the store exists.
     """
     target = Path(path)
-    planned = [plan_step(step, source.grid, has_ci="ci" in source.properties) for step in steps]
+    planned = [plan_step(step, source.grid, source.phases, has_ci="ci" in source.properties) for step in steps]
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another name, or overwrite=True")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.cleaning-", dir=target.parent))
@@ -179,8 +189,7 @@ class _Work:
         import zarr
 
         self.sweep()
-        arguments = log.step.arguments
-        tolerance = angle_argument(arguments[0] if arguments else 5.0, "tolerance of ci_standardisation")
+        tolerance = standardisation_tolerance(log.step.arguments, self.current.phases)
         points = self.current.grid.size
         ids = zarr.create_array(
             self.scratch / f"ids-{self.number}", shape=(points,), dtype="<i4", chunks=(min(points, 1 << 18),)
