@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bainite_fast import ebsd
+from bainite_fast.ebsd.writing import left_out
 from bainite_fast.errors import (
     BainiteWarning,
     EBSDFileError,
@@ -432,6 +433,28 @@ def test_a_store_that_is_not_whole_never_appears(tmp_path: Path) -> None:
     ):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_format_leaves_out_is_known(tmp_path: Path) -> None:
+    full = make_map(SQUARE)
+    assert left_out(full, ".ang") == ("band_contrast", "band_slope", "bands", "mad")
+    assert left_out(full, ".CTF") == ("ci", "iq", "fit")
+    assert left_out(full, ".zarr") == ()
+    for suffix in (".ang", ".ctf"):
+        read = ebsd.read(ebsd.write(full, tmp_path / f"map{suffix}"))
+        assert set(full.properties) - set(read.properties) == set(left_out(full, suffix))
+
+
+def test_a_ctf_file_numbers_phases_anew_and_a_normalised_iq_survives_an_ang_file(tmp_path: Path) -> None:
+    phases = (ebsd.Phase(7, "Ferrite"), ebsd.Phase(0, "Austenite"))
+    full = make_map(SQUARE, phases=phases)
+    assert left_out(full, ".ctf")[-1] == "the phase ids 7, 0 (they are numbered 1, 2, …)"
+    read = ebsd.read(ebsd.write(full, tmp_path / "map.ctf"))
+    assert [(phase.id, phase.name) for phase in read.phases] == [(1, "Ferrite"), (2, "Austenite")]
+    assert np.array_equal(read.phase_id, np.select([full.phase_id == 7, full.phase_id == 0], [1, 2], -1))
+    assert full.iq is not None
+    small = ebsd.read(ebsd.write(full.replace(iq=full.iq / 1000), tmp_path / "map.ang"))
+    assert small.iq == pytest.approx(full.iq / 1000, abs=1e-4)
 
 
 def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
