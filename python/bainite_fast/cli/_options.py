@@ -40,6 +40,69 @@ def parse_output(text: str) -> str:
     return text
 
 
+def parse_step(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Read a step of EBSD clean-up such as ``nci:0.01,converge``: as typed, and as the library takes it.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no such step, or it has another number of arguments.
+    """
+    name, colon, words = text.partition(":")
+    name = name.strip().lower()
+    values = [_number_or_word(word.strip()) for word in words.split(",")] if colon else []
+    if "" in values or len(values) not in {"ci_standardisation": (0, 1), "nci": (1, 2), "noc": (2,)}.get(name, ()):
+        raise typer.BadParameter(
+            f"{text!r} is no step; write ci_standardisation[:DEG], nci:CI[,PASSES|converge] or noc:DEG,LEVEL, "
+            "for example nci:0.01 or noc:5,2"
+        )
+    return text, (name, *values)
+
+
+def _number_or_word(word: str) -> int | float | str:
+    try:
+        return int(word) if re.fullmatch(r"[+-]?\d+", word) else float(word)
+    except ValueError:
+        return word
+
+
+MAP_KINDS = (
+    "kam", "gos", "gam", "grod", "boundaries", "grains", "ipf-x", "ipf-y", "ipf-z", "iq", "ci", "band_contrast",
+    "phase",
+)  # fmt: skip
+"""Those of `bainite_fast.ebsd.KINDS`, written out: help must not load them."""
+
+
+def parse_map_kind(text: str) -> str:
+    """Read a kind of EBSD map.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no such kind.
+    """
+    if text not in MAP_KINDS:
+        raise typer.BadParameter(f"no map is called {text!r}; use one of {', '.join(MAP_KINDS)}")
+    return text
+
+
+def parse_step_um(text: str) -> float:
+    """Read the step of a grid in µm.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not a positive number.
+    """
+    try:
+        step = float(text)
+    except ValueError:
+        step = math.nan
+    if not (math.isfinite(step) and step > 0):
+        raise typer.BadParameter(f"{text!r} is no step; write a positive number of µm, such as 0.5")
+    return step
+
+
 def parse_scale(text: str) -> str | float:
     """Read ``auto``, ``as-is`` or the mosaic's scale in µm/px.
 
