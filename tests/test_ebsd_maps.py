@@ -153,6 +153,31 @@ def test_a_picture_shows_the_map_its_key_and_a_scale_bar(ebsd: EBSDMap, kind: st
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    "grid", [Grid.square(30, 30, dx=0.3), Grid.hexagonal(30, 30, dx=0.3), Grid.square(8, 400, dx=1)]
+)
+def test_lines_of_boundaries_have_the_colour_of_their_legend(grid: Grid, tmp_path: Path) -> None:
+    x, y = grid.coordinates()
+    middle = grid.extent[0] / 2
+    turn = np.radians(np.select([x < 0.7 * middle, x < 1.3 * middle], [0.0, 5.0], 40.0))[:, None] * [0, 0, 1.0]
+    phase_id = np.where(y < grid.extent[1] * 0.6, 0, 1).astype(np.int16)
+    phase_id[0] = -1
+    phases = (Phase(0, "Ferrite"), Phase(1, "Austenite"))
+    ebsd = EBSDMap(grid=grid, phases=phases, quaternions=from_rotation_vector(turn), phase_id=phase_id)
+    layer = map_layer(ebsd, "boundaries")
+    assert list(layer.legend) == ["low angle 2–15°", "high angle > 15°", "between phases", "not indexed"]
+    picture = np.asarray(Image.open(draw(ebsd, "boundaries", tmp_path / "a.png")).convert("RGB")).astype(int)
+    inside = picture[: picture.shape[0] - 90]  # without the legend
+    for name in ("low angle 2–15°", "between phases"):
+        color = np.array(layer.legend[name])
+        assert (inside == color).all(axis=2).sum() > 20
+        # Whatever of this hue is paler than the legend is the smoothed edge of a line.
+        away = 255 - color
+        share = ((255 - inside) @ away) / (away @ away)
+        of_hue = (np.abs((255 - inside) - share[..., None] * away).max(axis=2) < 6) & (share > 0.1)
+        assert share[of_hue].mean() > 0.72
+
+
 def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
     ebsd = make_ebsd(GRIDS["hexagonal"], preset="sem", seed=3)[0]
     plain = draw(ebsd, "kam", tmp_path / "a.png").read_bytes()

@@ -27,7 +27,9 @@ UInt8 = NDArray[np.uint8]
 UNKNOWN = (205, 205, 205)
 """Colour of points without a value: not indexed, or in no grain."""
 _PHASE_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
-_BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
+NOT_INDEXED = "not indexed"
+BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
+"""Colour of each kind of boundary segment, in the order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,15 +191,17 @@ def _boundaries(source: _Source) -> Layer:
     for points in (found.i, found.j):
         np.maximum.at(rank, points, found.kind.astype(np.float32) + 1)
     rank[~ebsd.indexed] = np.nan
-    names = list(_BOUNDARY_COLORS)
-    table = np.array([(255, 255, 255), *_BOUNDARY_COLORS.values(), UNKNOWN], np.uint8)
+    names = list(BOUNDARY_COLORS)
+    table = np.array([(255, 255, 255), *BOUNDARY_COLORS.values(), UNKNOWN], np.uint8)
     colors = table[np.where(np.isnan(rank), len(table) - 1, rank).astype(np.int64)]
     present = [name for number, name in enumerate(names) if (found.kind == number).any()]
     limits = {"low angle": f"{o.low_angle:g}–{o.high_angle:g}°", "high angle": f"> {o.high_angle:g}°"}
-    legend = {f"{name} {limits.get(name, '')}".strip(): _BOUNDARY_COLORS[name] for name in present}
+    legend = {f"{name} {limits.get(name, '')}".strip(): BOUNDARY_COLORS[name] for name in present}
+    if not ebsd.indexed.all():
+        legend[NOT_INDEXED] = UNKNOWN
     return Layer(
         kind="boundaries",
-        title=f"Grain boundaries, {len(found)} segments",
+        title=f"Grain boundaries, {len(found):,} segments",
         values=rank,
         colors=colors,
         legend=legend,
@@ -236,7 +240,7 @@ def _phase(source: _Source) -> Layer:
         colors[own] = color
         legend[f"{phase.name} {100 * own.mean():.1f} %"] = color
     if not ebsd.indexed.all():
-        legend[f"not indexed {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
+        legend[f"{NOT_INDEXED} {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
     values = ebsd.phase_id.astype(np.float32)
     return Layer(kind="phase", title="Phases", values=values, colors=colors, legend=legend, key="legend")
 

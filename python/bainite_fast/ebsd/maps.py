@@ -16,7 +16,7 @@ from ..io import open_mosaic, write_image
 from ._raster import raster_points
 from .grid import Grid
 from .ipf import triangle_key
-from .layers import KINDS, UNKNOWN, Layer, MapOptions, layer_of, map_layer, source_of
+from .layers import BOUNDARY_COLORS, KINDS, NOT_INDEXED, UNKNOWN, Layer, MapOptions, layer_of, map_layer, source_of
 from .map import EBSDMap
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ __all__ = ["KINDS", "draw", "draw_layer", "raster_layer", "write_layers"]
 
 _LONG_SIDE = 1600  # pixels that a drawn map aims at
 _DPI = 200
+_MAP_INCHES = 6.0  # long side of a map
+_LINE_POINTS = 0.9  # width of a boundary
+_LEAST_PITCH = 5  # pixels from point to point that such boundaries need
 _KEY_INCHES = 1.3  # room beside the map for a colour bar or the triangle
 
 
@@ -115,7 +118,7 @@ def draw_layer(
     )
     points = raster_points(grid, step)
     height, width = points.shape
-    scale = 6.0 / max(height, width)
+    scale = _MAP_INCHES / max(height, width)
     across = max(2.6, width * scale)
     figure = Figure(figsize=(across + _KEY_INCHES, height * scale + 0.9), dpi=_DPI, layout="constrained")
     if layer.key == "triangle":
@@ -215,10 +218,20 @@ def _draw_lines(axes: Any, lines: Layer | None, grid: Grid, *, outlined: bool) -
     if outlined:
         axes.add_collection(LineCollection(list(ends), colors="black", linewidths=0.5, capstyle="round"))
         return
-    colors = np.array([(0, 114, 178), (0, 0, 0), (213, 94, 0)]) / 255.0
-    widths = np.array([0.45, 0.8, 0.8])
-    kinds = found.kind[shown]
-    axes.add_collection(LineCollection(list(ends), colors=colors[kinds], linewidths=widths[kinds], capstyle="round"))
+    colors = np.array(list(BOUNDARY_COLORS.values())) / 255.0
+    # A line thinner than two pixels is smoothed to a paler colour than its legend has: where there is no room for
+    # wider ones, each is one pixel wide and not smoothed.
+    order = np.argsort(found.kind, kind="stable")  # high angles over low ones
+    room = max(grid.columns, grid.rows) * _LEAST_PITCH <= _MAP_INCHES * _DPI
+    axes.add_collection(
+        LineCollection(
+            list(ends[order]),
+            colors=colors[found.kind[order]],
+            linewidths=_LINE_POINTS if room else 72.0 / _DPI,
+            antialiaseds=room,
+            capstyle="round" if room else "projecting",
+        )
+    )
 
 
 def _scale_bar(axes: Any, width: float, height: float) -> None:
@@ -274,13 +287,14 @@ def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None
         )
         bar.ax.tick_params(labelsize=8)
     elif layer.legend:
+        from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
         handles = [
-            Patch(
-                facecolor=(color[0] / 255, color[1] / 255, color[2] / 255), edgecolor="0.4", linewidth=0.4, label=name
-            )
-            for name, color in layer.legend.items()
+            Line2D([], [], color=color, linewidth=2 * _LINE_POINTS, label=name)
+            if layer.boundaries is not None and name != NOT_INDEXED
+            else Patch(facecolor=color, edgecolor="0.4", linewidth=0.4, label=name)
+            for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in layer.legend.items())
         ]
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
