@@ -178,6 +178,19 @@ def test_lines_of_boundaries_have_the_colour_of_their_legend(grid: Grid, tmp_pat
         assert share[of_hue].mean() > 0.72
 
 
+def test_points_without_a_value_have_a_colour_that_no_value_has(tmp_path: Path) -> None:
+    whole = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    assert whole.band_contrast is not None
+    contrast = np.where(whole.grid.row_and_column()[0] < 20, np.nan, whole.band_contrast)
+    half = whole.replace(band_contrast=contrast)
+    picture = np.asarray(Image.open(draw(half, "band_contrast", tmp_path / "a.png")).convert("RGB")).astype(int)
+    colored = np.ptp(picture, axis=2) > 30
+    assert 0.25 < colored.mean() < 0.5
+    assert len(np.unique(picture[colored & (picture == [150, 190, 230]).all(axis=2)], axis=0)) == 1
+    for kind in ("grains", "ipf-z"):
+        assert list(map_layer(half, kind, options=MapOptions(min_points=3)).legend.values()) == [(205, 205, 205)]
+
+
 def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
     ebsd = make_ebsd(GRIDS["hexagonal"], preset="sem", seed=3)[0]
     plain = draw(ebsd, "kam", tmp_path / "a.png").read_bytes()
@@ -200,6 +213,8 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         draw(ebsd, "kam", tmp_path / "a.jpg")
     with pytest.raises(InputError, match="limits"):
         draw(ebsd, "kam", tmp_path / "a.png", limits=(1, 1))
+    with pytest.raises(InputError, match="has no colour scale"):
+        draw(ebsd, "phase", tmp_path / "a.png", limits=(0, 1))
     with pytest.raises(InputError, match="no map is called"):
         write_layers(ebsd, ["kam", "x"], tmp_path / "out")
     with pytest.raises(InputError, match="step="):

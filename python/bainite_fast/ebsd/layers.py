@@ -26,6 +26,8 @@ UInt8 = NDArray[np.uint8]
 
 UNKNOWN = (205, 205, 205)
 """Colour of points without a value: not indexed, or in no grain."""
+UNKNOWN_ON_GRAY = (150, 190, 230)
+"""The same on a gray scale, where gray is a value."""
 _PHASE_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
 NOT_INDEXED = "not indexed"
 BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
@@ -178,7 +180,8 @@ def _grod(source: _Source) -> Layer:
 def _grains(source: _Source) -> Layer:
     ids = source.grains.ids.reshape(-1)
     table = np.concatenate([grain_colors(ids, source.ebsd.grid), np.array([UNKNOWN], np.uint8)])
-    return Layer(kind="grains", title=source.grain_text, colors=table[ids], key="legend")
+    legend = {"in no grain": UNKNOWN} if (ids < 0).any() else {}
+    return Layer(kind="grains", title=source.grain_text, colors=table[ids], legend=legend, key="legend")
 
 
 def _boundaries(source: _Source) -> Layer:
@@ -220,10 +223,14 @@ def _ipf(axis: Literal["x", "y", "z"]) -> Callable[[_Source], Layer]:
             raise InputError(f"inverse pole figure colours are for cubic phases (m-3m); this map has {listed}")
         colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
         colors[shown] = ipf_colors(ebsd.quaternions[shown], axis)
-        others = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
-        gray = f"; gray: {', '.join(others)}" if others else ""
+        gray = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
+        gray += [] if ebsd.indexed.all() else [NOT_INDEXED]
         return Layer(
-            kind=f"ipf-{axis}", title=f"Inverse pole figure, {axis.upper()}{gray}", colors=colors, key="triangle"
+            kind=f"ipf-{axis}",
+            title=f"Inverse pole figure, {axis.upper()}",
+            colors=colors,
+            legend={", ".join(gray): UNKNOWN} if gray else {},
+            key="triangle",
         )
 
     return make

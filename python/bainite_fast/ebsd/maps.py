@@ -16,7 +16,18 @@ from ..io import open_mosaic, write_image
 from ._raster import raster_points
 from .grid import Grid
 from .ipf import triangle_key
-from .layers import BOUNDARY_COLORS, KINDS, NOT_INDEXED, UNKNOWN, Layer, MapOptions, layer_of, map_layer, source_of
+from .layers import (
+    BOUNDARY_COLORS,
+    KINDS,
+    NOT_INDEXED,
+    UNKNOWN,
+    UNKNOWN_ON_GRAY,
+    Layer,
+    MapOptions,
+    layer_of,
+    map_layer,
+    source_of,
+)
 from .map import EBSDMap
 
 if TYPE_CHECKING:
@@ -45,7 +56,7 @@ def draw(
 ) -> Path:
     """Draw one kind of map as PNG, with what its colours mean and a scale bar.
 
-    Hexagonal points are drawn as hexagons. Points without a value are gray.
+    Hexagonal points are drawn as hexagons. Points without a value are gray, and light blue on gray scales.
 
     Parameters
     ----------
@@ -107,6 +118,7 @@ def draw_layer(
 ) -> Path:
     """Draw a layer that is there already as PNG; see `draw`."""
     target = _checked_target(path, overwrite=overwrite)
+    values = _scale_of(layer, limits)
     require("matplotlib", "plots", "drawing a map")
     from matplotlib.figure import Figure
 
@@ -127,7 +139,6 @@ def draw_layer(
     else:
         axes = figure.subplots()
     extent = (0.0, width * step, height * step, 0.0)
-    values = _scale_of(layer, limits)
     axes.imshow(_picture(layer, points, values), extent=extent, interpolation="nearest" if step < grid.dx else None)
     _draw_lines(axes, layer if layer.boundaries is not None else outlines, grid, outlined=layer.boundaries is None)
     axes.set_xlim(0.0, width * step)
@@ -152,6 +163,8 @@ def draw_layer(
 def _scale_of(layer: Layer, limits: tuple[float, float] | None) -> tuple[float, float] | None:
     """Return the ends of the colour scale, None for colours."""
     if layer.key not in ("scale", "gray") or layer.values is None:
+        if limits is not None:
+            raise InputError(f"limits={limits!r}: the map {layer.kind!r} has no colour scale; leave them out")
         return None
     if limits is not None:
         low, high = limits
@@ -176,7 +189,7 @@ def _picture(layer: Layer, points: NDArray[np.int64], scale: tuple[float, float]
         unit = np.clip((layer.values - low) / (high - low), 0.0, 1.0)
         table = _color_table(layer)
         known = np.isfinite(unit)
-        colors = np.full((len(unit), 3), UNKNOWN, np.uint8)
+        colors = np.full((len(unit), 3), _unknown(layer), np.uint8)
         colors[known] = table[np.rint(unit[known] * (len(table) - 1)).astype(np.int64)]
     elif layer.boundaries is not None:
         unknown = ~np.isfinite(layer.values) if layer.values is not None else np.zeros(points.max() + 1, np.bool_)
@@ -190,6 +203,10 @@ def _picture(layer: Layer, points: NDArray[np.int64], scale: tuple[float, float]
     table = np.concatenate([opaque, np.zeros((1, 4), np.uint8)])
     picture: NDArray[np.uint8] = table[points]
     return picture
+
+
+def _unknown(layer: Layer) -> tuple[int, int, int]:
+    return UNKNOWN_ON_GRAY if layer.key == "gray" else UNKNOWN
 
 
 def _color_table(layer: Layer) -> NDArray[np.uint8]:
@@ -286,7 +303,8 @@ def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None
             f"{layer.kind.upper() if layer.unit == '°' else layer.title}{f' ({layer.unit})' * bool(layer.unit)}"
         )
         bar.ax.tick_params(labelsize=8)
-    elif layer.legend:
+    classes = {"no value": _unknown(layer)} if scale is not None and _has_unknown(layer) else layer.legend
+    if classes:
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
@@ -294,11 +312,15 @@ def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None
             Line2D([], [], color=color, linewidth=2 * _LINE_POINTS, label=name)
             if layer.boundaries is not None and name != NOT_INDEXED
             else Patch(facecolor=color, edgecolor="0.4", linewidth=0.4, label=name)
-            for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in layer.legend.items())
+            for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in classes.items())
         ]
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
         )
+
+
+def _has_unknown(layer: Layer) -> bool:
+    return layer.values is not None and not bool(np.isfinite(layer.values).all())
 
 
 def _draw_triangle(axes: Any) -> None:
