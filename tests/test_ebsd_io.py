@@ -232,8 +232,36 @@ def test_which_scan_of_several(tmp_path: Path) -> None:
         ebsd.read(path)
     assert ebsd.read(path, scan="Area B").metadata["scan"] == "Area B"
     assert ebsd.read(path, scan=0).metadata["scan"] == "Area A"
-    with pytest.raises(EBSDFileError, match="no scan 'Area C'"):
-        ebsd.read(path, scan="Area C")
+    assert ebsd.read(path, scan="1").metadata["scan"] == "Area B"
+    for scan in ("Area C", "2", 2, -1):
+        with pytest.raises(EBSDFileError, match=f"no scan {scan!r}"):
+            ebsd.read(path, scan=scan)
+    named = write_edax(make_map(SQUARE), tmp_path / "named.h5", scans=("1", "2"))
+    assert ebsd.read(named, scan="1").metadata["scan"] == "1"
+    assert ebsd.read(named, scan=1).metadata["scan"] == "2"
+    for suffix in (".ang", ".zarr"):
+        with pytest.raises(EBSDFileError, match="scan= chooses"):
+            ebsd.read(ebsd.write(make_map(SQUARE), tmp_path / f"plain{suffix}"), scan="1")
+
+
+def test_a_data_set_that_cannot_be_in_its_file_is_not_read(tmp_path: Path) -> None:
+    import h5py
+
+    path = write_edax(make_map(SQUARE), tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        data = file["Scan 1/EBSD/Data"]
+        del data["Phi"]
+        data.create_dataset("Phi", shape=(1 << 31,), dtype="<f4", chunks=(1 << 20,))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(EBSDFileError, match="Phi has shape .* 8589934592 bytes in a file of"):
+        ebsd.read(path)
+    # What compresses best of all is read.
+    with h5py.File(path, "r+") as file:
+        data = file["Scan 1/EBSD/Data"]
+        del data["Phi"]
+        data.create_dataset("Phi", data=np.zeros(1 << 22, "<f4"), chunks=(1 << 20,), compression=9, shuffle=True)
+    with pytest.raises(EBSDFileError, match="Phi1 has shape"):
+        ebsd.read(path)
 
 
 def test_points_of_an_edax_file_without_a_position_are_not_indexed(tmp_path: Path) -> None:
