@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..kernels.orientations import NEIGHBOURHOODS, GridShape
@@ -76,7 +76,7 @@ def grain_tolerance(value: object, name: str, phases: tuple[Phase, ...]) -> floa
     return number
 
 
-def grain_ids(grains: ArrayLike, points: int) -> NDArray[np.int32]:
+def grain_ids(grains: Any, points: int) -> NDArray[np.int32]:
     """Return grain ids, of an array or of what has `ids`, as int32 (points,); negative ones are in no grain."""
     ids = np.asarray(getattr(grains, "ids", grains))
     if ids.size != points or ids.dtype.kind not in "iu":
