@@ -16,6 +16,7 @@ from bainite_fast.ebsd import (
     EBSDMap,
     Grid,
     Phase,
+    boundaries,
     boundary_features,
     draw_layer,
     find_bainite,
@@ -193,6 +194,9 @@ def test_thresholds_decide() -> None:
         ({"curvature": float("nan")}, "curvature"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"min_points": 0}, "min_points"),
+        ({"min_points": 2.5}, "min_points"),
+        ({"aspect": True}, "aspect=True"),
+        ({"diameter": "4"}, "diameter='4'"),
     ],
 )
 def test_bad_criteria_are_refused(settings: dict[str, float], complaint: str) -> None:
@@ -206,6 +210,24 @@ def test_a_map_without_grains_is_refused() -> None:
         find_bainite(ebsd.replace(phase_id=np.full(400, -1, np.int16)))
     with pytest.raises(InputError, match="ks_tolerance"):
         boundary_features(ebsd, grains(ebsd), ks_tolerance=0.0)
+    other = ebsd.crop((0, 10), (0, 20))
+    with pytest.raises(InputError, match="of a map of 400 points, and this one has 200"):
+        boundary_features(other, grains(ebsd))
+    with pytest.raises(InputError, match="of a map of 400 points, and this one has 200"):
+        grain_features(other, grains(ebsd), boundary_features(other, grains(other)))
+
+
+@pytest.mark.parametrize("grid", [Grid.square(12, 12, dx=0.5, dy=0.2), Grid.hexagonal(12, 13, dx=0.5, dy=0.3)])
+def test_the_boundary_of_a_grain_is_as_long_as_its_segments(grid: Grid) -> None:
+    row, column = grid.row_and_column()
+    inside = (row >= 4) & (row < 9) & (column >= 2) & (column < 5)
+    turns = from_rotation_vector(np.radians([[0, 0, 0], [0, 0, 30]]))
+    ebsd = EBSDMap(grid=grid, phases=(Phase(0, "Ferrite"),), quaternions=turns[inside.astype(int)])
+    found = grains(ebsd)
+    features = grain_features(ebsd, found, boundary_features(ebsd, found))
+    np.testing.assert_allclose(features.boundary_um, boundaries(ebsd).length_um.sum())
+    if grid.kind == "square":
+        assert features.boundary_um[1] == pytest.approx(2 * 5 * 0.2 + 2 * 3 * 0.5)
 
 
 def quiet_and_turned(turned: np.ndarray, seed: int) -> EBSDMap:

@@ -106,13 +106,14 @@ class BainiteCriteria:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if not (np.isfinite(value) and value >= 0):
+            known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+            if not known or not (np.isfinite(value) and value >= 0):
                 raise InputError(f"{item.name}={value!r} is refused; give a finite number that is not negative")
             if item.name.endswith("width") and value == 0:
                 raise InputError(f"{item.name} is 0; give a positive width")
         if not 0.5 <= self.sure < 1:
             raise InputError(f"sure={self.sure} is refused; give a probability from 0.5 up to, not including, 1")
-        if not 0 < self.tolerance <= 45 or self.min_points < 1:
+        if not 0 < self.tolerance <= 45 or self.min_points < 1 or self.min_points != int(self.min_points):
             raise InputError(
                 f"tolerance={self.tolerance}° and min_points={self.min_points} are refused; "
                 "give degrees up to 45, and at least 1 point"
