@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputExistsError
+from ..errors import OutputError, OutputExistsError
 from .bands import Band, bands
 from .cleanup import (
     PAPER_CLEANUP,
@@ -69,11 +69,15 @@ def clean_store(
         If a step is unknown or its arguments are wrong, or the map has no CI and a step needs it.
     OutputExistsError
         If the store exists.
+    OutputError
+        If its folder does not exist, or it cannot be written.
     """
     target = Path(path)
     planned = [plan_step(step, source.grid, source.phases, has_ci="ci" in source.properties) for step in steps]
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another name, or overwrite=True")
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder {target.parent} does not exist; make it first")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.cleaning-", dir=target.parent))
     try:
         work = _Work(source, scratch, rows)

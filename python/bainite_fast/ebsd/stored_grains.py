@@ -111,8 +111,6 @@ def grains_of_store(
     import zarr
 
     angle, least = grain_tolerance(tolerance, "tolerance", source.phases), whole(min_points, "min_points", 1)
-    if source.grid.size >= 2**31:
-        raise InputError(f"the map has {source.grid.size} points; grains are numbered up to 2147483647")
     replacement = Replacement(Path(path), overwrite=overwrite)
     try:
         group = zarr.create_group(replacement.partial)
@@ -141,6 +139,8 @@ def number_grains(
     Every band's grains are numbered after those of the bands before it, the numbers that touch at a seam are joined,
     and the joined ones are counted anew by their lowest, which is that of their first point.
     """
+    if source.grid.size >= 2**31:
+        raise InputError(f"the map has {source.grid.size} points; grains are numbered up to 2147483647")
     code = nearest_code(source.grid.kind == "hexagonal")
     firsts, sizes, references, phases, joined = [], [], [], [], []
     count, above = 0, None
