@@ -14,7 +14,7 @@ from .._optional import require
 from ..errors import InputError, OutputError, OutputExistsError
 from ..io import open_mosaic, write_image
 from ._raster import raster_points
-from .grid import Grid
+from .grid import Grid, positive_step
 from .ipf import triangle_key
 from .layers import (
     BOUNDARY_COLORS,
@@ -365,9 +365,7 @@ def raster_layer(layer: Layer, grid: Grid, step: float | None = None) -> tuple[N
     step : float
     """
     smaller = min(grid.dx, grid.dy)
-    size = (smaller if grid.kind == "square" else grid.dx / 2) if step is None else float(step)
-    if not (math.isfinite(size) and size > 0):
-        raise InputError(f"step={step!r} is refused; a positive size in µm is needed")
+    size = (smaller if grid.kind == "square" else grid.dx / 2) if step is None else positive_step(step, "step")
     points = raster_points(grid, size)
     channels = layer.channels
     outside: Any = np.full((1, *channels.shape[1:]), np.nan if channels.ndim == 1 else UNKNOWN[0], channels.dtype)
