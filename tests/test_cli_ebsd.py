@@ -107,6 +107,8 @@ def test_maps_are_drawn(scan: Path, tmp_path: Path) -> None:
         (("clean", "SCAN", "map.ang", "--step", "noc:-5,1"), "--step noc:-5,1: "),
         (("clean", "SCAN", "nowhere/map.ang"), "folder nowhere does not exist"),
         (("convert", "SCAN", "map.ctf"), "convert --square UM"),
+        (("clean", "SCAN", "map.ctf", "--step", "noc:5,9"), "square grids only"),
+        (("kam", "SCAN", "--neighbourhood", "4"), "--neighbourhood 4 is refused; on a hexagonal grid use 'hexagonal'"),
         (("maps", "SCAN", "maps", "--tolerance", "200"), "--tolerance 200.0 is refused"),
         (("maps", "SCAN", "scan.ang"), "is a file"),
         (("maps", "SCAN", "maps", "--kind", "boundaries", "--outlines", "--format", "ome-zarr"), "--outlines"),
@@ -170,7 +172,7 @@ def test_maps_names_its_kinds_and_checks_all_before_it_draws_any(scan: Path, tmp
 
 def test_what_a_format_cannot_hold_is_said(scan: Path, tmp_path: Path) -> None:
     done = run("convert", scan, tmp_path / "a.ctf", "--square", 0.1, "--json")
-    assert "warning: a.ctf: a .ctf file has no place for ci, iq, fit, sem_signal" in done.stderr
+    assert "warning: a.ctf: .ctf has no place for ci, iq, fit, sem_signal" in done.stderr
     assert json.loads(done.stdout)["properties"].keys() >= {"ci", "iq"}
     done = run("convert", tmp_path / "a.ctf", tmp_path / "b.ang")
     assert "has no place for band_contrast, band_slope, bands, mad" in done.stderr

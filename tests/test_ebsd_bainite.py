@@ -28,7 +28,7 @@ from bainite_fast.ebsd import (
 )
 from bainite_fast.ebsd._parting import order_of_reach
 from bainite_fast.ebsd._quaternions import from_rotation_vector, multiply
-from bainite_fast.errors import InputError, OutputExistsError
+from bainite_fast.errors import BainiteWarning, InputError, OutputExistsError
 from bainite_fast.synthetic import Crystallography, EBSDTruth, Measurement, make_ebsd
 
 # Thresholds were chosen on seeds 1 to 4; these are others.
@@ -263,3 +263,17 @@ def test_quiet_ferrite_stays_whole_at_a_step_so_fine_that_noise_is_most_of_the_k
 def test_the_order_of_the_kam_follows_the_step() -> None:
     assert [order_of_reach(Grid.square(9, 9, dx=step), 0.5) for step in (0.02, 0.1, 0.2, 0.4, 1.0)] == [10, 6, 3, 3, 3]
     assert order_of_reach(Grid.hexagonal(9, 9, dx=0.1), 0.5) > 3
+
+
+def test_other_phases_take_the_label_of_what_is_around_them() -> None:
+    ebsd, _ = make_ebsd(Grid.square(60, 60, dx=0.3), preset="sem", seed=24)
+    film = np.arange(ebsd.size) % 60 < 3
+    phase_id = np.where(film & ebsd.indexed, 1, ebsd.phase_id).astype(np.int16)
+    both = ebsd.replace(phases=(*ebsd.phases, Phase(1, "Austenite")), phase_id=phase_id)
+    with pytest.warns(BainiteWarning, match="0 Ferrite .*, 1 Austenite .* are all judged.*phase='Ferrite'"):
+        find_bainite(both)
+    found = find_bainite(both, phase="Ferrite")
+    assert np.array_equal(found.labels, find_bainite(ebsd.replace(indexed=phase_id == 0)).labels)
+    assert np.array_equal(found.labels, find_bainite(both, phase=0).labels)
+    with pytest.raises(InputError, match="no phase 'Martensite'"):
+        find_bainite(both, phase="Martensite")

@@ -207,10 +207,12 @@ def clean(
 ) -> None:
     """Clean up a scan and write it; say how many points every step, pass and level changed."""
     from .. import ebsd as house
+    from ..ebsd.writing import check_grid
     from ._ebsd_files import check_outputs, check_steps, write_scan
 
     (path,) = check_outputs([out], SCANS, scan=file, overwrite=overwrite)
     found = _read(file, scan, allow_missing)
+    check_grid(found, path.suffix)
     steps = check_steps(found, step) if step else house.PAPER_CLEANUP
     if not step and found.ci is None:
         raise InputError(

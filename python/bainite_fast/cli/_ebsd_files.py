@@ -106,7 +106,7 @@ def write_scan(ebsd: EBSDMap, path: Path, *, overwrite: bool) -> None:
     write(ebsd, path, overwrite=overwrite)
     lost = left_out(ebsd, path.suffix)
     if lost:
-        say(f"warning: {path.name}: a {path.suffix.lower()} file has no place for {', '.join(lost)}; .zarr keeps all")
+        say(f"warning: {path.name}: {path.suffix.lower()} has no place for {', '.join(lost)}; .zarr keeps all")
 
 
 def write_file(path: Path, fill: Callable[[IO[bytes]], None]) -> None:

@@ -17,7 +17,7 @@ _NAMES = (
     "scale", "plane", "channel", "level", "memory", "tile", "normalize", "precision", "device", "edge", "crop_bar",
     "out", "name", "gigapixels", "tiles", "tolerance", "folds", "seeds", "subset", "by", "strengths", "lom", "sem",
     "source", "target", "classes", "um_per_px", "split", "epochs", "scan",
-    "max_angle", "in_grains", "min_points", "square",
+    "max_angle", "in_grains", "min_points", "neighbourhood",
 )  # fmt: skip
 _OPTION = re.compile(
     rf"(?<![\w.])({'|'.join(_NAMES)})="

@@ -10,6 +10,7 @@ out of bainitic regions by their low KAM and GOS.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ._pairs import nearest_pairs
 from ._parting import kam_at_bending, mean_kam, order_of_reach, part_grains
 from .features import (
@@ -227,6 +228,7 @@ class BainiteMap:
 def find_bainite(
     ebsd: EBSDMap,
     *,
+    phase: int | str | None = None,
     criteria: BainiteCriteria | None = None,
     noise: NoiseFloor | None = None,
 ) -> BainiteMap:
@@ -236,6 +238,10 @@ def find_bainite(
     ----------
     ebsd : EBSDMap
         Best as measured or after the paper's clean-up (`PAPER_CLEANUP`); the cubic ferrite phase should be most of it.
+    phase : int or str, optional
+        Id or name of the ferrite phase. Points of other phases, such as films of retained austenite, then count as not
+        indexed: they take the label of what is around them. Without it all phases are judged as if they were ferrite,
+        with a warning where there are several.
     criteria : BainiteCriteria, optional
         Thresholds and weights.
     noise : NoiseFloor, optional
@@ -248,7 +254,12 @@ def find_bainite(
     Raises
     ------
     InputError
-        If the map has no grains, or too few points for a noise floor.
+        If the map has no grains or no such phase, or too few points for a noise floor.
+
+    Warns
+    -----
+    BainiteWarning
+        If the map has points of several phases, and `phase` does not say which one is the ferrite.
 
     Notes
     -----
@@ -257,7 +268,10 @@ def find_bainite(
     """
     from .grain_map import grains as find_grains
 
+    if not isinstance(ebsd, EBSDMap):
+        raise InputError(f"find_bainite() needs an EBSDMap; got {type(ebsd).__name__}")
     rules = criteria if criteria is not None else BainiteCriteria()
+    ebsd = _of_ferrite(ebsd, phase)
     grains = find_grains(ebsd, rules.tolerance, 1)
     if not len(grains):
         raise InputError(f"the map {ebsd.source or ''} has no grains: none of its {ebsd.size} points is indexed")
@@ -290,6 +304,21 @@ def find_bainite(
         criteria=rules,
         shape=ebsd.shape,
     )
+
+
+def _of_ferrite(ebsd: EBSDMap, phase: int | str | None) -> EBSDMap:
+    """Return the map with the points of the ferrite phase alone indexed."""
+    if phase is not None:
+        return ebsd.replace(indexed=ebsd.phase_id == ebsd.phase(phase).id)
+    present = [item for item in ebsd.phases if (ebsd.phase_id == item.id).any()]
+    if len(present) > 1:
+        warnings.warn(
+            f"{', '.join(map(str, present))} are all judged as if they were ferrite; say which one it is, such as "
+            f"phase={present[0].name!r}",
+            BainiteWarning,
+            stacklevel=3,
+        )
+    return ebsd
 
 
 def _evidence(

@@ -128,7 +128,7 @@ def clean(ebsd: EBSDMap, steps: Sequence[Step] = PAPER_CLEANUP) -> tuple[EBSDMap
     """
     if not isinstance(ebsd, EBSDMap):
         raise InputError(f"clean() needs an EBSDMap; got {type(ebsd).__name__}")
-    planned = [plan_step(step, ebsd.grid, ebsd.phases, has_ci=ebsd.ci is not None) for step in steps]
+    planned = plan_steps(steps, ebsd.grid, ebsd.phases, has_ci=ebsd.ci is not None)
     done = []
     for step in planned:
         ebsd, turns = step.run(ebsd)
@@ -155,6 +155,16 @@ class PlannedStep:
         for number, changed in enumerate(turns):
             turn[changed] = number
         return CleanStep(self.name, self.arguments, tuple(len(changed) for changed in turns), turn)
+
+
+def plan_steps(steps: Sequence[Step], grid: Grid, phases: tuple[Phase, ...], *, has_ci: bool) -> list[PlannedStep]:
+    """Check steps for a map of this grid and these phases, with or without a CI."""
+    if steps is PAPER_CLEANUP and not has_ci:
+        raise InputError(
+            "the default steps need the confidence index, and this map has none; give others, such as "
+            "steps=[('noc', 5.0, 2)]"
+        )
+    return [plan_step(step, grid, phases, has_ci=has_ci) for step in steps]
 
 
 def plan_step(step: Step, grid: Grid, phases: tuple[Phase, ...], *, has_ci: bool) -> PlannedStep:
@@ -189,13 +199,15 @@ def standardisation_tolerance(arguments: tuple[Any, ...], phases: tuple[Phase, .
 
 
 def _nci_arguments(ci: object, passes: object = 1) -> tuple[float, int]:
-    if isinstance(ci, bool) or not isinstance(ci, (int, float, np.number)) or not np.isfinite(ci):
-        raise InputError(f"CI {ci!r} of nci is refused; use a number, such as 0.01")
+    known = isinstance(ci, (int, float, np.integer, np.floating)) and not isinstance(ci, bool)
+    least = float(ci) if known else np.nan  # type: ignore[arg-type]
+    if not -1 < least <= 1:
+        raise InputError(f"CI {ci!r} of nci is refused; use a number up to 1, such as 0.01")
     if passes == "converge":
-        return float(ci), MAX_PASSES
+        return least, MAX_PASSES
     if isinstance(passes, bool) or not isinstance(passes, (int, np.integer)) or not 1 <= passes <= MAX_PASSES:
-        raise InputError(f"passes {passes!r} of nci are refused; use an integer from 1, or 'converge'")
-    return float(ci), int(passes)
+        raise InputError(f"passes {passes!r} of nci are refused; use an integer from 1 to {MAX_PASSES}, or 'converge'")
+    return least, int(passes)
 
 
 def _standardise(ebsd: EBSDMap, tolerance: float) -> tuple[EBSDMap, Turns]:

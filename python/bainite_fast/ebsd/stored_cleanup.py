@@ -22,7 +22,7 @@ from .cleanup import (
     Step,
     gather_ci,
     nci,
-    plan_step,
+    plan_steps,
     raise_ci,
     standardisation_tolerance,
 )
@@ -73,7 +73,7 @@ def clean_store(
         If its folder does not exist, or it cannot be written.
     """
     target = Path(path)
-    planned = [plan_step(step, source.grid, source.phases, has_ci="ci" in source.properties) for step in steps]
+    planned = plan_steps(steps, source.grid, source.phases, has_ci="ci" in source.properties)
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another name, or overwrite=True")
     if not target.parent.is_dir():

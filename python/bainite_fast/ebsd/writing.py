@@ -63,8 +63,7 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     writers: dict[str, Callable[[EBSDMap, BufferedWriter], None]] = {".ang": _write_ang, ".ctf": _write_ctf}
     if suffix not in writers:
         raise InputError(f"{place.name}: the suffix {suffix!r} is unknown; write .ang, .ctf or .zarr")
-    if suffix == ".ctf" and ebsd.grid.kind != "square":
-        raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or use .to_square() first")
+    check_grid(ebsd, suffix)
     replacement = Replacement(place, overwrite=overwrite)
     try:
         with explain_os_errors(place.parent, place.name):
@@ -77,6 +76,18 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
         replacement.discard()
         raise
     return place
+
+
+def check_grid(ebsd: EBSDMap, suffix: str) -> None:
+    """Refuse a format that has no place for the grid of a map.
+
+    Raises
+    ------
+    InputError
+        If it is ``.ctf``, and the grid hexagonal.
+    """
+    if suffix.lower() == ".ctf" and ebsd.grid.kind != "square":
+        raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or use .to_square() first")
 
 
 _HELD = {".ang": ("ci", "iq", "sem_signal", "fit"), ".ctf": ("bands", "mad", "band_contrast", "band_slope")}
