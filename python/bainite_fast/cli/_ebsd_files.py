@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..ebsd import EBSDMap, Grains, KamMap, MapOptions, available_kinds, draw, draw_layer, map_layer, write
 from ..ebsd.cleanup import Step, plan_step
+from ..ebsd.layer_images import write_layer
 from ..ebsd.layers import kam_layer
-from ..ebsd.maps import write_layer
 from ..ebsd.writing import left_out
 from ..errors import InputError, OutputError, OutputExistsError
 from ._console import say
