@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from bainite_fast import ebsd
 from bainite_fast.cli import app
+from bainite_fast.cli._options import MAP_KINDS
 from ebsd_files import FERRITE, make_map
 
 GRID = ebsd.Grid.hexagonal(12, 10, dx=0.2)
@@ -94,8 +95,23 @@ def test_maps_are_drawn(scan: Path, tmp_path: Path) -> None:
         (("info", "nothing.ang"), "does not exist"),
         (("kam", "SCAN", "--out", "kam.tif"), ".npy"),
         (("convert", "SCAN", "map.osc"), "suffix"),
-        (("clean", "SCAN", "map.ang", "--step", "polish:3"), "polish"),
-        (("maps", "SCAN", "maps", "--kind", "mood"), "mood"),
+        (("kam", "SCAN", "--out", "nowhere/kam.npy"), "folder nowhere does not exist"),
+        (("kam", "SCAN", "--out", "kam.npy", "--out", "kam.npy"), "written twice"),
+        (("kam", "SCAN", "--max-angle", "200"), "--max-angle 200.0 is refused"),
+        (("kam", "SCAN", "--max-angle", "0"), "at most 180 degrees, or inf for no limit"),
+        (("kam", "SCAN", "--in-grains", "70"), "--in-grains 70.0 is refused: no two orientations of m-3m"),
+        (("grains", "SCAN", "--tolerance", "200"), "--tolerance 200.0 is refused"),
+        (("grains", "SCAN", "--tolerance", "63"), "62.80°"),
+        (("clean", "SCAN", "map.ang", "--step", "nci:low"), "--step nci:low: CI 'low'"),
+        (("clean", "SCAN", "map.ang", "--step", "noc:5,2", "--step", "noc:5,9"), "--step noc:5,9: level 9"),
+        (("clean", "SCAN", "map.ang", "--step", "noc:-5,1"), "--step noc:-5,1: "),
+        (("clean", "SCAN", "nowhere/map.ang"), "folder nowhere does not exist"),
+        (("convert", "SCAN", "map.ctf"), "convert --square UM"),
+        (("clean", "SCAN", "map.ctf", "--step", "noc:5,9"), "square grids only"),
+        (("kam", "SCAN", "--neighbourhood", "4"), "--neighbourhood 4 is refused; on a hexagonal grid use 'hexagonal'"),
+        (("maps", "SCAN", "maps", "--tolerance", "200"), "--tolerance 200.0 is refused"),
+        (("maps", "SCAN", "scan.ang"), "is a file"),
+        (("maps", "SCAN", "maps", "--kind", "boundaries", "--outlines", "--format", "ome-zarr"), "--outlines"),
     ],
 )
 def test_mistakes_are_named_on_one_line(
@@ -105,8 +121,98 @@ def test_mistakes_are_named_on_one_line(
     done = run(*[str(scan) if word == "SCAN" else word for word in arguments])
     assert done.exit_code == 1
     assert words in done.output
-    assert done.output.strip().splitlines()[-1].startswith("error: ")
-    assert {item.name for item in tmp_path.iterdir()} <= {"scan.ang", "maps"}
+    assert done.output.startswith("error: ")
+    assert len(done.output.strip().splitlines()) == 1
+    assert "(" not in done.output
+    assert [item.name for item in tmp_path.iterdir()] == ["scan.ang"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("clean", "SCAN", "map.ang", "--step", "polish:3"), "'polish:3' is no step"),
+        (("clean", "SCAN", "map.ang", "--step", "nci"), "nci:CI[,PASSES|converge]"),
+        (("clean", "SCAN", "map.ang", "--step", "nci:0.01,,2"), "is no step"),
+        (("clean", "SCAN", "map.ang", "--step", "noc:5"), "noc:DEG,LEVEL"),
+        (("maps", "SCAN", "maps", "--kind", "kam", "--kind", "mood"), "mood"),
+        (("convert", "SCAN", "map.ang", "--square", "-0.1"), "'-0.1' is no step"),
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_usage(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*[str(scan) if word == "SCAN" else word for word in arguments])
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.replace("│", " ").split())
+    assert [item.name for item in tmp_path.iterdir()] == ["scan.ang"]
+
+
+def test_steps_may_be_written_in_capitals_as_in_oim(scan: Path, tmp_path: Path) -> None:
+    found = json.loads(run("clean", scan, tmp_path / "a.zarr", "--step", "NCI:0.01, converge", "--json").stdout)
+    assert [(step["name"], step["arguments"]) for step in found["steps"]] == [("nci", [0.01, "converge"])]
+
+
+def test_maps_names_its_kinds_and_checks_all_before_it_draws_any(scan: Path, tmp_path: Path) -> None:
+    assert MAP_KINDS == ebsd.KINDS
+    text = " ".join(run("maps", "--help").stdout.split())
+    assert all(kind in text for kind in ebsd.KINDS)
+    plain = ebsd.write(ebsd.read(scan).replace(iq=None), tmp_path / "plain.zarr")
+    done = run("maps", plain, tmp_path / "maps", "--kind", "kam", "--kind", "iq")
+    assert done.exit_code == 1
+    assert done.output.startswith("error: plain.zarr has no data for a map of iq; it has data for kam, gos")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "grains.png").touch()
+    done = run("maps", scan, tmp_path / "maps", "--kind", "kam", "--kind", "grains")
+    assert done.exit_code == 1
+    assert done.output.startswith("error: ")
+    assert "--overwrite" in done.output
+    assert [item.name for item in (tmp_path / "maps").iterdir()] == ["grains.png"]
+
+
+def test_what_a_format_cannot_hold_is_said(scan: Path, tmp_path: Path) -> None:
+    done = run("convert", scan, tmp_path / "a.ctf", "--square", 0.1, "--json")
+    assert "warning: a.ctf: .ctf has no place for ci, iq, fit, sem_signal" in done.stderr
+    assert json.loads(done.stdout)["properties"].keys() >= {"ci", "iq"}
+    done = run("convert", tmp_path / "a.ctf", tmp_path / "b.ang")
+    assert "has no place for band_contrast, band_slope, bands, mad" in done.stderr
+    done = run("clean", scan, tmp_path / "c.ang")
+    assert "no place" not in done.stderr
+    assert "no place" not in run("convert", scan, tmp_path / "d.zarr").stderr
+
+
+def test_a_scan_without_ci_is_told_how_to_clean_up(scan: Path, tmp_path: Path) -> None:
+    assert run("convert", scan, tmp_path / "a.ctf", "--square", 0.1).exit_code == 0
+    done = run("clean", tmp_path / "a.ctf", tmp_path / "b.ctf")
+    assert done.exit_code == 1
+    assert "--step noc:5,2" in done.output
+    assert run("clean", tmp_path / "a.ctf", tmp_path / "b.ctf", "--step", "noc:5,2").exit_code == 0
+
+
+def test_kam_has_one_title_whichever_command_draws_it(scan: Path, tmp_path: Path) -> None:
+    run("kam", scan, "--order", 2, "--out", tmp_path / "kam.ome.zarr")
+    run("maps", scan, tmp_path / "maps", "--kind", "kam", "--order", 2, "--format", "ome-zarr")
+    titles = [
+        json.loads((place / "zarr.json").read_text())["attributes"]["bainite_fast"]["ebsd"]["title"]
+        for place in (tmp_path / "kam.ome.zarr", tmp_path / "maps" / "kam.ome.zarr")
+    ]
+    assert titles == ["KAM, orders 1 to 2, hexagonal neighbours, up to 5°"] * 2
+
+
+def test_a_stored_scan_is_never_replaced_by_its_kam(scan: Path, tmp_path: Path) -> None:
+    store = ebsd.write(ebsd.read(scan), tmp_path / "scan.zarr")
+    done = run("kam", store, "--out", store, "--overwrite")
+    assert done.exit_code == 1
+    assert "is the scan itself" in done.output
+    assert ebsd.read(store).size == 114
+
+
+def test_grains_are_written_as_an_image(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grains.ome.zarr"
+    assert run("grains", scan, "--out", out).exit_code == 0
+    assert run("grains", scan, "--out", out).exit_code == 1
+    assert run("grains", scan, "--out", out, "--overwrite").exit_code == 0
+    assert {item.name for item in tmp_path.iterdir()} == {"scan.ang", "grains.ome.zarr"}
 
 
 def test_a_truncated_scan_names_the_option_that_reads_it(scan: Path) -> None:

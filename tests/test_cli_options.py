@@ -108,6 +108,7 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(capsys: pytest.Capture
         step(0, 2_000_000)
         step(1_000_000, 2_000_000)
         step(2_000_000, 2_000_000)
+        step(2_000_000, 2_000_000)  # the last step, and the end of the last epoch
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == ["segment: 100 %, 2 of 2 Mpx"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from bainite_fast.cli import app
+from bainite_fast.errors import InputError
+from bainite_fast.evaluation import cross_validate
 from bainite_fast.models import load_package
-from bainite_fast.training import Progress, read_recipe, recipe_names
+from bainite_fast.training import Progress, read_recipe, recipe_names, search, train
 from training_helpers import SMALL, blobs
 
 
@@ -54,6 +57,45 @@ def test_from_folders_to_a_model(folders: Path) -> None:
     assert (recipe.seed, recipe.epochs, recipe.optimiser.learning_rate, recipe.loss.kind) == (4, 2, 5e-3, "dice")
     again = run(*common(folders), "--out", folders / "out")
     assert again.exit_code == 1 and "holds a finished training run" in again.stderr and "--overwrite" in again.stderr
+
+
+def test_values_of_masks_are_given_meaning(folders: Path) -> None:
+    for path in (folders / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask == 1, 70, 200).astype(np.uint8)).save(path)
+    meaning = ["--mask-value", "200=0", "--mask-value", "70=1"]
+    refused = run(*common(folders), "--out", folders / "out")
+    assert refused.exit_code == 1 and "--mask-value VALUE=CLASS" in refused.stderr
+    done = run(*common(folders), *meaning, "--out", folders / "out", "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    assert "1 epoch in" in done.stdout
+    assert done.stderr.count("train: 100 %") == 1
+    share = np.mean([blobs().mask(i).mean() for i in range(4)])
+    record = json.loads((folders / "out/run.json").read_text())
+    assert record["data"]["class_shares"]["foreground"] == pytest.approx(share)
+    (folders / "space.yaml").write_text(yaml.safe_dump({"space": {"batch": {"choices": [4]}}, "trials": 1}))
+    line = ["search", *common(folders)[1:], "--space", folders / "space.yaml", "--split", folders / "split.json"]
+    found = run(*line, *meaning, "--epochs", 1, "--out", folders / "found")
+    assert found.exit_code == 0, found.output
+    assert "of 1 trial (" in found.stdout
+    # The same from Python: with the meaning, what is complained of is the next mistake.
+    where, values, space = (
+        (folders / "images", folders / "masks"),
+        {200: 0, 70: 1},
+        {"space": {"batch": {"choices": [4]}}},
+    )
+    for options, complaints in (
+        ({}, ("mask_values",) * 3),
+        ({"mask_values": values}, ("nobody", "validation part", "9 folds are asked for, of 4 micrographs")),
+    ):
+        with pytest.raises(InputError, match=complaints[0]):
+            train(SMALL, *where, folders / "no", split={"train": ["nobody"]}, **options)
+        with pytest.raises(InputError, match=complaints[1]):
+            search(space, *where, folders / "no", recipe=SMALL, **options)
+        with pytest.raises(InputError, match=complaints[2]):
+            cross_validate(SMALL, *where, folders / "no", folds=9, **options)
+    with pytest.raises(InputError, match="a data set holds masks"):
+        train(SMALL, blobs(), out=folders / "no", mask_values=values)
 
 
 def test_a_drawn_data_set_needs_no_files_and_marks_the_model(tmp_path: Path) -> None:
@@ -106,6 +148,7 @@ def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.Monk
         patch.setattr(_train, "watch", stop)
         done = run(*common(folders), "--out", folders / "out")
     assert done.exit_code == 130
+    assert "pass --resume to go on" in run(*common(folders), "--out", folders / "out").stderr
     assert "--resume goes on" in done.stderr
     assert not (folders / "out/model").exists()
     assert run(*common(folders), "--out", folders / "out", "--resume", "--quiet").exit_code == 0

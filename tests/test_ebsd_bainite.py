@@ -16,6 +16,7 @@ from bainite_fast.ebsd import (
     EBSDMap,
     Grid,
     Phase,
+    boundaries,
     boundary_features,
     draw_layer,
     find_bainite,
@@ -27,7 +28,7 @@ from bainite_fast.ebsd import (
 )
 from bainite_fast.ebsd._parting import order_of_reach
 from bainite_fast.ebsd._quaternions import from_rotation_vector, multiply
-from bainite_fast.errors import InputError, OutputExistsError
+from bainite_fast.errors import BainiteWarning, InputError, OutputExistsError
 from bainite_fast.synthetic import Crystallography, EBSDTruth, Measurement, make_ebsd
 
 # Thresholds were chosen on seeds 1 to 4; these are others.
@@ -193,6 +194,9 @@ def test_thresholds_decide() -> None:
         ({"curvature": float("nan")}, "curvature"),
         ({"tolerance": 0.0}, "tolerance"),
         ({"min_points": 0}, "min_points"),
+        ({"min_points": 2.5}, "min_points"),
+        ({"aspect": True}, "aspect=True"),
+        ({"diameter": "4"}, "diameter='4'"),
     ],
 )
 def test_bad_criteria_are_refused(settings: dict[str, float], complaint: str) -> None:
@@ -206,6 +210,24 @@ def test_a_map_without_grains_is_refused() -> None:
         find_bainite(ebsd.replace(phase_id=np.full(400, -1, np.int16)))
     with pytest.raises(InputError, match="ks_tolerance"):
         boundary_features(ebsd, grains(ebsd), ks_tolerance=0.0)
+    other = ebsd.crop((0, 10), (0, 20))
+    with pytest.raises(InputError, match="of a map of 400 points, and this one has 200"):
+        boundary_features(other, grains(ebsd))
+    with pytest.raises(InputError, match="of a map of 400 points, and this one has 200"):
+        grain_features(other, grains(ebsd), boundary_features(other, grains(other)))
+
+
+@pytest.mark.parametrize("grid", [Grid.square(12, 12, dx=0.5, dy=0.2), Grid.hexagonal(12, 13, dx=0.5, dy=0.3)])
+def test_the_boundary_of_a_grain_is_as_long_as_its_segments(grid: Grid) -> None:
+    row, column = grid.row_and_column()
+    inside = (row >= 4) & (row < 9) & (column >= 2) & (column < 5)
+    turns = from_rotation_vector(np.radians([[0, 0, 0], [0, 0, 30]]))
+    ebsd = EBSDMap(grid=grid, phases=(Phase(0, "Ferrite"),), quaternions=turns[inside.astype(int)])
+    found = grains(ebsd)
+    features = grain_features(ebsd, found, boundary_features(ebsd, found))
+    np.testing.assert_allclose(features.boundary_um, boundaries(ebsd).length_um.sum())
+    if grid.kind == "square":
+        assert features.boundary_um[1] == pytest.approx(2 * 5 * 0.2 + 2 * 3 * 0.5)
 
 
 def quiet_and_turned(turned: np.ndarray, seed: int) -> EBSDMap:
@@ -241,3 +263,17 @@ def test_quiet_ferrite_stays_whole_at_a_step_so_fine_that_noise_is_most_of_the_k
 def test_the_order_of_the_kam_follows_the_step() -> None:
     assert [order_of_reach(Grid.square(9, 9, dx=step), 0.5) for step in (0.02, 0.1, 0.2, 0.4, 1.0)] == [10, 6, 3, 3, 3]
     assert order_of_reach(Grid.hexagonal(9, 9, dx=0.1), 0.5) > 3
+
+
+def test_other_phases_take_the_label_of_what_is_around_them() -> None:
+    ebsd, _ = make_ebsd(Grid.square(60, 60, dx=0.3), preset="sem", seed=24)
+    film = np.arange(ebsd.size) % 60 < 3
+    phase_id = np.where(film & ebsd.indexed, 1, ebsd.phase_id).astype(np.int16)
+    both = ebsd.replace(phases=(*ebsd.phases, Phase(1, "Austenite")), phase_id=phase_id)
+    with pytest.warns(BainiteWarning, match="0 Ferrite .*, 1 Austenite .* are all judged.*phase='Ferrite'"):
+        find_bainite(both)
+    found = find_bainite(both, phase="Ferrite")
+    assert np.array_equal(found.labels, find_bainite(ebsd.replace(indexed=phase_id == 0)).labels)
+    assert np.array_equal(found.labels, find_bainite(both, phase=0).labels)
+    with pytest.raises(InputError, match="no phase 'Martensite'"):
+        find_bainite(both, phase="Martensite")

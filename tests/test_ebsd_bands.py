@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import bainite_fast
 from bainite_fast import ebsd
 from bainite_fast.ebsd import Grid, StoredMap
-from bainite_fast.errors import InputError, OutputExistsError
+from bainite_fast.errors import EBSDFileError, EBSDNotFoundError, InputError, OutputError, OutputExistsError
 from ebsd_helpers import random_map
 
 GRIDS = st.one_of(
@@ -111,6 +111,14 @@ def test_refusals(tmp_path: Path) -> None:
         list(ebsd.kam_bands(source, 0))
     with pytest.raises(InputError, match="rows=0"):
         list(ebsd.kam_bands(source, 1, rows=0))
+    with pytest.raises(InputError, match="order=True"):
+        list(ebsd.kam_bands(source, True))
+    with pytest.raises(InputError, match=r"grains have shape \(29,\); an integer for each of 30 points"):
+        list(ebsd.kam_bands(source, 1, grains=np.zeros(29, np.int32)))
+    with pytest.raises(OutputError, match="nowhere does not exist"):
+        ebsd.clean_store(source, tmp_path / "nowhere" / "map.zarr")
+    with pytest.raises(InputError, match="rows=2.5"):
+        list(source.bands(2.5))  # type: ignore[arg-type]
     with pytest.raises(OutputExistsError):
         ebsd.clean_store(source, source.path)
     with pytest.raises(OutputExistsError):
@@ -118,3 +126,46 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="tuple"):
         ebsd.clean_store(source, tmp_path / "new.zarr", ["nci"])  # type: ignore[list-item]
     assert [path.name for path in tmp_path.iterdir()] == ["map.zarr"]
+
+
+def test_grains_are_taken_as_what_finds_them_returns(tmp_path: Path) -> None:
+    scan = random_map(np.random.default_rng(4), Grid.square(11, 9, dx=1.0))
+    source = stored(scan, tmp_path)
+    expected = bainite_fast.kam(scan, 2, grains=ebsd.grains(scan)).ravel()
+    for grains in (ebsd.grains(scan), ebsd.grains(scan).ids, ebsd.grains_of_store(source, tmp_path / "grains.zarr")):
+        found = np.concatenate([values for _, values in ebsd.kam_bands(source, 2, rows=4, grains=grains)])
+        assert np.array_equal(found, expected, equal_nan=True)
+
+
+def test_a_stored_map_without_an_indexed_point(tmp_path: Path) -> None:
+    scan = random_map(np.random.default_rng(4), Grid.hexagonal(7, 6, dx=1.0), missing=1.0)
+    source = stored(scan, tmp_path)
+    grains = ebsd.grains_of_store(source, tmp_path / "grains.zarr", rows=2)
+    assert len(grains) == len(ebsd.grains(scan)) == 0
+    assert (np.asarray(grains.ids) == -1).all()
+    log = ebsd.clean_store(source, tmp_path / "clean.zarr", [("ci_standardisation",), ("noc", 5.0, 1)], rows=2)
+    assert not log.changed.any()
+
+
+def test_stores_are_named_by_text_too_and_bands_must_continue_the_map(tmp_path: Path) -> None:
+    scan = random_map(np.random.default_rng(4), Grid.hexagonal(8, 6, dx=1.0))
+    path = str(tmp_path / "map.zarr")
+    with ebsd.ZarrWriter(path, scan.grid, scan.phases, properties=("ci",)) as writer:
+        writer.append(scan.crop((0, 4), (0, 6)))
+        with pytest.raises(InputError, match="does not continue"):
+            writer.append(scan.crop((4, 8), (0, 5)))
+        writer.append(scan.crop((4, 8), (0, 6)))
+    assert np.array_equal(StoredMap(path).rows(0, 8).quaternions, scan.quaternions)
+    with (
+        pytest.raises(InputError, match="start shifted"),
+        ebsd.ZarrWriter(tmp_path / "odd.zarr", scan.grid, scan.phases) as writer,
+    ):
+        writer.append(scan.crop((0, 3), (0, 6)))
+        writer.append(scan.crop((2, 4), (0, 6)))
+    assert not (tmp_path / "odd.zarr").exists()
+    with pytest.raises(EBSDNotFoundError):
+        StoredMap(tmp_path / "nothing.zarr")
+    node = tmp_path / "map.zarr" / "zarr.json"
+    node.write_text(node.read_text().replace('"version": 1', '"version": 9'))
+    with pytest.raises(EBSDFileError, match="version 9"):
+        StoredMap(path)

@@ -91,6 +91,11 @@ def test_the_default_is_the_papers() -> None:
         (("nci",), "'nci', ci"),
         (("nci", "low"), "a number"),
         (("nci", 0.1, 0), "from 1"),
+        (("nci", 0.1, 10_001), "to 10000"),
+        (("nci", 2), "up to 1"),
+        (("nci", -1.0), "up to 1"),
+        (("nci", float("nan")), "up to 1"),
+        (("nci", True), "up to 1"),
         (("noc", 5.0), "level"),
         (("noc", 5.0, 6), "0 to 5"),
         (("noc", -5.0, 1), "positive angle"),
@@ -106,5 +111,7 @@ def test_wrong_steps_are_refused_before_any_is_done(step: Any, message: str) -> 
 def test_a_map_without_ci() -> None:
     scan = random_map(np.random.default_rng(9), Grid.square(4, 5, dx=1.0)).replace(ci=None)
     ebsd.clean(scan, [("noc", 5.0, 2)])
-    with pytest.raises(InputError, match="confidence index"):
+    with pytest.raises(InputError, match=r"default steps need the confidence index.*steps=\[\('noc', 5.0, 2\)\]"):
         ebsd.clean(scan)
+    with pytest.raises(InputError, match="'nci' needs the confidence index"):
+        ebsd.clean(scan, [("nci", 0.01)])

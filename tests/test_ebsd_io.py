@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bainite_fast import ebsd
+from bainite_fast.ebsd.writing import left_out
 from bainite_fast.errors import (
     BainiteWarning,
     EBSDFileError,
@@ -230,8 +232,36 @@ def test_which_scan_of_several(tmp_path: Path) -> None:
         ebsd.read(path)
     assert ebsd.read(path, scan="Area B").metadata["scan"] == "Area B"
     assert ebsd.read(path, scan=0).metadata["scan"] == "Area A"
-    with pytest.raises(EBSDFileError, match="no scan 'Area C'"):
-        ebsd.read(path, scan="Area C")
+    assert ebsd.read(path, scan="1").metadata["scan"] == "Area B"
+    for scan in ("Area C", "2", 2, -1):
+        with pytest.raises(EBSDFileError, match=f"no scan {scan!r}"):
+            ebsd.read(path, scan=scan)
+    named = write_edax(make_map(SQUARE), tmp_path / "named.h5", scans=("1", "2"))
+    assert ebsd.read(named, scan="1").metadata["scan"] == "1"
+    assert ebsd.read(named, scan=1).metadata["scan"] == "2"
+    for suffix in (".ang", ".zarr"):
+        with pytest.raises(EBSDFileError, match="scan= chooses"):
+            ebsd.read(ebsd.write(make_map(SQUARE), tmp_path / f"plain{suffix}"), scan="1")
+
+
+def test_a_data_set_that_cannot_be_in_its_file_is_not_read(tmp_path: Path) -> None:
+    import h5py
+
+    path = write_edax(make_map(SQUARE), tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        data = file["Scan 1/EBSD/Data"]
+        del data["Phi"]
+        data.create_dataset("Phi", shape=(1 << 31,), dtype="<f4", chunks=(1 << 20,))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(EBSDFileError, match="Phi has shape .* 8589934592 bytes in a file of"):
+        ebsd.read(path)
+    # What compresses best of all is read.
+    with h5py.File(path, "r+") as file:
+        data = file["Scan 1/EBSD/Data"]
+        del data["Phi"]
+        data.create_dataset("Phi", data=np.zeros(1 << 22, "<f4"), chunks=(1 << 20,), compression=9, shuffle=True)
+    with pytest.raises(EBSDFileError, match="Phi1 has shape"):
+        ebsd.read(path)
 
 
 def test_points_of_an_edax_file_without_a_position_are_not_indexed(tmp_path: Path) -> None:
@@ -332,6 +362,50 @@ def test_a_truncated_file_is_read_on_request_only(tmp_path: Path) -> None:
     assert (ebsd.read(ctf, allow_missing=True).phase_id[50:] == -1).all()
 
 
+@pytest.mark.parametrize("suffix", [".ang", ".ctf"])
+@pytest.mark.parametrize("cut", [r"(?s)(.*)\S+\s+\S+\s+\S+\s*$", r"(?s)(.*\s)\S+\s+\S+\s*$"])
+def test_a_line_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path, suffix: str, cut: str) -> None:
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = ebsd.write(ebsd_map, tmp_path / f"map{suffix}")
+    lines = path.read_text().splitlines()
+    kept = re.fullmatch(cut, lines[-13])
+    assert kept
+    path.write_text("\n".join([*lines[:-13], kept[1]]))
+    with pytest.raises(EBSDFileError, match="allow_missing=True") as caught:
+        ebsd.read(path)
+    assert caught.value.line == len(lines) - 12
+    read = ebsd.read(path, allow_missing=True)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id[:50], ebsd_map.phase_id[:50])
+    assert (read.phase_id[50:] == -1).all()
+    # A short line that is not the last one is damage, and no cut.
+    path.write_text("\n".join([*lines[:-13], kept[1], *lines[-12:]]) + "\n")
+    with pytest.raises(EBSDFileError, match="columns where") as caught:
+        ebsd.read(path, allow_missing=True)
+    assert caught.value.line == len(lines) - 12
+
+
+def test_a_record_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path) -> None:
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = write_crc(ebsd_map, tmp_path / "map.cpr")
+    data = path.with_suffix(".crc")
+    data.write_bytes(data.read_bytes()[:-5])
+    with pytest.raises(EBSDFileError, match="allow_missing=True"):
+        ebsd.read(path)
+    read = ebsd.read(path, allow_missing=True)
+    assert np.array_equal(read.phase_id[:-1], ebsd_map.phase_id[:-1])
+    assert read.phase_id[-1] == -1
+    data.write_bytes(data.read_bytes()[:5])
+    with pytest.raises(EBSDFileError, match="no whole record"):
+        ebsd.read(path, allow_missing=True)
+
+
+def test_a_cpr_file_of_another_name_is_told_by_its_content(tmp_path: Path) -> None:
+    path = write_crc(make_map(SQUARE), tmp_path / "map.cpr")
+    renamed = path.rename(tmp_path / "map.txt")
+    assert ebsd.read(renamed).grid == SQUARE
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
 def test_a_wrong_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     for suffix in (".ang", ".ctf"):
@@ -387,6 +461,28 @@ def test_a_store_that_is_not_whole_never_appears(tmp_path: Path) -> None:
     ):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_format_leaves_out_is_known(tmp_path: Path) -> None:
+    full = make_map(SQUARE)
+    assert left_out(full, ".ang") == ("band_contrast", "band_slope", "bands", "mad")
+    assert left_out(full, ".CTF") == ("ci", "iq", "fit")
+    assert left_out(full, ".zarr") == ()
+    for suffix in (".ang", ".ctf"):
+        read = ebsd.read(ebsd.write(full, tmp_path / f"map{suffix}"))
+        assert set(full.properties) - set(read.properties) == set(left_out(full, suffix))
+
+
+def test_a_ctf_file_numbers_phases_anew_and_a_normalised_iq_survives_an_ang_file(tmp_path: Path) -> None:
+    phases = (ebsd.Phase(7, "Ferrite"), ebsd.Phase(0, "Austenite"))
+    full = make_map(SQUARE, phases=phases)
+    assert left_out(full, ".ctf")[-1] == "the phase ids 7, 0 (they are numbered 1, 2, …)"
+    read = ebsd.read(ebsd.write(full, tmp_path / "map.ctf"))
+    assert [(phase.id, phase.name) for phase in read.phases] == [(1, "Ferrite"), (2, "Austenite")]
+    assert np.array_equal(read.phase_id, np.select([full.phase_id == 7, full.phase_id == 0], [1, 2], -1))
+    assert full.iq is not None
+    small = ebsd.read(ebsd.write(full.replace(iq=full.iq / 1000), tmp_path / "map.ang"))
+    assert small.iq == pytest.approx(full.iq / 1000, abs=1e-4)
 
 
 def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:

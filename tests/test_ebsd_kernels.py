@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import bainite_fast
 from bainite_fast import _reference, ebsd
 from bainite_fast.ebsd import Grid
-from bainite_fast.ebsd._points import grid_shape
+from bainite_fast.ebsd._points import LARGEST_DISORIENTATION, grid_shape
 from bainite_fast.errors import BainiteError, DeviceError, InputError
 from bainite_fast.kernels import build_info
 from bainite_fast.kernels._checks import core
@@ -209,7 +209,7 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 def test_a_kam_map_keeps_its_convention() -> None:
     scan = random_map(np.random.default_rng(2), Grid.square(5, 6, dx=1.0))
     found = bainite_fast.kam(scan, 2, perimeter=True, neighbourhood=4, max_angle=3.0)
-    assert str(found[1:].convention) == "neighbours of order 2 (perimeter only), 4 neighbours, up to 3°"
+    assert str(found[1:].convention) == "order 2 alone, 4 neighbours, up to 3°"
     assert pickle.loads(pickle.dumps(found)).convention == found.convention
     assert type(found + 1) is np.ndarray
     assert isinstance(np.nanmean(found), np.floating)
@@ -356,3 +356,48 @@ def test_cuda_has_the_values_of_the_cpu(grid: Grid, laue: list[str], order: int,
     expected = bainite_fast.kam(scan, order, perimeter=perimeter, device="cpu")
     assert np.array_equal(np.isnan(found), np.isnan(expected))
     assert np.nanmax(np.abs(found - expected), initial=0) <= 1e-5
+
+
+@pytest.mark.parametrize("laue", LAUE_GROUPS)
+def test_no_disorientation_is_larger_than_the_table_says(laue: str) -> None:
+    rng = np.random.default_rng(3)
+    angles = disorientation(random_quaternions(rng, 200_000), random_quaternions(rng, 200_000), laue)
+    # Rare at the end: 200,000 draws come within 6°.
+    assert LARGEST_DISORIENTATION[laue] - 6.0 < angles.max() <= LARGEST_DISORIENTATION[laue]
+
+
+@pytest.mark.parametrize("angle", [0.0, -5.0, 180.1, 200.0, math.nan, -math.inf, True, "5"])
+def test_an_angle_that_no_disorientation_has_is_refused(angle: Any) -> None:
+    scan = random_map(np.random.default_rng(5), Grid.square(4, 5, dx=1.0))
+    for call in (
+        lambda: bainite_fast.kam(scan, max_angle=angle),
+        lambda: ebsd.grains(scan, angle),
+        lambda: ebsd.boundaries(scan, low=angle),
+        lambda: ebsd.boundaries(scan, high=angle),
+        lambda: ebsd.clean(scan, [("noc", angle, 1)]),
+        lambda: ebsd.clean(scan, [("ci_standardisation", angle)]),
+        lambda: ebsd.boundary_features(scan, ebsd.grains(scan), low_angle=angle),
+        lambda: ebsd.MapOptions(max_angle=angle),
+        lambda: ebsd.MapOptions(tolerance=angle),
+        lambda: ebsd.MapOptions(low_angle=angle),
+        lambda: ebsd.MapOptions(high_angle=angle),
+    ):
+        with pytest.raises(InputError, match="at most 180 degrees"):
+            call()
+
+
+def test_a_tolerance_at_which_a_phase_would_be_one_grain_is_refused() -> None:
+    scan = random_map(np.random.default_rng(5), Grid.square(4, 5, dx=1.0))
+    message = r"=63\.0 is refused: no two orientations of m-3m differ by more than 62\.80°"
+    for call in (
+        lambda: ebsd.grains(scan, 63.0),
+        lambda: ebsd.clean(scan, [("noc", 63.0, 1)]),
+        lambda: ebsd.clean(scan, [("ci_standardisation", 63.0)]),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    both = random_map(np.random.default_rng(5), Grid.square(4, 5, dx=1.0), laue=("m-3m", "6/mmm"))
+    assert len(ebsd.grains(both, 63.0)) >= 1
+    with pytest.raises(InputError, match=r"6/mmm, m-3m differ by more than 93\.84°"):
+        ebsd.grains(both, 93.9)
+    assert bainite_fast.kam(scan, max_angle=180.0).shape == bainite_fast.kam(scan, max_angle=math.inf).shape

@@ -52,7 +52,17 @@ def test_nearest_agrees_with_all_distances(grid: ebsd.Grid, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"rows": 0}, {"columns": -3}, {"columns_even": 7}, {"dx": 0.0}, {"dy": float("nan")}, {"kind": "round"}]
+    "change",
+    [
+        {"rows": 0},
+        {"columns": -3},
+        {"columns_even": 7},
+        {"dx": 0.0},
+        {"dy": float("nan")},
+        {"kind": "round"},
+        {"dx": "0.1"},
+        {"dy": True},
+    ],
 )
 def test_an_impossible_grid_is_refused(change: dict[str, object]) -> None:
     fields = {"kind": "square", "rows": 3, "columns": 4, "columns_even": 4, "dx": 0.1, "dy": 0.1} | change
@@ -115,6 +125,9 @@ def test_a_map_is_immutable_checked_and_a_table() -> None:
         ({"quaternions": np.ones((3, 4))}, "18 points"),
         ({"quaternions": np.zeros((18, 4))}, "no rotation"),
         ({"phase_id": np.full(18, 7)}, "phase id 7"),
+        ({"phase_id": np.arange(18, dtype=np.int32) * 120_000_000}, "phase id 0"),
+        ({"phase_id": np.where(np.arange(18) < 9, 1, 2_000_000_000).astype(np.int32)}, "phase id 2000000000"),
+        ({"phase_id": np.where(np.arange(18) < 9, 1, -2_000_000_000).astype(np.int32)}, "phase id -2000000000"),
         ({"phase_id": np.ones(18)}, "float64"),
         ({"ci": np.zeros(4)}, "ci has shape"),
         ({"unit": "px"}, "unit"),
@@ -126,6 +139,22 @@ def test_what_does_not_fit_a_map_is_refused(change: dict[str, object], words: st
     ebsd_map = make_map(ebsd.Grid.hexagonal(4, 5, dx=0.2), holes=False)
     with pytest.raises(BainiteError, match=words):
         ebsd_map.replace(**change)
+
+
+@pytest.mark.parametrize("number", [-1, 2**15, 1.5, "1", None, True, float("nan")])
+def test_a_phase_has_a_whole_number(number: object) -> None:
+    with pytest.raises(InputError, match="phase id"):
+        ebsd.Phase(number, "Ferrite")  # type: ignore[arg-type]
+
+
+def test_a_part_of_a_map_is_given_in_whole_rows_and_columns() -> None:
+    ebsd_map = make_map(ebsd.Grid.square(6, 6, dx=0.2))
+    for rows in ((0, 2.5), (-1, 3), (True, 3)):
+        with pytest.raises(InputError, match="rows="):
+            ebsd_map.crop(rows, (0, 3))  # type: ignore[arg-type]
+    for step in (0.0, -1.0, float("inf"), "1", True):
+        with pytest.raises(InputError, match="step="):
+            ebsd_map.to_square(step)  # type: ignore[arg-type]
 
 
 def test_indexed_and_phase_id_agree() -> None:

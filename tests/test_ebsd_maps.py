@@ -153,6 +153,44 @@ def test_a_picture_shows_the_map_its_key_and_a_scale_bar(ebsd: EBSDMap, kind: st
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    "grid", [Grid.square(30, 30, dx=0.3), Grid.hexagonal(30, 30, dx=0.3), Grid.square(8, 400, dx=1)]
+)
+def test_lines_of_boundaries_have_the_colour_of_their_legend(grid: Grid, tmp_path: Path) -> None:
+    x, y = grid.coordinates()
+    middle = grid.extent[0] / 2
+    turn = np.radians(np.select([x < 0.7 * middle, x < 1.3 * middle], [0.0, 5.0], 40.0))[:, None] * [0, 0, 1.0]
+    phase_id = np.where(y < grid.extent[1] * 0.6, 0, 1).astype(np.int16)
+    phase_id[0] = -1
+    phases = (Phase(0, "Ferrite"), Phase(1, "Austenite"))
+    ebsd = EBSDMap(grid=grid, phases=phases, quaternions=from_rotation_vector(turn), phase_id=phase_id)
+    layer = map_layer(ebsd, "boundaries")
+    assert list(layer.legend) == ["low angle 2–15°", "high angle > 15°", "between phases", "not indexed"]
+    picture = np.asarray(Image.open(draw(ebsd, "boundaries", tmp_path / "a.png")).convert("RGB")).astype(int)
+    inside = picture[: picture.shape[0] - 90]  # without the legend
+    for name in ("low angle 2–15°", "between phases"):
+        color = np.array(layer.legend[name])
+        assert (inside == color).all(axis=2).sum() > 20
+        # Whatever of this hue is paler than the legend is the smoothed edge of a line.
+        away = 255 - color
+        share = ((255 - inside) @ away) / (away @ away)
+        of_hue = (np.abs((255 - inside) - share[..., None] * away).max(axis=2) < 6) & (share > 0.1)
+        assert share[of_hue].mean() > 0.72
+
+
+def test_points_without_a_value_have_a_colour_that_no_value_has(tmp_path: Path) -> None:
+    whole = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    assert whole.band_contrast is not None
+    contrast = np.where(whole.grid.row_and_column()[0] < 20, np.nan, whole.band_contrast)
+    half = whole.replace(band_contrast=contrast)
+    picture = np.asarray(Image.open(draw(half, "band_contrast", tmp_path / "a.png")).convert("RGB")).astype(int)
+    colored = np.ptp(picture, axis=2) > 30
+    assert 0.25 < colored.mean() < 0.5
+    assert len(np.unique(picture[colored & (picture == [150, 190, 230]).all(axis=2)], axis=0)) == 1
+    for kind in ("grains", "ipf-z"):
+        assert list(map_layer(half, kind, options=MapOptions(min_points=3)).legend.values()) == [(205, 205, 205)]
+
+
 def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
     ebsd = make_ebsd(GRIDS["hexagonal"], preset="sem", seed=3)[0]
     plain = draw(ebsd, "kam", tmp_path / "a.png").read_bytes()
@@ -175,6 +213,8 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         draw(ebsd, "kam", tmp_path / "a.jpg")
     with pytest.raises(InputError, match="limits"):
         draw(ebsd, "kam", tmp_path / "a.png", limits=(1, 1))
+    with pytest.raises(InputError, match="has no colour scale"):
+        draw(ebsd, "phase", tmp_path / "a.png", limits=(0, 1))
     with pytest.raises(InputError, match="no map is called"):
         write_layers(ebsd, ["kam", "x"], tmp_path / "out")
     with pytest.raises(InputError, match="step="):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bainite_fast.ebsd import EBSDMap, Grid, Phase, noise_floor
+from bainite_fast.ebsd import EBSDMap, Grid, Phase, grains, noise_floor
 from bainite_fast.ebsd._pairs import half_stencil, nearest_pairs, pairs
 from bainite_fast.ebsd._quaternions import (
     cubic_angle,
@@ -153,6 +155,8 @@ def test_grains_keep_pairs_inside() -> None:
     apart = noise_floor(cut, grains=(x > 10).astype(np.int32))
     assert apart.mean_square[-1] == pytest.approx(2 * 0.3**2, rel=0.1)
     assert whole.mean_square[-1] > 2 * apart.mean_square[-1]
+    parts = grains(cut, 2.0)
+    assert noise_floor(cut, grains=parts).noise == noise_floor(cut, grains=parts.ids).noise
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,15 @@ def test_grains_keep_pairs_inside() -> None:
         ({"window": 2}, "window=2"),
         ({"confidence": 95.0}, "confidence"),
         ({"resamples": 3}, "resamples"),
-        ({"grains": np.zeros(3, int)}, "grains has shape"),
+        ({"grains": np.zeros(3, int)}, "grains have shape"),
+        ({"grains": np.zeros(400)}, "float64"),
+        ({"order": 2.5}, "order=2.5"),
+        ({"order": True}, "order=True"),
+        ({"window": 8.0}, "window=8.0"),
+        ({"resamples": "many"}, "resamples='many'"),
+        ({"seed": -1}, "seed=-1"),
+        ({"max_angle": True}, "max_angle"),
+        ({"confidence": math.nan}, "confidence"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], complaint: str) -> None:

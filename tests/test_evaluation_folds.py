@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +12,27 @@ import pytest
 import bainite_fast
 from bainite_fast.errors import InputError, JournalError
 from bainite_fast.evaluation import cross_validate, cross_validation, evaluate
+from bainite_fast.evaluation.folds import CrossValidation, FoldScores
+from bainite_fast.evaluation.scores import Scores
+from bainite_fast.training import read_recipe
 from bainite_fast.training.dataset import array_dataset
 from bainite_fast.training.tiles import scale_dataset, tile_dataset
 
 RECIPE = {
     "name": "tiny",
     "data": {"tile": 32},
-    "network": {"kind": "unet", "base": 2, "depth": 2},
+    "network": {"kind": "unet", "base": 2, "depth": 1},
     "loss": {"kind": "focal"},
     "epochs": 1,
     "batch": 8,
     "precision": "float32",
 }
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Training curves take longer to draw than the networks here to train, and are tested elsewhere."""
+    monkeypatch.setattr("bainite_fast.training.api.draw_curve", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +48,11 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     calls = []
     real = cross_validation.train
     monkeypatch.setattr(cross_validation, "train", lambda *a, **k: (calls.append(k["out"]), real(*a, **k))[1])
-    done = cross_validate(RECIPE, steel, out=out, folds=3, tolerance=1, progress=told.append)
-    assert [(one.seed, one.fold) for one in done.folds] == [(0, 0), (0, 1), (0, 2)]
+    done = cross_validate(RECIPE, steel, out=out, folds=2, tolerance=1, progress=told.append)
+    assert [(one.seed, one.fold) for one in done.folds] == [(0, 0), (0, 1)]
     assert done.modes == ("whole images", "tiles of 32 px")
-    assert len(calls) == 3
-    assert any("fold 2 of 3" in line for line in told)
+    assert len(calls) == 2
+    assert any("fold 2 of 2" in line for line in told)
     tested = [image.name for one in done.folds for image in one.whole.images]
     assert sorted(tested) == sorted(steel.names)
     # Each fold's scores are those of its own model on its own test images, whole and on tiles.
@@ -52,7 +62,7 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert np.array_equal(evaluate(one.run / "model", test, tiles=32).counts, one.on_tiles.counts)
     # The table holds what was counted.
     rows = list(csv.DictReader((out / "scores.csv").open()))
-    assert len(rows) == 6
+    assert len(rows) == 4
     assert float(rows[2]["iou lath bainite"]) == one.whole.iou["lath bainite"]
     mean, std = done.mean_std("mean iou", "tiles of 32 px")
     values = [fold.on_tiles.mean_iou for fold in done.folds]
@@ -61,20 +71,34 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert f"{mean:.4f} ± {std:.4f}" in str(done)
     assert (out / "folds.png").read_bytes()[:4] == b"\x89PNG"
     assert json.dumps(done.to_dict())
-    # Broken off after two folds and one more seed asked for: only what is missing is trained.
-    (out / "seed0" / "fold2" / "scores.json").unlink()
+    # Broken off after the first fold, and one more seed asked for: only what is missing is trained.
+    (out / "seed0" / "fold1" / "scores.json").unlink()
     calls.clear()
-    again = cross_validate(RECIPE, steel, out=out, folds=3, seeds=2, tolerance=1, keep_models=False)
+    again = cross_validate(RECIPE, steel, out=out, folds=2, seeds=2, tolerance=1, keep_models=False)
     assert [path.relative_to(out).parts[:2] for path in calls] == [
-        ("seed0", "fold2"), *(("seed1", f"fold{k}") for k in range(3)),
+        ("seed0", "fold1"), ("seed1", "fold0"), ("seed1", "fold1"),
     ]  # fmt: skip
-    assert np.array_equal(again.folds[2].whole.counts, done.folds[2].whole.counts)
+    assert np.array_equal(again.folds[1].whole.counts, done.folds[1].whole.counts)
     assert not (out / "seed1" / "fold0" / "run").exists()
     assert np.isfinite(again.seed_std("mean iou"))
     assert "from seed to seed" in (out / "summary.md").read_text()
-    for options in ({"folds": 2}, {"folds": 3, "epochs": 2}, {"folds": 3, "fold_seed": 1}):
-        with pytest.raises(JournalError, match="another"):
+    for options, said in (
+        ({"folds": 3}, "another folds"),
+        ({"folds": 2, "epochs": 2}, r"another recipe \(epochs was 1 and is 2\)"),
+        ({"folds": 2, "fold_seed": 1}, "another folds"),
+    ):
+        with pytest.raises(JournalError, match=said):
             cross_validate(RECIPE, steel, out=out, tolerance=1, **options)
+    # A key of the recipe that the version which began it did not know has its default.
+    record = json.loads((out / "cross_validation.json").read_text())
+    del record["recipe"]["deterministic"]
+    (out / "cross_validation.json").write_text(json.dumps(record))
+    calls.clear()
+    cross_validate(RECIPE, steel, out=out, folds=2, tolerance=1)
+    assert not calls
+    (out / "cross_validation.json").write_text("[]")
+    with pytest.raises(JournalError, match="is not the record of a cross-validation"):
+        cross_validate(RECIPE, steel, out=out, folds=2, tolerance=1)
 
 
 def test_folds_by_tile_are_scored_on_tiles_alone(steel, tmp_path):
@@ -82,6 +106,10 @@ def test_folds_by_tile_are_scored_on_tiles_alone(steel, tmp_path):
     assert done.modes == ("tiles of 32 px",)
     assert sum(len(one.on_tiles.images) for one in done.folds) == len(tile_dataset(steel, 32))
     assert sum(one.on_tiles.counts.sum() for one in done.folds) == 6 * 64 * 96
+    # Tiles that reach beyond their image: what is mirrored is not counted.
+    wide = {**RECIPE, "data": {"tile": 40}}
+    mirrored = cross_validate(wide, steel.subset(range(2)), out=tmp_path / "wide", folds=2, by="tile")
+    assert sum(one.on_tiles.counts.sum() for one in mirrored.folds) == 2 * 64 * 96
     with pytest.raises(InputError, match="no score on whole images"):
         _ = done.folds[0].whole
     with pytest.raises(InputError, match="data.tile"):
@@ -100,6 +128,19 @@ def test_half_scale_is_tested_at_half_scale(steel, tmp_path, when):
     half = scale_dataset(steel.subset([4, 5]), 0.5)
     package = done.folds[0].run / "model"
     assert np.array_equal(evaluate(package, half, scale="as-is").counts, done.folds[0].whole.counts)
+
+
+def test_a_fold_without_a_score_is_left_out_of_the_mean():
+    both, one = np.int64([[6, 2], [2, 6]]), np.int64([[9, 0], [0, 0]])
+    folds = tuple(
+        FoldScores(seed, k, {"whole images": Scores(("a", "b"), counts, ())}, Path())
+        for seed in (0, 1) for k, counts in enumerate((both, one, both + 1))
+    )  # fmt: skip
+    done = CrossValidation(read_recipe(RECIPE), Path(), ("a", "b"), folds)
+    values = [6 / 10, 7 / 13] * 2
+    assert done.mean_std("iou b") == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
+    assert done.seed_std("iou b") == 0
+    assert np.isnan(done.values("iou b")[1])
 
 
 def test_bad_cross_validations(steel, tmp_path):

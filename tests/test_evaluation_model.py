@@ -12,7 +12,7 @@ from bainite_fast import io, kernels, metrics
 from bainite_fast.errors import InputError
 from bainite_fast.evaluation import evaluate
 from bainite_fast.evaluation.boundary import tolerant_counts
-from bainite_fast.evaluation.overlay import OVER, UNDER, overlay
+from bainite_fast.evaluation.overlay import OVER, UNDER, legend, overlay
 from bainite_fast.evaluation.predict import Predictor
 from bainite_fast.models import load
 from bainite_fast.training.dataset import IGNORE, array_dataset
@@ -91,6 +91,7 @@ def test_tiles_stand_alone_with_the_networks_own_padding(package, steel):
         evaluate(package, images, masks, tiles=50)
 
 
+@pytest.mark.filterwarnings("ignore:the temperature lies at the end")  # of a network that has learned nothing
 def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
     images, masks = steel
     for options in ({}, {"tiles": 64}):
@@ -103,6 +104,7 @@ def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
         assert "temperature" in str(found)
 
 
+@pytest.mark.filterwarnings("ignore:the temperature lies at the end")
 def test_one_logit_is_two_classes(steel):
     images, masks = steel
     net = small_unet(classes=1)
@@ -158,6 +160,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):
         evaluate(package, io.open_mosaic(np.zeros((256, 256), np.uint8)), truth * 7, scale="as-is")
+    with pytest.raises(InputError, match="hold 0.5"):
+        evaluate(package, io.open_mosaic(np.zeros((256, 256), np.uint8)), truth * np.float32(0.5), scale="as-is")
 
 
 def test_bad_input(package, steel):
@@ -187,7 +191,12 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
     assert len(set(picture[0, 2])) == len(set(picture[0, 3])) == 1
     assert OVER[0] > 200
     assert UNDER[2] > 200
+    assert [line.split()[:2] for line in legend(["a", "b"]).splitlines()[:-1]] == [
+        ["red", "#e22626"],
+        ["blue", "#265ce2"],
+    ]
+    assert legend(["a", "b", "c"]).splitlines()[2].startswith("orange #e69f00")
     evaluate(package, images, masks, overlays=tmp_path / "o")
     files = sorted((tmp_path / "o").iterdir())
-    assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png"]
+    assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png", "legend.txt"]
     assert imagecodecs.png_decode(files[0].read_bytes()).shape == (150, 203, 3)

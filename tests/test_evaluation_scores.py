@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import kernels
-from bainite_fast.errors import InputError
+from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.evaluation.agreement import agree, cohens_kappa
 from bainite_fast.evaluation.boundary import boundary_distance, tolerant_counts
 from bainite_fast.evaluation.calibration import (
@@ -155,6 +155,8 @@ def test_a_planted_temperature_is_found(temperature):
     assert json.dumps(found.to_dict()["temperature"])
     with pytest.raises(InputError, match="no pixel"):
         calibrate(logits, np.full(60_000, IGNORE, np.uint8))
+    with pytest.warns(BainiteWarning, match="no better than chance"):
+        calibrate(np.float32([[2, 2, 2], [0, 0, 0]]), np.uint8([1, 1, 1]))
 
 
 @given(st.integers(2, 5), st.integers(0, 999))
@@ -179,10 +181,28 @@ def test_agreement_leaves_out_what_either_left_open(tmp_path):
     assert math.isnan(cohens_kappa(np.int64([[5, 0], [0, 0]])))
     with pytest.raises(InputError, match="one size"):
         agree([a], [b[:, 1:]])
+    with pytest.raises(InputError, match="2 names are given for 1 pair"):
+        agree([a], [b], names=["x", "y"])
     with pytest.raises(InputError, match="as many of each"):
         agree([a], [])
     with pytest.raises(InputError, match="two folders"):
         agree(str(tmp_path), [a])
+
+
+def test_two_annotators_are_spoken_of_as_such(tmp_path):
+    mask = np.uint8([[0, 1], [1, 0]])
+    for folder, name in (("a", "x_label.png"), ("b", "x_mask.png"), ("c", "y.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(imagecodecs.png_encode(mask))
+    assert agree(tmp_path / "a", tmp_path / "b").accuracy == 1  # what marks a mask is overlooked in both
+    for second, complaint in (
+        ("a", "first annotator's masks and second annotator's masks are the same folder"),
+        ("c", "no first annotator's mask of .* has a second annotator's mask of its name"),
+        ("d", "folder of second annotator's masks, .*, does not exist"),
+    ):
+        with pytest.raises((InputError, FileNotFoundError), match=complaint) as told:
+            agree(tmp_path / "a", tmp_path / second)
+        assert "image" not in str(told.value)
 
 
 def test_two_annotators_of_uhcs(data_dir):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import imagecodecs
@@ -67,7 +68,7 @@ def test_names_with_usual_endings_and_lists(tmp_path, steel):
     assert chosen.names == ("c", "b")
     assert np.array_equal(chosen.image(0), steel[0][2])
     assert read_dataset(*where, names=["b"]).names == ("b",)
-    with pytest.raises(InputError, match=r"not in .*: d; it holds a_img"):
+    with pytest.raises(InputError, match=r"d of the list has no image in .*holds a_img"):
         read_dataset(*where, names=["b", "d"])
     with pytest.raises(InputError, match="b more than once"):
         read_dataset(*where, names=["b", "b.tif"])
@@ -78,6 +79,16 @@ def test_images_and_masks_in_one_folder(tmp_path, steel):
         write(tmp_path / f"{name}.png", image)
         write(tmp_path / f"{name}_mask.png", mask)
     assert read_dataset(tmp_path, tmp_path).names == ("x", "y", "z")
+
+
+def test_images_given_as_masks_and_masks_as_images_are_told(tmp_path, steel):
+    steel[1][0] = 0  # a mask may be of one class
+    where = folders(tmp_path, *steel)
+    for swapped in (where[::-1], [list(steel[1]), list(steel[0])], [list(COLOURS[steel[1]]), list(steel[0])]):
+        with pytest.raises(InputError, match=r"images and masks are swapped.* few \("):
+            as_dataset(*swapped)
+    with pytest.raises(InputError, match="neither class indices"):
+        as_dataset(where[0], shutil.copytree(where[0], tmp_path / "again"))  # pictures as both
 
 
 def test_files_without_partner_are_named(tmp_path, steel):

@@ -66,6 +66,15 @@ def test_focal_loss_is_the_formula(seed: int, kind: tuple[int, int], alpha: floa
     assert float(found) == pytest.approx(sum(expected) / len(expected), rel=1e-9)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.99, 1.0, 2.0])
+def test_focal_loss_of_a_pixel_that_is_quite_right_has_a_gradient(gamma: float) -> None:
+    z = torch.tensor([[40.0, -40.0], [-40.0, 40.0]]).T.reshape(1, 2, 1, 2).requires_grad_()
+    loss = focal_loss(z, torch.tensor([[[0, 1]]]), gamma=gamma)
+    loss.backward()
+    assert float(loss.detach()) < 1e-30
+    assert z.grad is not None and float(z.grad.abs().max()) < 1e-30  # and not NaN
+
+
 @given(st.integers(0, 10**6), st.sampled_from([(2, 1), (2, 2), (4, 4)]))
 def test_focal_loss_without_gamma_and_alpha_is_cross_entropy(seed: int, kind: tuple[int, int]) -> None:
     z, t = sample(seed, *kind)

@@ -174,8 +174,12 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
 def test_a_run_of_other_data_or_recipe_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(StopHereError):
         train(small(), blobs(), out=tmp_path / "run", progress=stop_at(1))
-    with pytest.raises(JournalError, match="another recipe"):
+    with pytest.raises(JournalError, match=r"another recipe \(batch was 4 and is 2\)"):
         train(small(batch=2), blobs(), out=tmp_path / "run", resume=True)
+    with pytest.raises(
+        JournalError, match=r"loss\.kind was \"cross_entropy\" and is \"dice\", loss\.class_weights was"
+    ):
+        train(small(loss__kind="dice"), blobs(), out=tmp_path / "run", resume=True)
     with pytest.raises(JournalError, match="another data"):
         train(small(), blobs(seed=1), out=tmp_path / "run", resume=True)
     with pytest.raises(OutputExistsError, match="unfinished.*resume=True"):
@@ -186,6 +190,41 @@ def test_a_run_of_other_data_or_recipe_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="not a checkpoint"):
         train(small(), blobs(), out=tmp_path / "run", resume=True)
     assert train(small(batch=2), blobs(), out=tmp_path / "run", overwrite=True).recipe.batch == 2
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys_goes_on(unbroken: bainite_fast.TrainingRun, tmp_path: Path) -> None:
+    recipe, out = unbroken.recipe, tmp_path / "run"
+    with pytest.raises(StopHereError):
+        train(recipe, blobs(), out=out, split=SPLIT, progress=stop_at(4))
+    whole = (out / "run.json").read_text()
+    for place, key in ((None, "deterministic"), ("augmentation", "blur"), ("data", "crops_on_classes")):
+        old = json.loads(whole)
+        for values in (old["recipe"], old["fingerprint"]["recipe"]):
+            del (values if place is None else values[place])[key]  # as if it had been added since
+        (out / "run.json").write_text(json.dumps(old))
+        other = {None: {"deterministic": True}}.get(place, {f"{place}__{key}": 0.5})
+        with pytest.raises(JournalError, match=rf"recipe \(([a-z]+\.)?{key} was (false|0.0) and is (true|0.5)\)"):
+            train(small(data__crops_per_image=4, **EVERYTHING, **other), blobs(), out=out, split=SPLIT, resume=True)
+    resumed = train(recipe, blobs(), out=out, split=SPLIT, resume=True)
+    assert rows(resumed) == rows(unbroken)
+    unknown = json.loads(whole)
+    unknown["fingerprint"]["recipe"]["magic"] = 1
+    (out / "run.json").write_text(json.dumps(unknown))
+    with pytest.raises(JournalError, match="magic: there is no such key"):
+        train(recipe, blobs(), out=out, split=SPLIT, resume=True)
+
+
+def test_what_a_killed_run_was_writing_stands_in_nobodys_way(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(StopHereError):
+            train(small(epochs=1), blobs(), out=out, progress=stop_at(1), overwrite=out.exists())
+        scraps = [out / ".metrics.csv.partial", out / ".run.json.partial", out / ".model.0a1b2c3d.partial"]
+        for scrap in scraps[:2]:
+            scrap.write_text("half")
+        scraps[2].mkdir()
+        train(small(epochs=1), blobs(), out=out, **options)
+        assert not any(scrap.exists() for scrap in scraps)
 
 
 def test_a_folder_with_other_files_is_never_touched(tmp_path: Path) -> None:

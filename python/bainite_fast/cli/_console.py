@@ -174,14 +174,14 @@ def _bar(label: str, unit: str, scale: float) -> Iterator[Step]:
 
 def _lines(label: str, unit: str, scale: float) -> Step:
     meter = Meter()
-    last = time.monotonic()
+    last, said = time.monotonic(), -1
 
     def step(done: int, total: int) -> None:
-        nonlocal last
+        nonlocal last, said
         meter.update(done, total)
         now = time.monotonic()
-        if done == total or now - last >= LINE_SECONDS:
-            last = now
+        if done != said and (done == total or now - last >= LINE_SECONDS):
+            last, said = now, done
             share = 100 * done / total if total else 100.0
             say(f"{label}: {share:.0f} %, {meter.describe(unit, scale)}")
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..errors import InputError
 from ._console import emit, emit_json, say, table
-from ._options import Json, Overwrite, parse_output
+from ._options import MAP_KINDS, Json, Overwrite, parse_map_kind, parse_output, parse_step, parse_step_um
 
 if TYPE_CHECKING:
     from ..ebsd import EBSDMap
@@ -21,7 +22,10 @@ File = Annotated[
     ),
 ]
 Scan = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which scan of an HDF5 file with several.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Which scan of an HDF5 file with several: name, or place from 0.", show_default=False
+    ),
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Read truncated files; the points that are missing are not indexed.")
@@ -38,6 +42,9 @@ Outputs = Annotated[
     ),
 ]
 
+SCANS = (".ang", ".ctf", ".zarr")
+"""What scans are written as."""
+
 ebsd = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -52,7 +59,7 @@ def group() -> None:
 def _read(path: Path, scan: str | None, allow_missing: bool) -> EBSDMap:
     from ..ebsd import read
 
-    return read(path, scan=int(scan) if scan is not None and scan.isdigit() else scan, allow_missing=allow_missing)
+    return read(path, scan=scan, allow_missing=allow_missing)
 
 
 @ebsd.command(short_help="What a scan holds: grid, phases, what is indexed.")
@@ -96,15 +103,19 @@ def kam(
     import numpy as np
 
     from .. import ebsd as house
-    from ._ebsd_files import check_outputs, write_values
+    from ..ebsd._points import angle_argument, grain_tolerance
+    from ._ebsd_files import check_outputs, write_kam
 
-    targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), overwrite=overwrite)
+    targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
+    angle_argument(max_angle, "max_angle", infinite=True)
     found = _read(file, scan, allow_missing)
+    if in_grains is not None:
+        grain_tolerance(in_grains, "in_grains", found.phases)
     kind: Any = None if neighbourhood is None else neighbourhood if neighbourhood == "hexagonal" else int(neighbourhood)
     grains = None if in_grains is None else house.grains(found, in_grains)
     values = house.kam(found, order, perimeter=perimeter, max_angle=max_angle, neighbourhood=kind, grains=grains)
     for path in targets:
-        write_values(found, values, path, title=f"KAM, {values.convention}", overwrite=overwrite)
+        write_kam(found, values, path, overwrite=overwrite)
     flat = np.asarray(values).reshape(-1)
     defined = flat[np.isfinite(flat)].astype(np.float64)
     quantiles = np.quantile(defined, [0.5, 0.95]).tolist() if defined.size else [None, None]
@@ -149,9 +160,11 @@ def grains(
     colours to a .png or .ome.zarr.
     """
     from .. import ebsd as house
+    from ..ebsd._points import angle_argument
     from ._ebsd_files import check_outputs, grain_summary, write_grains
 
-    targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), overwrite=overwrite)
+    targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
+    angle_argument(tolerance, "tolerance")
     found = house.grains(_read(file, scan, allow_missing), tolerance, min_points)
     for path in targets:
         write_grains(found, path, overwrite=overwrite)
@@ -177,9 +190,10 @@ def clean(
         typer.Argument(parser=parse_output, metavar="OUT", help=".ang, .ctf or .zarr to write.", show_default=False),
     ],
     step: Annotated[
-        list[str] | None,
+        list[Any] | None,
         typer.Option(
             "--step",
+            parser=parse_step,
             metavar="NAME[:ARG,…]",
             help="ci_standardisation[:DEG], nci:CI[,PASSES|converge], noc:DEG,LEVEL; in the order given. "
             "By default nci:0.01, then noc:5,2.",
@@ -193,12 +207,19 @@ def clean(
 ) -> None:
     """Clean up a scan and write it; say how many points every step, pass and level changed."""
     from .. import ebsd as house
-    from ._ebsd_files import spare_measurement
+    from ..ebsd.writing import check_grid
+    from ._ebsd_files import check_outputs, check_steps, write_scan
 
-    spare_measurement(file, out)
-    steps = [_step(text) for text in step] if step else house.PAPER_CLEANUP
-    cleaned, log = house.clean(_read(file, scan, allow_missing), steps)
-    path = house.write(cleaned, out, overwrite=overwrite)
+    (path,) = check_outputs([out], SCANS, scan=file, overwrite=overwrite)
+    found = _read(file, scan, allow_missing)
+    check_grid(found, path.suffix)
+    steps = check_steps(found, step) if step else house.PAPER_CLEANUP
+    if not step and found.ci is None:
+        raise InputError(
+            f"{file.name} has no confidence index, which the default steps need; name others, such as --step noc:5,2"
+        )
+    cleaned, log = house.clean(found, steps)
+    write_scan(cleaned, path, overwrite=overwrite)
     if as_json:
         listed = [
             {"name": item.name, "arguments": list(item.arguments), "changed": item.changed.sum(), "counts": item.counts}
@@ -207,18 +228,6 @@ def clean(
         emit_json({"written": str(path), "points": cleaned.size, "changed": log.changed.sum(), "steps": listed})
     else:
         emit(f"{log!r}\n{table(_written([path]))}")
-
-
-def _step(text: str) -> tuple[Any, ...]:
-    """Read a step such as ``nci:0.01,converge``."""
-    name, _, arguments = text.partition(":")
-    values: list[Any] = []
-    for word in filter(None, arguments.split(",")):
-        try:
-            values.append(int(word) if word.lstrip("-").isdigit() else float(word))
-        except ValueError:
-            values.append(word)
-    return (name.strip(), *values)
 
 
 @ebsd.command(short_help="Pictures: KAM, GOS, grains, boundaries, IPF …")
@@ -231,8 +240,9 @@ def maps(
         list[str] | None,
         typer.Option(
             "--kind",
+            parser=parse_map_kind,
             metavar="KIND",
-            help="One kind of map; may be given again. By default all it can show.",
+            help=f"One kind of map; may be given again: {', '.join(MAP_KINDS)}. By default all it has data for.",
             show_default=False,
         ),
     ] = None,
@@ -252,25 +262,23 @@ def maps(
 ) -> None:
     """Draw maps of a scan, each with its colour bar or key and a scale bar."""
     from .. import ebsd as house
+    from ._ebsd_files import check_maps
 
-    found = _read(file, scan, allow_missing)
     options = house.MapOptions(
         order=order, perimeter=perimeter, max_angle=max_angle, tolerance=tolerance, min_points=min_points
     )
-    kinds = kind or list(house.available_kinds(found))
-    folder = Path(out)
+    if outlines and image_format != "png":
+        raise InputError("--outlines draws on PNG only; leave it out, or add --kind boundaries for an image of its own")
+    found = _read(file, scan, allow_missing)
+    folder, suffix = Path(out), ".png" if image_format == "png" else ".ome.zarr"
+    paths = check_maps(found, kind, folder, suffix, overwrite=overwrite)
+    common = house.grains(found, tolerance, min_points)
     if image_format == "ome-zarr":
-        paths = house.write_layers(found, kinds, folder, options=options, overwrite=overwrite)
+        house.write_layers(found, paths, folder, options=options, grains=common, overwrite=overwrite)
     else:
-        paths = {}
-        common = house.grains(found, tolerance, min_points)
-        for name in kinds:
+        for name, path in paths.items():
             say(f"maps: {name}")
-            target = folder / f"{name}.png"
-            drawn = house.draw(
-                found, name, target, options=options, grains=common, outlines=outlines, overwrite=overwrite
-            )
-            paths[name] = drawn
+            house.draw(found, name, path, options=options, grains=common, outlines=outlines, overwrite=overwrite)
     if as_json:
         emit_json({"source": found.source, "maps": {name: str(path) for name, path in paths.items()}})
     else:
@@ -288,6 +296,7 @@ def convert(
         float | None,
         typer.Option(
             "--square",
+            parser=parse_step_um,
             metavar="UM",
             help="Put it on a square grid of this step in µm, by nearest points.",
             show_default=False,
@@ -299,14 +308,13 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Convert a scan: .ang (TSL, EDAX), .ctf (Oxford Instruments, square grids) or .zarr (exact, for large maps)."""
-    from ..ebsd import write
     from ..ebsd.describe import summary
-    from ._ebsd_files import spare_measurement
+    from ._ebsd_files import check_outputs, write_scan
 
-    spare_measurement(file, out)
+    (path,) = check_outputs([out], SCANS, scan=file, overwrite=overwrite)
     found = _read(file, scan, allow_missing)
     found = found if square is None else found.to_square(square)
-    path = write(found, out, overwrite=overwrite)
+    write_scan(found, path, overwrite=overwrite)
     if as_json:
         emit_json(summary(found) | {"written": str(path)})
     else:

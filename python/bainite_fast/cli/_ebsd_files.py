@@ -12,30 +12,101 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ebsd import EBSDMap, Grains, MapOptions, draw, raster_layer, write_layers
-from ..ebsd.layers import Layer
-from ..ebsd.maps import draw_layer
+from ..ebsd import EBSDMap, Grains, KamMap, MapOptions, available_kinds, draw, draw_layer, map_layer, write
+from ..ebsd.cleanup import Step, plan_step
+from ..ebsd.layer_images import write_layer
+from ..ebsd.layers import kam_layer
+from ..ebsd.writing import left_out
 from ..errors import InputError, OutputError, OutputExistsError
-from ..io import open_mosaic, write_image
+from ._console import say
 
 
-def check_outputs(paths: Sequence[str] | None, suffixes: Sequence[str], *, overwrite: bool) -> list[Path]:
+def check_outputs(
+    paths: Sequence[str] | None, suffixes: Sequence[str], *, scan: Path, overwrite: bool
+) -> tuple[Path, ...]:
     """Return outputs that may be written, before anything is computed.
 
     Raises
     ------
     InputError
-        If a suffix is unknown.
+        If a suffix is unknown, one is given twice, or it is the scan that is read, whatever --overwrite says.
     OutputExistsError
         If one exists, and is not to be overwritten.
+    OutputError
+        If its folder does not exist.
     """
-    targets = [Path(path) for path in paths or ()]
-    for path in targets:
+    targets = tuple(Path(path) for path in paths or ())
+    for number, path in enumerate(targets):
         if path.suffix.lower() not in suffixes:
             raise InputError(f"{path}: the suffix {path.suffix!r} is unknown here; use one of {', '.join(suffixes)}")
-        if path.exists() and not overwrite:
-            raise OutputExistsError(f"{path} exists; choose another name, or overwrite it (overwrite=True)")
+        if path in targets[:number]:
+            raise InputError(f"{path} is to be written twice; name it once")
+        if path.exists() and scan.exists() and path.samefile(scan):
+            raise InputError(
+                f"{path} is the scan itself, and a measurement is never replaced by what is made of it; give another "
+                "name"
+            )
+        _spare(path, overwrite=overwrite)
+        if not path.parent.is_dir():
+            raise OutputError(f"the folder {path.parent} does not exist; make it first")
     return targets
+
+
+def _spare(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; choose another name, or overwrite it (overwrite=True)")
+
+
+def check_maps(
+    ebsd: EBSDMap, kinds: Sequence[str] | None, folder: Path, suffix: str, *, overwrite: bool
+) -> dict[str, Path]:
+    """Return where each kind of map goes, before any is drawn; all that the scan has data for where none is named.
+
+    Raises
+    ------
+    InputError
+        If the scan lacks what a kind needs.
+    OutputExistsError
+        If a map exists, and is not to be overwritten.
+    OutputError
+        If the folder is a file.
+    """
+    there = available_kinds(ebsd)
+    lacking = [kind for kind in kinds or () if kind not in there]
+    if lacking:
+        raise InputError(
+            f"{ebsd.source} has no data for a map of {', '.join(lacking)}; it has data for {', '.join(there)}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give the folder that the maps go to")
+    paths = {kind: folder / f"{kind}{suffix}" for kind in kinds or there}
+    for path in paths.values():
+        _spare(path, overwrite=overwrite)
+    return paths
+
+
+def check_steps(ebsd: EBSDMap, steps: Sequence[tuple[str, Step]]) -> list[Step]:
+    """Return steps of clean-up, each given as typed and as a tuple; what is wrong with one is said as it was typed.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or the scan has no CI and a step needs it.
+    """
+    for text, step in steps:
+        try:
+            plan_step(step, ebsd.grid, ebsd.phases, has_ci=ebsd.ci is not None)
+        except InputError as error:
+            raise InputError(f"--step {text}: {error}") from None
+    return [step for _, step in steps]
+
+
+def write_scan(ebsd: EBSDMap, path: Path, *, overwrite: bool) -> None:
+    """Write a scan, and say on stderr what its format has no place for."""
+    write(ebsd, path, overwrite=overwrite)
+    lost = left_out(ebsd, path.suffix)
+    if lost:
+        say(f"warning: {path.name}: {path.suffix.lower()} has no place for {', '.join(lost)}; .zarr keeps all")
 
 
 def write_file(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
@@ -74,23 +145,8 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     write_file(path, fill)
 
 
-def spare_measurement(file: Path, out: str) -> None:
-    """Refuse to write over the scan that was read, whatever --overwrite says.
-
-    Raises
-    ------
-    InputError
-        If both are one file.
-    """
-    if Path(out).exists() and file.exists() and Path(out).samefile(file):
-        raise InputError(
-            f"{out} is the scan itself, and a measurement is never replaced by what is made of it; give another name"
-        )
-
-
-def write_values(ebsd: EBSDMap, values: NDArray[Any], path: Path, *, title: str, overwrite: bool) -> None:
-    """Write one number per point, KAM in degrees, in the format of the suffix."""
-    flat = np.asarray(values, np.float32).reshape(-1)
+def write_kam(ebsd: EBSDMap, values: KamMap, path: Path, *, overwrite: bool) -> None:
+    """Write KAM in degrees, one number per point, in the format of the suffix."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         write_npy(path, np.asarray(values, np.float32))
@@ -99,21 +155,15 @@ def write_values(ebsd: EBSDMap, values: NDArray[Any], path: Path, *, title: str,
         write_csv(
             path,
             ("x_um", "y_um", "kam_deg"),
-            ((f"{a:.6g}", f"{b:.6g}", "" if np.isnan(v) else f"{v:.6f}") for a, b, v in zip(x, y, flat, strict=True)),
+            (
+                (f"{a:.6g}", f"{b:.6g}", "" if np.isnan(v) else f"{v:.6f}")
+                for a, b, v in zip(x, y, np.asarray(values).reshape(-1), strict=True)
+            ),
         )
+    elif suffix == ".png":
+        draw_layer(kam_layer(values), ebsd.grid, path, overwrite=overwrite)
     else:
-        layer = Layer(kind="kam", title=title, values=flat, unit="°")
-        if suffix == ".png":
-            draw_layer(layer, ebsd.grid, path, overwrite=overwrite)
-        else:
-            image, size = raster_layer(layer, ebsd.grid)
-            write_image(
-                open_mosaic(image),
-                path,
-                um_per_px=size,
-                overwrite=overwrite,
-                attributes={"ebsd": {"kind": "kam", "title": title, "unit": "°"}},
-            )
+        write_layer(kam_layer(values), ebsd.grid, path, overwrite=overwrite)
 
 
 def grain_summary(grains: Grains) -> dict[str, Any]:
@@ -161,16 +211,5 @@ def write_grains(grains: Grains, path: Path, *, overwrite: bool) -> None:
     elif suffix == ".png":
         draw(grains.ebsd, "grains", path, options=options, grains=grains, overwrite=overwrite)
     else:
-        written = write_layers(
-            grains.ebsd, ["grains"], path.parent / f".{path.name}.parts", options=options, grains=grains
-        )
-        _move(written["grains"], path)
-
-
-def _move(source: Path, path: Path) -> None:
-    import shutil
-
-    if path.exists():
-        shutil.rmtree(path)
-    source.replace(path)
-    shutil.rmtree(source.parent)
+        layer = map_layer(grains.ebsd, "grains", options=options, grains=grains)
+        write_layer(layer, grains.ebsd.grid, path, overwrite=overwrite)

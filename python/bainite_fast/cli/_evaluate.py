@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..errors import InputError, OutputExistsError
+from .._optional import require
+from ..errors import OutputExistsError
 from ._console import emit, emit_json, progress, say
-from ._options import CropBar, Json, Overwrite, Quiet, parse_classes, parse_normalize, parse_output, parse_scale
+from ._options import (
+    Classes,
+    CropBar,
+    Json,
+    MaskValues,
+    ModelClasses,
+    Names,
+    Normalize,
+    Overwrite,
+    Quiet,
+    Scale,
+    Tolerance,
+    parse_mask_values,
+    parse_output,
+)
 from ._segment import tune_allocator
 
 if TYPE_CHECKING:
     from ..evaluation import Scores
-
-MaskValues = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mask-value",
-        metavar="VALUE=CLASS",
-        help="What a gray value or a colour (#rrggbb) of the masks means; 255 as CLASS: not known; repeatable.",
-        show_default="indices, 0/255, or colours in ascending order",
-    ),
-]
-Names = Annotated[
-    Path | None,
-    typer.Option("--list", metavar="FILE", help="Names of the images to take, one a line.", show_default="all"),
-]
-Classes = Annotated[
-    Any,
-    typer.Option(
-        parser=parse_classes,
-        metavar="N|NAMES",
-        help="Number of classes, or their names from label 0 with commas between.",
-        show_default="the model's",
-    ),
-]
 
 
 def evaluate(
@@ -63,15 +55,14 @@ def evaluate(
             show_default="whole images",
         ),
     ] = None,
-    tolerance: Annotated[
-        int, typer.Option(metavar="PX", min=0, help="Also score without what is this near a true boundary.")
-    ] = 0,
+    tolerance: Tolerance = 0,
     overlays: Annotated[
         str | None,
         typer.Option(
             parser=parse_output,
             metavar="DIR",
-            help="Draw each image with over-prediction red and under-prediction blue.",
+            help="Draw each image with over-prediction (background taken for foreground) red, under-prediction blue, "
+            "and one foreground class taken for another orange.",
             show_default=False,
         ),
     ] = None,
@@ -89,16 +80,11 @@ def evaluate(
         str | None,
         typer.Option(parser=parse_output, metavar="FILE", help="Write the scores of every image.", show_default=False),
     ] = None,
-    classes: Classes = None,
+    classes: ModelClasses = None,
     mask_value: MaskValues = None,
-    scale: Annotated[
-        Any,
-        typer.Option(parser=parse_scale, metavar="auto|as-is|UM_PER_PX", help="As for `segment`."),
-    ] = "auto",
+    scale: Scale = "auto",
     precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="As for `segment`.")] = "auto",
-    normalize: Annotated[
-        Any, typer.Option(parser=parse_normalize, metavar="MEAN,STD", help="As for `segment`.", show_default="0,1")
-    ] = None,
+    normalize: Normalize = None,
     crop_bar: CropBar = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -108,12 +94,16 @@ def evaluate(
 
     All counts are exact. A mosaic is read block by block.
     """
-    for path in (calibrate, csv, overlays):
+    diagram = None if calibrate is None else reliability_picture(Path(calibrate))
+    for path in (calibrate, diagram, csv, overlays):
         if path is not None and Path(path).exists() and not overwrite:
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
     tune_allocator()
     from .. import evaluation
+    from ..training.recipe_files import write_text
 
+    if calibrate is not None:
+        require("matplotlib", "plots", "the reliability diagram of --calibrate")
     with progress("evaluate", unit="images", scale=1, quiet=quiet) as step:
         scores = evaluation.evaluate(
             model,
@@ -133,10 +123,15 @@ def evaluate(
             progress=step,
         )
     if csv is not None:
-        Path(csv).write_text(scores.to_csv(), encoding="utf-8")
+        write_text(Path(csv), scores.to_csv())
     if calibrate is not None:
         write_calibrated(model, scores, Path(calibrate), overwrite=overwrite)
     emit_json(scores.to_dict()) if as_json else emit(str(scores))
+
+
+def reliability_picture(out: Path) -> Path:
+    """Return where the reliability diagram of a calibrated copy goes: beside it."""
+    return out.with_name(out.name.removesuffix(".zip") + ".png")
 
 
 def write_calibrated(model: str, scores: Scores, out: Path, *, overwrite: bool) -> None:
@@ -146,43 +141,16 @@ def write_calibrated(model: str, scores: Scores, out: Path, *, overwrite: bool) 
 
     assert scores.calibration is not None  # for the type checker: it was asked for
     calibrated_copy(model, out, scores.calibration.temperature, overwrite=overwrite)
-    picture = out.with_name(out.name.removesuffix(".zip") + ".png")
+    picture = reliability_picture(out)
     draw_reliability(picture, scores.calibration)
     say(f"wrote {out} and {picture}")
-
-
-def parse_mask_values(texts: list[str] | None) -> dict[str, int] | None:
-    """Read ``VALUE=CLASS`` texts.
-
-    Raises
-    ------
-    InputError
-        If one is of another form.
-    """
-    if not texts:
-        return None
-    meaning = {}
-    for text in texts:
-        value, equals, label = text.partition("=")
-        if not equals or not label.strip().isdigit() or not value.strip():
-            raise InputError(f"{text!r} is not VALUE=CLASS; write for example 255=1, or '#ff0000=2'")
-        meaning[value.strip()] = int(label)
-    return meaning
 
 
 def agree(
     first: Annotated[Path, typer.Argument(metavar="MASKS_A", help="Masks of one annotator.", show_default=False)],
     second: Annotated[Path, typer.Argument(metavar="MASKS_B", help="Masks of the other.", show_default=False)],
     names: Names = None,
-    classes: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_classes,
-            metavar="N|NAMES",
-            help="Number of classes, or their names from label 0 with commas between.",
-            show_default="what the masks hold",
-        ),
-    ] = None,
+    classes: Classes = None,
     mask_value: MaskValues = None,
     as_json: Json = False,
 ) -> None:

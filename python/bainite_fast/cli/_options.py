@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -38,6 +39,69 @@ def parse_output(text: str) -> str:
     if "://" in text or "::" in text:
         raise typer.BadParameter(f"{text} is a URL, and outputs go to local disks; give a path, and copy it afterwards")
     return text
+
+
+def parse_step(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Read a step of EBSD clean-up such as ``nci:0.01,converge``: as typed, and as the library takes it.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no such step, or it has another number of arguments.
+    """
+    name, colon, words = text.partition(":")
+    name = name.strip().lower()
+    values = [_number_or_word(word.strip()) for word in words.split(",")] if colon else []
+    if "" in values or len(values) not in {"ci_standardisation": (0, 1), "nci": (1, 2), "noc": (2,)}.get(name, ()):
+        raise typer.BadParameter(
+            f"{text!r} is no step; write ci_standardisation[:DEG], nci:CI[,PASSES|converge] or noc:DEG,LEVEL, "
+            "for example nci:0.01 or noc:5,2"
+        )
+    return text, (name, *values)
+
+
+def _number_or_word(word: str) -> int | float | str:
+    try:
+        return int(word) if re.fullmatch(r"[+-]?\d+", word) else float(word)
+    except ValueError:
+        return word
+
+
+MAP_KINDS = (
+    "kam", "gos", "gam", "grod", "boundaries", "grains", "ipf-x", "ipf-y", "ipf-z", "iq", "ci", "band_contrast",
+    "phase",
+)  # fmt: skip
+"""Those of `bainite_fast.ebsd.KINDS`, written out: help must not load them."""
+
+
+def parse_map_kind(text: str) -> str:
+    """Read a kind of EBSD map.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no such kind.
+    """
+    if text not in MAP_KINDS:
+        raise typer.BadParameter(f"no map is called {text!r}; use one of {', '.join(MAP_KINDS)}")
+    return text
+
+
+def parse_step_um(text: str) -> float:
+    """Read the step of a grid in µm.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not a positive number.
+    """
+    try:
+        step = float(text)
+    except ValueError:
+        step = math.nan
+    if not (math.isfinite(step) and step > 0):
+        raise typer.BadParameter(f"{text!r} is no step; write a positive number of µm, such as 0.5")
+    return step
 
 
 def parse_scale(text: str) -> str | float:
@@ -142,6 +206,51 @@ def parse_classes(text: str) -> int | tuple[str, ...]:
     return names
 
 
+def parse_mask_values(texts: list[str] | None) -> dict[str, int] | None:
+    """Read ``VALUE=CLASS`` texts.
+
+    Raises
+    ------
+    InputError
+        If one is of another form.
+    """
+    if not texts:
+        return None
+    meaning = {}
+    for text in texts:
+        value, equals, label = text.partition("=")
+        if not equals or not label.strip().isdigit() or not value.strip():
+            raise InputError(f"{text!r} is not VALUE=CLASS; write for example 255=1, or '#ff0000=2'")
+        meaning[value.strip()] = int(label)
+    return meaning
+
+
+def parse_numbers(text: str | None, kind: type) -> list[Any] | None:
+    """Read numbers with commas between.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one is none.
+    """
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} are not numbers with commas between, such as 64,128") from None
+
+
+def classes_option(default: str) -> Any:
+    """Return the option for classes, whose default is said in words."""
+    return typer.Option(
+        parser=parse_classes,
+        metavar="N|NAMES",
+        help="Number of classes, or their names from label 0 with commas between.",
+        show_default=default,
+    )
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors.")]
 Overwrite = Annotated[
@@ -212,3 +321,58 @@ Memory = Annotated[
         show_default="from what is free",
     ),
 ]
+Normalize = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_normalize,
+        metavar="MEAN,STD",
+        help="Intensity mean and deviation (0…1 scale) of a model that declares none.",
+        show_default="0,1",
+    ),
+]
+
+# Of annotated images, for training and scores.
+Classes = Annotated[Any, classes_option("what the masks hold")]
+ModelClasses = Annotated[Any, classes_option("the model's")]
+MaskValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask-value",
+        metavar="VALUE=CLASS",
+        help="What a gray value or a colour (#rrggbb) of the masks means; 255 as CLASS: not known; repeatable.",
+        show_default="indices, 0/255, or colours in ascending order",
+    ),
+]
+UmPerPx = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
+]
+Names = Annotated[
+    Path | None,
+    typer.Option("--list", metavar="FILE", help="Names of the images to take, one a line.", show_default="all"),
+]
+Tolerance = Annotated[
+    int, typer.Option(metavar="PX", min=0, help="Also score without what is this near a true boundary.")
+]
+
+# Of training.
+RecipeName = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="A recipe of `bainite-fast recipes`, or a YAML file.")
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as loss.alpha=2; repeatable."),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Passes over the images.", show_default="the recipe's")
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE", help="A model to fine-tune: a package, or a model in the box.", show_default="the recipe's"
+    ),
+]
+TrainDevice = Annotated[
+    str, typer.Option(parser=parse_device, metavar="auto|cpu|cuda[:N]", help="Where to train; auto takes a GPU.")
+]
+StartAgain = Annotated[bool, typer.Option("--overwrite", help="Throw away what is in DIR, and start again.")]

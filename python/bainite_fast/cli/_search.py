@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, progress
-from ._options import CropBar, Json, Quiet, parse_output
+from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, TrainDevice, UmPerPx, parse_output
 from ._segment import tune_allocator
-from ._train import Classes, Device, ImagesFolder, MasksFolder, Setting, SplitFile, UmPerPx, open_data, resumable
+from ._train import ImagesFolder, MasksFolder, SplitFile, open_data, reading, resumable
 
 
 def search(
@@ -49,10 +49,11 @@ def search(
         int | None, typer.Option(metavar="N", min=0, help="Of the choice of values.", show_default="the space's")
     ] = None,
     classes: Classes = None,
+    mask_value: MaskValues = None,
     setting: Setting = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
-    device: Device = "auto",
+    device: TrainDevice = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -70,7 +71,7 @@ def search(
     changes = training.parse_changes(setting or []) | ({} if epochs is None else {"epochs": epochs})
     base = training.read_recipe(recipe, changes=changes)
     wanted.check(base)
-    data = open_data(base, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
+    data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
     with resumable(out), progress("search", unit="trials", scale=1, quiet=quiet) as step:
         found = training.search(
             wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, progress=step

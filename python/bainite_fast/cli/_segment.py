@@ -20,6 +20,7 @@ from ._options import (
     Level,
     Memory,
     Model,
+    Normalize,
     Overwrite,
     Plane,
     Precision,
@@ -27,7 +28,6 @@ from ._options import (
     Runtime,
     Scale,
     Tile,
-    parse_normalize,
     parse_output,
 )
 
@@ -64,15 +64,7 @@ def segment(
     tile: Tile = None,
     memory: Memory = None,
     scale: Scale = "auto",
-    normalize: Annotated[
-        Any,
-        typer.Option(
-            parser=parse_normalize,
-            metavar="MEAN,STD",
-            help="Intensity mean and deviation (0…1 scale) of a model that declares none.",
-            show_default="0,1",
-        ),
-    ] = None,
+    normalize: Normalize = None,
     plane: Plane = None,
     channel: Channel = None,
     level: Level = 0,

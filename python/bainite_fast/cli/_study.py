@@ -7,62 +7,49 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..errors import InputError
 from ._console import emit, emit_json, say
-from ._evaluate import MaskValues, parse_mask_values
-from ._options import CropBar, Json, Quiet, parse_classes, parse_output
+from ._options import (
+    Classes,
+    CropBar,
+    Epochs,
+    Init,
+    Json,
+    MaskValues,
+    Quiet,
+    RecipeName,
+    Setting,
+    StartAgain,
+    Tolerance,
+    TrainDevice,
+    UmPerPx,
+    parse_numbers,
+    parse_output,
+)
 from ._segment import tune_allocator
+from ._train import reading
 
 if TYPE_CHECKING:
     from ..evaluation import Budget, StudyTable
 
-Epochs = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Passes over the images.", show_default="the recipe's")
-]
+TAKES = {
+    "table1": ("lom", "recipes", "imagenet"),
+    "table2": ("sem", "recipes", "imagenet"),
+    "fig2": ("lom", "sem", "recipes", "sizes"),
+    "fig4": ("source", "target", "recipes", "strengths"),
+}
+"""Which of the options that not all studies have each of them takes."""
 Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds.")]
 Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How often each fold is trained.")]
 By = Annotated[
     Literal["micrograph", "tile"],
     typer.Option(help="How folds are dealt: by micrograph, so that nothing leaks, or by tile, as in the paper."),
 ]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Another value of every recipe, such as network.base=16."),
-]
-Classes = Annotated[
-    Any,
-    typer.Option(
-        parser=parse_classes,
-        metavar="N|NAMES",
-        help="Number of classes, or their names from label 0 with commas between.",
-        show_default="what the masks hold",
-    ),
-]
-UmPerPx = Annotated[
-    float | None,
-    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
-]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
 
 
 def folder(help: str) -> Any:
     """Return an option for a folder with images/ and masks/ in it."""
     return typer.Option(metavar="DIR", help=help, show_default=False)
-
-
-def parse_numbers(text: str | None, kind: type) -> list[Any] | None:
-    """Read numbers with commas between.
-
-    Raises
-    ------
-    typer.BadParameter
-        If one is none.
-    """
-    if text is None:
-        return None
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} are not numbers with commas between, such as 64,128") from None
 
 
 def study(
@@ -117,7 +104,7 @@ def study(
     mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
-    device: Device = "auto",
+    device: TrainDevice = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -126,26 +113,23 @@ def study(
     What is finished is kept: the same command goes on where it was broken off. --epochs, --folds and --subset make it
     small.
     """
+    folders = {"lom": lom, "sem": sem, "source": source, "target": target}
+    chosen = {"recipes": recipes, "sizes": sizes, "strengths": strengths, "imagenet": imagenet}
+    for name, value in (folders | chosen).items():
+        if value is not None and name not in TAKES[what]:
+            takes = ", ".join(f"--{one}" for one in TAKES[what])
+            raise typer.BadParameter(f"--{name} is not for {what}, which takes {takes}")
     tune_allocator()
     from ..evaluation import Budget
     from ..evaluation.study import read_study_data
     from ..training import parse_changes
 
     budget = Budget(epochs, folds, seeds, subset, by, parse_changes(setting or []), device, None if quiet else say)
-    given = {"lom": lom, "sem": sem, "source": source, "target": target}
     needed = {"table1": ["lom"], "table2": ["sem"], "fig4": ["source", "target"]}.get(
-        what, [name for name in ("lom", "sem") if given[name] is not None] or ["lom"]
+        what, [name for name in ("lom", "sem") if folders[name] is not None] or ["lom"]
     )
     data = {
-        name: read_study_data(
-            given[name],
-            name,
-            subset=subset,
-            classes=classes,
-            mask_values=parse_mask_values(mask_value),
-            crop_bar=crop_bar or "off",
-            um_per_px=um_per_px,
-        )
+        name: read_study_data(folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar))
         for name in needed
     }
     named = None if recipes is None else [part.strip() for part in recipes.split(",")]
@@ -175,6 +159,10 @@ def _run(
         names = recipes or (LOM_RECIPES if what == "table1" else SEM_RECIPES)
         file = None if imagenet is None else str(imagenet)
         return evaluation.study_recipes(what, images, out, names, budget, imagenet=file)
+    most = {"fig2": len(data), "fig4": 1}[what]
+    if recipes is not None and len(recipes) not in (1, most):
+        several = f", or one for each of {', '.join(data)}" if most > 1 else ""
+        raise InputError(f"{what} takes one recipe{several}, and {len(recipes)} are named")
     if what == "fig2":
         chosen = RECIPES
         if recipes is not None:  # one for each data set, or one for all
@@ -193,9 +181,7 @@ def cross_validate(
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the images.", show_default=False)],
     masks: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the masks.", show_default=False)],
     out: Annotated[str, typer.Option(parser=parse_output, metavar="DIR", help="Folder to make.", show_default=False)],
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A recipe of `bainite-fast recipes`, or a YAML file.")
-    ] = "vanilla",
+    recipe: RecipeName = "vanilla",
     folds: Folds = 5,
     by: By = "micrograph",
     split: Annotated[
@@ -211,19 +197,15 @@ def cross_validate(
         str | None,
         typer.Option(metavar="PX,PX", help="Also score on tiles of these edges.", show_default="the recipe's"),
     ] = None,
-    tolerance: Annotated[
-        int, typer.Option(metavar="PX", min=0, help="Also score without what is this near a true boundary.")
-    ] = 0,
-    init: Annotated[
-        str | None, typer.Option(metavar="PACKAGE", help="A model to fine-tune.", show_default="the recipe's")
-    ] = None,
+    tolerance: Tolerance = 0,
+    init: Init = None,
     setting: Setting = None,
     classes: Classes = None,
     mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
-    device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what is in DIR, and start again.")] = False,
+    device: TrainDevice = "auto",
+    overwrite: StartAgain = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -236,14 +218,7 @@ def cross_validate(
     from ..training import parse_changes
     from ..training.dataset import read_dataset
 
-    data = read_dataset(
-        images,
-        masks,
-        classes=classes,
-        mask_values=parse_mask_values(mask_value),
-        um_per_px=um_per_px,
-        crop_bar=crop_bar or "off",
-    )
+    data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
     done = evaluation.cross_validate(
         recipe,
         data,

@@ -11,7 +11,22 @@ import typer
 
 from ..errors import InputError
 from ._console import Step, emit, emit_json, progress, say, table
-from ._options import CropBar, Json, Quiet, parse_classes, parse_output
+from ._options import (
+    Classes,
+    CropBar,
+    Epochs,
+    Init,
+    Json,
+    MaskValues,
+    Quiet,
+    RecipeName,
+    Setting,
+    StartAgain,
+    TrainDevice,
+    UmPerPx,
+    parse_mask_values,
+    parse_output,
+)
 from ._segment import tune_allocator
 
 if TYPE_CHECKING:
@@ -30,19 +45,6 @@ MasksFolder = Annotated[
         show_default=False,
     ),
 ]
-Classes = Annotated[
-    Any,
-    typer.Option(
-        parser=parse_classes,
-        metavar="N|NAMES",
-        help="Number of classes, or their names from label 0 with commas between.",
-        show_default="what the masks hold",
-    ),
-]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Another value of the recipe, such as loss.alpha=2; repeatable."),
-]
 SplitFile = Annotated[
     Path | None,
     typer.Option(
@@ -51,11 +53,6 @@ SplitFile = Annotated[
         show_default="all are for training",
     ),
 ]
-UmPerPx = Annotated[
-    float | None,
-    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
-]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")]
 
 
 def train(
@@ -65,24 +62,14 @@ def train(
             parser=parse_output, metavar="DIR", help="Folder to make; DIR/model is the model.", show_default=False
         ),
     ],
-    recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="A recipe of `bainite-fast recipes`, or a YAML file.")
-    ] = "vanilla",
+    recipe: RecipeName = "vanilla",
     images: ImagesFolder = None,
     masks: MasksFolder = None,
     split: SplitFile = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Passes over the images.", show_default="the recipe's")
-    ] = None,
+    epochs: Epochs = None,
     classes: Classes = None,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PACKAGE",
-            help="A model to fine-tune: a package, or a model in the box.",
-            show_default="the recipe's",
-        ),
-    ] = None,
+    mask_value: MaskValues = None,
+    init: Init = None,
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed.", show_default="the recipe's")] = None,
     setting: Setting = None,
     name: Annotated[
@@ -90,11 +77,11 @@ def train(
     ] = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
-    device: Device = "auto",
+    device: TrainDevice = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in DIR; the model is that of an unbroken run.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in DIR, and start again.")] = False,
+    overwrite: StartAgain = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -107,7 +94,7 @@ def train(
     from .. import training
 
     full = training.read_recipe(recipe, changes=training.parse_changes(setting or []))
-    data = open_data(full, images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar)
+    data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
     with resumable(out), progress("train", unit="steps", scale=1, quiet=quiet) as step:
         run = training.train(
             full,
@@ -127,16 +114,18 @@ def train(
     emit_json(run.to_dict()) if as_json else emit(str(run))
 
 
-def open_data(
-    recipe: Recipe,
-    images: Path | None,
-    masks: Path | None,
-    *,
-    classes: Any = None,
-    um_per_px: float | None = None,
-    crop_bar: Any = None,
-) -> Dataset:
-    """Read the folders, or draw what the recipe draws.
+def reading(classes: Any, mask_value: list[str] | None, um_per_px: float | None, crop_bar: Any) -> dict[str, Any]:
+    """Return how annotated images are read, as the library takes it."""
+    return {
+        "classes": classes,
+        "mask_values": parse_mask_values(mask_value),
+        "um_per_px": um_per_px,
+        "crop_bar": crop_bar or "off",
+    }
+
+
+def open_data(recipe: Recipe, images: Path | None, masks: Path | None, **options: Any) -> Dataset:
+    """Read the folders, or draw what the recipe draws; options of :func:`reading`.
 
     Raises
     ------
@@ -157,7 +146,7 @@ def open_data(
         raise InputError("images and masks are needed: give --images DIR and --masks DIR")
     from ..training.dataset import read_dataset
 
-    return read_dataset(images, masks, classes=classes, um_per_px=um_per_px, crop_bar=crop_bar or "off")
+    return read_dataset(images, masks, **options)
 
 
 @contextmanager
@@ -217,8 +206,11 @@ def recipes(
         line = f"{path}: edit it, then bainite-fast train --recipe {path} …"
         emit_json({"path": str(path)}) if as_json else emit(line)
         return
+    from ..training.words import counted
+
     found = {name: training.read_recipe(name) for name in training.recipe_names()}
     if as_json:
         emit_json({name: recipe.to_dict() for name, recipe in found.items()})
     else:
-        emit(table([(name, f"{recipe.description}; {recipe.epochs} epochs") for name, recipe in found.items()]))
+        rows = [(name, f"{one.description}; {counted(one.epochs, 'epoch')}") for name, one in found.items()]
+        emit(table(rows))

@@ -7,14 +7,18 @@ import re
 _FLAGS = {
     "overwrite=True": "--overwrite",
     "resume=False": "--no-resume",
+    "resume=True": "--resume",
     "mask_values={value: class, …}": "--mask-value VALUE=CLASS",
     "allow_missing=True": "--allow-missing",
+    "math.inf": "inf",
+    ".to_square()": "`bainite-fast ebsd convert --square UM`",
 }
 _FLAG = re.compile("|".join(map(re.escape, _FLAGS)))
 _NAMES = (
     "scale", "plane", "channel", "level", "memory", "tile", "normalize", "precision", "device", "edge", "crop_bar",
     "out", "name", "gigapixels", "tiles", "tolerance", "folds", "seeds", "subset", "by", "strengths", "lom", "sem",
     "source", "target", "classes", "um_per_px", "split", "epochs", "scan",
+    "max_angle", "in_grains", "min_points", "neighbourhood",
 )  # fmt: skip
 _OPTION = re.compile(
     rf"(?<![\w.])({'|'.join(_NAMES)})="

@@ -9,19 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bainite import BainiteCriteria, BainiteMap, find_bainite
+    from .bainite import BainiteMap, find_bainite
     from .bands import kam_bands
     from .boundary_map import Boundaries, boundaries
     from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, clean
     from .coloring import adjacent_grains, grain_colors
+    from .criteria import BainiteCriteria
     from .features import BoundaryFeatures, GrainFeatures, boundary_features, grain_features
     from .grain_map import Grains, grains
     from .grid import Grid
     from .ipf import ipf_colors
     from .laue import LAUE_GROUPS, Phase, laue_from_oxford, laue_from_point_group, laue_from_space_group, laue_from_tsl
+    from .layer_images import raster_layer, write_layers
     from .layers import KINDS, Layer, MapOptions, available_kinds, map_layer
     from .map import EBSDMap
-    from .maps import draw, draw_layer, raster_layer, write_layers
+    from .maps import draw, draw_layer
     from .misorientation import KamConvention, KamMap, kam
     from .noise import NoiseFloor, noise_floor
     from .reading import read
@@ -40,7 +42,7 @@ _LAZY = {
     "KINDS": "layers",
     "LAUE_GROUPS": "laue",
     "PAPER_CLEANUP": "cleanup",
-    "BainiteCriteria": "bainite",
+    "BainiteCriteria": "criteria",
     "BainiteMap": "bainite",
     "Boundaries": "boundary_map",
     "BoundaryClass": "variants",
@@ -85,10 +87,10 @@ _LAZY = {
     "map_layer": "layers",
     "noise_floor": "noise",
     "quaternions_from_euler": "rotations",
-    "raster_layer": "maps",
+    "raster_layer": "layer_images",
     "read": "reading",
     "write": "writing",
-    "write_layers": "maps",
+    "write_layers": "layer_images",
 }
 
 __all__ = [

@@ -6,14 +6,30 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..kernels.orientations import NEIGHBOURHOODS, GridShape
 from .grid import Grid
+from .laue import Phase
 from .map import EBSDMap
 
 Neighbourhood = Literal["hexagonal", 8, 4]
+
+LARGEST_DISORIENTATION = {
+    "-1": 180.0,
+    "2/m": 180.0,
+    "mmm": 120.0,
+    "4/m": 180.0,
+    "4/mmm": 98.4211,
+    "-3": 180.0,
+    "-3m": 104.4776,
+    "6/m": 180.0,
+    "6/mmm": 93.841,
+    "m-3": 90.0,
+    "m-3m": 62.7995,
+}
+"""Largest disorientation of each Laue group in degrees (A. Morawiec, J. Appl. Cryst. 28 (1995) 289)."""
 
 
 def grid_shape(grid: Grid) -> GridShape:
@@ -38,15 +54,29 @@ def nearest_code(hexagonal: bool) -> int:
 
 
 def angle_argument(value: object, name: str, *, infinite: bool = False) -> float:
-    """Return a positive angle in degrees, or refuse it."""
-    number = float(value) if isinstance(value, (int, float, np.integer, np.floating)) else float("nan")
-    if not number > 0 or (not infinite and not np.isfinite(number)) or isinstance(value, bool):
-        extra = " or math.inf for no limit" if infinite else ""
-        raise InputError(f"{name}={value!r} is refused; use a positive angle in degrees{extra}")
+    """Return an angle in degrees, above 0 and at most 180, which no disorientation exceeds; or refuse it."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    number = float(value) if known else np.nan  # type: ignore[arg-type]
+    if not 0 < number <= 180 and not (infinite and number == np.inf):
+        extra = ", or math.inf for no limit" if infinite else ""
+        raise InputError(f"{name}={value!r} is refused; use a positive angle of at most 180 degrees{extra}")
     return number
 
 
-def grain_ids(grains: ArrayLike, points: int) -> NDArray[np.int32]:
+def grain_tolerance(value: object, name: str, phases: tuple[Phase, ...]) -> float:
+    """Return the tolerance of grains in degrees; refuse one that no two orientations of any phase exceed."""
+    number = angle_argument(value, name)
+    groups = {phase.laue for phase in phases}
+    most = max((LARGEST_DISORIENTATION[laue] for laue in groups), default=180.0)
+    if number >= most:
+        raise InputError(
+            f"{name}={value!r} is refused: no two orientations of {', '.join(sorted(groups))} differ by more than "
+            f"{most:.2f}°, so a phase would be one grain; use a smaller angle, such as 5 or 15 degrees"
+        )
+    return number
+
+
+def grain_ids(grains: Any, points: int) -> NDArray[np.int32]:
     """Return grain ids, of an array or of what has `ids`, as int32 (points,); negative ones are in no grain."""
     ids = np.asarray(getattr(grains, "ids", grains))
     if ids.size != points or ids.dtype.kind not in "iu":

@@ -36,7 +36,7 @@ def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
             line=len(header.lines) + 1,
         )
     parsed = _parse(path.name, header)
-    rows = TextRows(path, header, len(words))
+    rows = TextRows(path, header, len(words), allow_cut=allow_missing)
 
     def refuse(row: int | None, problem: str) -> NoReturn:
         if row is None:

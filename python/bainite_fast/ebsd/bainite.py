@@ -10,16 +10,18 @@ out of bainitic regions by their low KAM and GOS.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ._pairs import nearest_pairs
 from ._parting import kam_at_bending, mean_kam, order_of_reach, part_grains
+from .criteria import BainiteCriteria
 from .features import (
     BoundaryFeatures,
     GrainFeatures,
@@ -42,81 +44,6 @@ LABELS = ("polygonal ferrite", "lath bainite", "unsure")
 _COLORS = ((86, 180, 233), (230, 159, 0), (160, 160, 160))
 _SPREAD_PER_NOISE = 2.0 * np.sqrt(2.0 / (3.0 * np.pi))
 """Mean over rms angle of an isotropic normal error, 0.921: the GOS that noise alone gives, over the noise."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BainiteCriteria:
-    """Thresholds and weights. Each criterion adds weight · tanh((value - threshold)/width) to the evidence.
-
-    The evidence E of a grain is a logit: the probability of lath bainite is 1/(1 + e⁻ᴱ).
-
-    Attributes
-    ----------
-    tolerance, min_points : float, int
-        Of grains: degrees, and points below which a grain follows its neighbours.
-    ks_tolerance : float
-        Angle (degrees) up to which a boundary counts as one between two K–S variants.
-    curvature, curvature_width, curvature_weight : float
-        Bending of the lattice in °/µm from the KAM without its noise, of third order, or of a higher order where the
-        step is so fine that third neighbours are nearer than `reach`. 0.71°/µm are dislocations of one sign
-        at 10¹⁴ m⁻² (ρ·b/2), between the 10¹³ of polygonal ferrite and the 10¹⁴–10¹⁵ of bainite. The width is a share
-        of the KAM at the threshold.
-    reach : float
-        Length in µm over which bending adds up. Dislocations of both signs alternate from cell to cell, so at larger
-        steps the KAM of bainite grows no further; over shorter lengths it drowns in the noise, which is the same at
-        all lengths.
-    spread, spread_width, spread_weight : float
-        Grain orientation spread in degrees, without its noise. A small spread speaks for ferrite only as far as the
-        grain is large enough to spread: up to spread/curvature (1.1 µm) in proportion to its diameter.
-    aspect, aspect_width, aspect_weight : float
-        Aspect ratio: laths and blocks are long; equiaxed grains speak less for ferrite than long ones for bainite.
-    diameter, diameter_width, diameter_weight : float
-        Diameter in µm: polygonal ferrite is larger than blocks; the width is a share of it.
-    relation, relation_width, relation_weight : float
-        Share of the boundary between variants of one parent, less the share that cannot be (21–47°).
-    neighbours : float
-        Weight of the grains around, by their share of the boundary: a block has blocks beside it. It adds to evidence
-        that is weak, and is never more than `neighbours`.
-    sure : float
-        Probability above which a grain is lath bainite; below 1 - `sure` it is polygonal ferrite; between, unsure.
-    """
-
-    tolerance: float = 5.0
-    min_points: int = 5
-    ks_tolerance: float = 6.0
-    curvature: float = 0.71
-    curvature_width: float = 0.15
-    curvature_weight: float = 2.0
-    reach: float = 0.5
-    spread: float = 0.8
-    spread_width: float = 0.35
-    spread_weight: float = 1.5
-    aspect: float = 2.2
-    aspect_width: float = 0.8
-    aspect_weight: float = 0.5
-    diameter: float = 4.0
-    diameter_width: float = 0.4
-    diameter_weight: float = 1.0
-    relation: float = 0.35
-    relation_width: float = 0.3
-    relation_weight: float = 1.0
-    neighbours: float = 1.0
-    sure: float = 0.7
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if not (np.isfinite(value) and value >= 0):
-                raise InputError(f"{item.name}={value!r} is refused; give a finite number that is not negative")
-            if item.name.endswith("width") and value == 0:
-                raise InputError(f"{item.name} is 0; give a positive width")
-        if not 0.5 <= self.sure < 1:
-            raise InputError(f"sure={self.sure} is refused; give a probability from 0.5 up to, not including, 1")
-        if not 0 < self.tolerance <= 45 or self.min_points < 1:
-            raise InputError(
-                f"tolerance={self.tolerance}° and min_points={self.min_points} are refused; "
-                "give degrees up to 45, and at least 1 point"
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -226,6 +153,7 @@ class BainiteMap:
 def find_bainite(
     ebsd: EBSDMap,
     *,
+    phase: int | str | None = None,
     criteria: BainiteCriteria | None = None,
     noise: NoiseFloor | None = None,
 ) -> BainiteMap:
@@ -235,6 +163,10 @@ def find_bainite(
     ----------
     ebsd : EBSDMap
         Best as measured or after the paper's clean-up (`PAPER_CLEANUP`); the cubic ferrite phase should be most of it.
+    phase : int or str, optional
+        Id or name of the ferrite phase. Points of other phases, such as films of retained austenite, then count as not
+        indexed: they take the label of what is around them. Without it all phases are judged as if they were ferrite,
+        with a warning where there are several.
     criteria : BainiteCriteria, optional
         Thresholds and weights.
     noise : NoiseFloor, optional
@@ -247,7 +179,12 @@ def find_bainite(
     Raises
     ------
     InputError
-        If the map has no grains, or too few points for a noise floor.
+        If the map has no grains or no such phase, or too few points for a noise floor.
+
+    Warns
+    -----
+    BainiteWarning
+        If the map has points of several phases, and `phase` does not say which one is the ferrite.
 
     Notes
     -----
@@ -256,7 +193,10 @@ def find_bainite(
     """
     from .grain_map import grains as find_grains
 
+    if not isinstance(ebsd, EBSDMap):
+        raise InputError(f"find_bainite() needs an EBSDMap; got {type(ebsd).__name__}")
     rules = criteria if criteria is not None else BainiteCriteria()
+    ebsd = _of_ferrite(ebsd, phase)
     grains = find_grains(ebsd, rules.tolerance, 1)
     if not len(grains):
         raise InputError(f"the map {ebsd.source or ''} has no grains: none of its {ebsd.size} points is indexed")
@@ -289,6 +229,21 @@ def find_bainite(
         criteria=rules,
         shape=ebsd.shape,
     )
+
+
+def _of_ferrite(ebsd: EBSDMap, phase: int | str | None) -> EBSDMap:
+    """Return the map with the points of the ferrite phase alone indexed."""
+    if phase is not None:
+        return ebsd.replace(indexed=ebsd.phase_id == ebsd.phase(phase).id)
+    present = [item for item in ebsd.phases if (ebsd.phase_id == item.id).any()]
+    if len(present) > 1:
+        warnings.warn(
+            f"{', '.join(map(str, present))} are all judged as if they were ferrite; say which one it is, such as "
+            f"phase={present[0].name!r}",
+            BainiteWarning,
+            stacklevel=3,
+        )
+    return ebsd
 
 
 def _evidence(

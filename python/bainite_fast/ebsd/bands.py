@@ -14,7 +14,7 @@ from ..errors import InputError
 from .boundary_map import forward_offsets
 from .grid import Grid
 from .map import EBSDMap
-from .misorientation import kam
+from .misorientation import checked_order, kam
 from .zarr_store import StoredMap
 
 BAND_POINTS = 1 << 21
@@ -88,8 +88,8 @@ def kam_bands(
         As in :func:`bainite_fast.kam`.
     rows : int, optional
         Rows of a band; about two million points by default.
-    grains : array, (points,), optional
-        Grain of every point, a NumPy or Zarr array.
+    grains : StoredGrains, Grains or array of int, (points,), optional
+        Grain of every point; of a NumPy or Zarr array a band is read at a time.
     **options
         `perimeter`, `max_angle`, `neighbourhood` and `device` as in :func:`bainite_fast.kam`.
 
@@ -105,12 +105,18 @@ def kam_bands(
     InputError
         If an argument is wrong.
     """
-    if not isinstance(order, (int, np.integer)) or order < 1:
-        kam(source.rows(0, 1), order, **options)  # which says what is wrong
-    for band in bands(source, rows, above=int(order), below=int(order)):
+    order = checked_order(order)
+    ids = getattr(grains, "ids", grains)
+    if ids is not None and tuple(np.shape(ids)) not in ((source.grid.size,), source.grid.shape):
+        raise InputError(
+            f"grains have shape {np.shape(ids)}; an integer for each of {source.grid.size} points is needed"
+        )
+    if ids is not None and np.ndim(ids) > 1:
+        ids = np.asarray(ids).reshape(-1)
+    for band in bands(source, rows, above=order, below=order):
         first = band.start - band.skip
-        ids = None if grains is None else np.asarray(grains[first : first + band.ebsd.size])
-        values = kam(band.ebsd, order, grains=ids, **options)
+        of_band = None if ids is None else np.asarray(ids[first : first + band.ebsd.size])
+        values = kam(band.ebsd, order, grains=of_band, **options)
         yield slice(band.start, band.stop), np.asarray(values).reshape(-1)[band.inner]
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..kernels import grains as sums
-from ._points import angle_argument, grid_shape, neighbourhood_code
+from ._points import grain_tolerance, grid_shape, neighbourhood_code
 from .grain_map import grain_labels, links_of
 from .grid import Grid
+from .laue import Phase
 from .map import EBSDMap
 from .tables import as_table
 
@@ -127,7 +128,7 @@ def clean(ebsd: EBSDMap, steps: Sequence[Step] = PAPER_CLEANUP) -> tuple[EBSDMap
     """
     if not isinstance(ebsd, EBSDMap):
         raise InputError(f"clean() needs an EBSDMap; got {type(ebsd).__name__}")
-    planned = [plan_step(step, ebsd.grid, has_ci=ebsd.ci is not None) for step in steps]
+    planned = plan_steps(steps, ebsd.grid, ebsd.phases, has_ci=ebsd.ci is not None)
     done = []
     for step in planned:
         ebsd, turns = step.run(ebsd)
@@ -156,21 +157,31 @@ class PlannedStep:
         return CleanStep(self.name, self.arguments, tuple(len(changed) for changed in turns), turn)
 
 
-def plan_step(step: Step, grid: Grid, *, has_ci: bool) -> PlannedStep:
-    """Check a step for a map of this grid, with or without a CI."""
+def plan_steps(steps: Sequence[Step], grid: Grid, phases: tuple[Phase, ...], *, has_ci: bool) -> list[PlannedStep]:
+    """Check steps for a map of this grid and these phases, with or without a CI."""
+    if steps is PAPER_CLEANUP and not has_ci:
+        raise InputError(
+            "the default steps need the confidence index, and this map has none; give others, such as "
+            "steps=[('noc', 5.0, 2)]"
+        )
+    return [plan_step(step, grid, phases, has_ci=has_ci) for step in steps]
+
+
+def plan_step(step: Step, grid: Grid, phases: tuple[Phase, ...], *, has_ci: bool) -> PlannedStep:
+    """Check a step for a map of this grid and these phases, with or without a CI."""
     if not isinstance(step, (tuple, list)) or not step or not isinstance(step[0], str):
         raise InputError(f"step {step!r} is refused; use a tuple such as ('nci', 0.01)")
     name, arguments = step[0], tuple(step[1:])
     if name in ("nci", "ci_standardisation") and not has_ci:
         raise InputError(f"step {name!r} needs the confidence index, and this map has none; leave the step out")
     if name == "ci_standardisation" and len(arguments) <= 1:
-        tolerance = angle_argument(arguments[0] if arguments else 5.0, "tolerance of ci_standardisation")
+        tolerance = standardisation_tolerance(arguments, phases)
         return PlannedStep(name, arguments, 1, lambda before: _standardise(before, tolerance))
     if name == "nci" and 1 <= len(arguments) <= 2:
         ci, passes = _nci_arguments(*arguments)
         return PlannedStep(name, arguments, passes, lambda before: nci(before, ci, passes))
     if name == "noc" and len(arguments) == 2:
-        tolerance, level = angle_argument(arguments[0], "tolerance of noc"), arguments[1]
+        tolerance, level = grain_tolerance(arguments[0], "tolerance of noc", phases), arguments[1]
         most = (6 if grid.kind == "hexagonal" else 8) - 1
         if isinstance(level, bool) or not isinstance(level, (int, np.integer)) or not 0 <= level <= most:
             raise InputError(f"level {level!r} of noc is refused; use an integer from 0 to {most} on this grid")
@@ -182,14 +193,21 @@ def plan_step(step: Step, grid: Grid, *, has_ci: bool) -> PlannedStep:
     )
 
 
+def standardisation_tolerance(arguments: tuple[Any, ...], phases: tuple[Phase, ...]) -> float:
+    """Return the tolerance of the grains of CI standardisation in degrees, or refuse it."""
+    return grain_tolerance(arguments[0] if arguments else 5.0, "tolerance of ci_standardisation", phases)
+
+
 def _nci_arguments(ci: object, passes: object = 1) -> tuple[float, int]:
-    if isinstance(ci, bool) or not isinstance(ci, (int, float, np.number)) or not np.isfinite(ci):
-        raise InputError(f"CI {ci!r} of nci is refused; use a number, such as 0.01")
+    known = isinstance(ci, (int, float, np.integer, np.floating)) and not isinstance(ci, bool)
+    least = float(ci) if known else np.nan  # type: ignore[arg-type]
+    if not -1 < least <= 1:
+        raise InputError(f"CI {ci!r} of nci is refused; use a number up to 1, such as 0.01")
     if passes == "converge":
-        return float(ci), MAX_PASSES
+        return least, MAX_PASSES
     if isinstance(passes, bool) or not isinstance(passes, (int, np.integer)) or not 1 <= passes <= MAX_PASSES:
-        raise InputError(f"passes {passes!r} of nci are refused; use an integer from 1, or 'converge'")
-    return float(ci), int(passes)
+        raise InputError(f"passes {passes!r} of nci are refused; use an integer from 1 to {MAX_PASSES}, or 'converge'")
+    return least, int(passes)
 
 
 def _standardise(ebsd: EBSDMap, tolerance: float) -> tuple[EBSDMap, Turns]:

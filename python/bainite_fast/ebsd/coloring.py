@@ -11,7 +11,8 @@ from ..errors import InputError
 from ._pairs import half_stencil, pairs
 from .grid import Grid
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, and lighter or darker companions.
+# Okabe and Ito's palette, which colour-blind readers can tell apart, and lighter or darker companions; no gray, which
+# is for points in no grain.
 _PALETTE = (
     (230, 159, 0),
     (86, 180, 233),
@@ -24,7 +25,7 @@ _PALETTE = (
     (120, 94, 160),
     (244, 190, 170),
     (110, 70, 30),
-    (170, 170, 170),
+    (20, 60, 60),
 )
 
 

@@ -52,17 +52,18 @@ class _Parsed:
 
 def read_crc(path: Path, *, allow_missing: bool = False) -> EBSDMap:
     """Read a ``.cpr``/``.crc`` pair, named by either; see :func:`bainite_fast.ebsd.read`."""
-    header, data = _beside(path, ".cpr"), _beside(path, ".crc")
+    # A .cpr file is told by its content, so it may have any other name.
+    header, data = _beside(path, ".cpr") if path.suffix.lower() == ".crc" else path, _beside(path, ".crc")
     parsed = _parse(header)
     size, record = data.stat().st_size, parsed.record.itemsize
-    if size % record:
+    if size % record and not allow_missing:
         raise EBSDFileError(
-            f"{size} bytes are no whole number of records of {record} bytes, which {header.name} describes: the file "
-            "is truncated, or the fields are wrong",
+            f"{size} bytes are no whole number of records of {record} bytes, which {header.name} describes: the fields "
+            "are wrong, or the file is truncated; allow_missing=True reads its whole records",
             file=data.name,
         )
-    if size == 0:
-        raise EBSDFileError("the file is empty", file=data.name)
+    if size < record:
+        raise EBSDFileError("the file holds no whole record", file=data.name)
     _check_count(header, data, parsed, size // record, allow_missing)
 
     def refuse(row: int | None, problem: str) -> NoReturn:

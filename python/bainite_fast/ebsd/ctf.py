@@ -37,7 +37,7 @@ class _Parsed:
 def read_ctf(path: Path, *, allow_missing: bool = False) -> EBSDMap:
     """Read a ``.ctf`` file; see :func:`bainite_fast.ebsd.read`."""
     parsed = _parse(path)
-    rows = TextRows(path, parsed.header, len(parsed.names), decimal_comma=parsed.decimal_comma)
+    rows = TextRows(path, parsed.header, len(parsed.names), decimal_comma=parsed.decimal_comma, allow_cut=allow_missing)
 
     def refuse(row: int | None, problem: str) -> NoReturn:
         if row is None:

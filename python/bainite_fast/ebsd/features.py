@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, OutputError, OutputExistsError
 from ._pairs import nearest_pairs
+from ._points import angle_argument
 from ._quaternions import conjugate, cubic_angle, disorientation, multiply
+from .grid import Grid
 from .map import EBSDMap
 from .variants import BAIN_OTHER_MIN, BAIN_SAME_MAX, BoundaryClass, ks_deviation
 
@@ -71,9 +73,16 @@ def boundary_features(
     -------
     BoundaryFeatures
         Of cubic phases; others have the class OTHER.
+
+    Raises
+    ------
+    InputError
+        If an angle is out of range, or the grains are those of another map.
     """
-    if not 0 < ks_tolerance <= 10:
+    if isinstance(ks_tolerance, bool) or not 0 < ks_tolerance <= 10:
         raise InputError(f"ks_tolerance={ks_tolerance} is refused; give degrees above 0, up to 10")
+    low_angle = angle_argument(low_angle, "low_angle")
+    _check_grains(ebsd, grains)
     ids = grains.ids.reshape(-1)
     i, j = nearest_pairs(ebsd.grid)
     border = (ids[i] != ids[j]) & (ids[i] >= 0) & (ids[j] >= 0)
@@ -126,9 +135,9 @@ class GrainFeatures:
         Grain orientation spread, grain average misorientation (pairs), and mean third-order KAM up to 5° within the
         grain (degrees); NaN where a grain is too small.
     boundary_um : ndarray of float64
-        Length of the boundary to other grains (µm, each pair of points counted with its share).
+        Length of the boundary to other grains in µm: each pair of points counts with the side that their cells share.
     low_angle, block, bain, packet, gap, other : ndarray of float64
-        Share of that boundary by `BoundaryClass`; NaN without neighbours.
+        Share of that length by `BoundaryClass`; NaN without neighbours.
     edge : ndarray of bool
         Whether the grain is cut by the edge of the map.
     """
@@ -165,9 +174,25 @@ class GrainFeatures:
 
 
 def grain_features(ebsd: EBSDMap, grains: Grains, borders: BoundaryFeatures) -> GrainFeatures:
-    """Measure every grain; see `GrainFeatures`."""
+    """Measure every grain; see `GrainFeatures`.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    grains : Grains
+        Its grains.
+    borders : BoundaryFeatures
+        Of these grains, from `boundary_features`.
+
+    Raises
+    ------
+    InputError
+        If the grains are those of another map.
+    """
     from .misorientation import kam
 
+    _check_grains(ebsd, grains)
     ids = grains.ids.reshape(-1)
     count = len(grains)
     inside = ids >= 0
@@ -178,11 +203,11 @@ def grain_features(ebsd: EBSDMap, grains: Grains, borders: BoundaryFeatures) -> 
     number = np.bincount(ids[known], minlength=count)
     with np.errstate(invalid="ignore"):
         kam3 = np.bincount(ids[known], values[known], minlength=count) / number
-    total, shares = _shares(ids, borders, count)
-    side = ebsd.grid.dx if ebsd.grid.kind == "square" else ebsd.grid.dy * 2 / 3
+    row, column = ebsd.grid.row_and_column()
+    length = _side_lengths(ebsd.grid)[(row[borders.i] != row[borders.j]).astype(np.int64)]
+    total, shares = _shares(ids, borders, count, length)
     area: Float64 = points.astype(np.float64) * ebsd.grid.point_area
     on_edge = np.zeros(count, np.bool_)
-    row, column = ebsd.grid.row_and_column()
     last = np.where(row % 2, ebsd.grid.columns_even, ebsd.grid.columns) - 1
     rim = inside & ((row == 0) | (row == ebsd.grid.rows - 1) | (column == 0) | (column == last))
     on_edge[ids[rim]] = True
@@ -196,7 +221,7 @@ def grain_features(ebsd: EBSDMap, grains: Grains, borders: BoundaryFeatures) -> 
         gos=np.asarray(grains.gos, np.float64),
         gam=np.asarray(grains.gam("pairs"), np.float64),
         kam3=kam3,
-        boundary_um=total * side,
+        boundary_um=total,
         edge=on_edge,
         **shares,
     )
@@ -219,11 +244,28 @@ def _shapes(
     return points, cx, cy, aspect
 
 
-def _shares(ids: NDArray[np.int32], borders: BoundaryFeatures, count: int) -> tuple[Float64, dict[str, Float64]]:
-    """Return the number of boundary pairs of each grain and their shares by class."""
+def _side_lengths(grid: Grid) -> Float64:
+    """Return the length in µm of the side that two cells share: in one row, and in neighbouring rows."""
+    if grid.kind == "square":
+        return np.array([grid.dy, grid.dx])
+    return np.array([grid.dy * 2 / 3, np.hypot(grid.dx / 2, grid.dy / 3)])
+
+
+def _check_grains(ebsd: EBSDMap, grains: Grains) -> None:
+    if grains.point_ids.size != ebsd.size:
+        raise InputError(
+            f"the grains are of a map of {grains.point_ids.size} points, and this one has {ebsd.size}; find its own"
+        )
+
+
+def _shares(
+    ids: NDArray[np.int32], borders: BoundaryFeatures, count: int, length: Float64
+) -> tuple[Float64, dict[str, Float64]]:
+    """Return the length of the boundary of each grain and its shares by class."""
     grain = np.concatenate([ids[borders.i], ids[borders.j]]).astype(np.int64)
     kind = np.concatenate([borders.kind, borders.kind]).astype(np.int64)
-    table = np.bincount(grain * 7 + kind, minlength=7 * count).reshape(count, 7).astype(np.float64)
+    weight = np.concatenate([length, length])
+    table = np.bincount(grain * 7 + kind, weight, minlength=7 * count).reshape(count, 7).astype(np.float64)
     total = table.sum(axis=1)
     with np.errstate(invalid="ignore"):
         shares = table / total[:, None]

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..kernels import grains as sums
 from ..kernels._checks import whole
 from ..kernels.orientations import FORWARD, add_links, kam_values, laue_code, neighbour_angles
-from ._points import angle_argument, comparable, grid_shape, nearest_code
+from ._points import comparable, grain_tolerance, grid_shape, nearest_code
 from .map import EBSDMap
 from .tables import as_table
 
@@ -34,7 +34,7 @@ def grains(ebsd: EBSDMap, tolerance: float = 5.0, min_points: int = 1) -> Grains
     ebsd : EBSDMap
         The map.
     tolerance : float
-        Degrees. OIM uses 5°, MTEX 15° or 10°.
+        Degrees, less than any two orientations can differ by (62.8° in cubic phases). OIM uses 5°, MTEX 15° or 10°.
     min_points : int
         Grains of fewer points are none: their points get the id -1. OIM's default is 2.
 
@@ -50,7 +50,7 @@ def grains(ebsd: EBSDMap, tolerance: float = 5.0, min_points: int = 1) -> Grains
     """
     if not isinstance(ebsd, EBSDMap):
         raise InputError(f"grains() needs an EBSDMap; got {type(ebsd).__name__}")
-    angle = angle_argument(tolerance, "tolerance")
+    angle = grain_tolerance(tolerance, "tolerance", ebsd.phases)
     least = whole(min_points, "min_points", 1)
     ids, count = grain_labels(ebsd, angle)
     first, sizes = sums.grain_table(ids, count)

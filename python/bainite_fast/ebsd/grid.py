@@ -17,6 +17,15 @@ MAX_POINTS = 2**40
 """More points than any scan has; a header that claims more is damaged."""
 
 
+def positive_step(value: object, name: str) -> float:
+    """Return a positive step in µm, or refuse it."""
+    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    step = float(value) if known else math.nan  # type: ignore[arg-type]
+    if not (math.isfinite(step) and step > 0):
+        raise InputError(f"{name}={value!r} is refused; a positive step in µm is needed")
+    return step
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Where the points of a scan are: row by row, x to the right and y down, (0, 0) at the first point.
@@ -66,10 +75,7 @@ class Grid:
                 f"columns_even={self.columns_even} must be columns={self.columns} or one less on a hexagonal grid"
             )
         for name in ("dx", "dy"):
-            step = getattr(self, name)
-            if not (math.isfinite(step) and step > 0):
-                raise InputError(f"{name}={step!r} is refused; a positive step in µm is needed")
-            object.__setattr__(self, name, float(step))
+            object.__setattr__(self, name, positive_step(getattr(self, name), name))
         if self.rows * self.columns > MAX_POINTS:
             raise InputError(f"a grid of {self.rows} × {self.columns} points is beyond any scan")
 

@@ -15,16 +15,20 @@ from .._optional import require
 from ..errors import EBSDFileError
 from .map import EBSDMap
 
-MAX_POINTS = 1 << 33
+MOST_BYTES = 1 << 20
+MOST_PER_BYTE = 2000
+"""A data set larger than MOST_BYTES is refused where it is more than so many times as large as the file: deflate, the
+filter of all vendors, makes at most 1032 bytes of one, and what was never written takes no place at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of an HDF5 file; `node` is h5py's, `where` names it in errors."""
+    """A group of an HDF5 file of so many bytes; `node` is h5py's, `where` names it in errors."""
 
     file: str
     node: Any
     where: str
+    bytes: int
 
     def refuse(self, problem: str) -> NoReturn:
         """Raise an error that names the file and this group."""
@@ -36,7 +40,7 @@ class Group:
 
     def group(self, name: str) -> Group:
         """Return a group inside of this one."""
-        inside = Group(self.file, self.node.get(name), f"{self.where}/{name}")
+        inside = Group(self.file, self.node.get(name), f"{self.where}/{name}", self.bytes)
         if inside.node is None or not hasattr(inside.node, "keys"):
             inside.refuse("this group is missing")
         return inside
@@ -48,7 +52,7 @@ class Group:
     def values(self, *names: str, points: int | None = None, width: int = 1) -> NDArray[Any] | None:
         """Return the first data set of some names: (points,) or (points, width) numbers; None where there is none.
 
-        With `points` the data set must have so many entries.
+        With `points` the data set must have so many entries. One that cannot be in a file of this size is refused.
         """
         name = self.first(*names)
         if name is None:
@@ -57,8 +61,12 @@ class Group:
         if not hasattr(data, "shape") or data.dtype.kind not in "biuf":
             self.refuse(f"{name} is no data set of numbers")
         size = math.prod(data.shape)
-        if size > MAX_POINTS or (points is not None and size != points * width):
-            self.refuse(f"{name} has shape {data.shape}; {points} points × {width} are needed")
+        if points is not None and size != points * width:
+            needed = f"{points} points × {width}" if width > 1 else f"{points} points"
+            self.refuse(f"{name} has shape {data.shape}; {needed} are needed")
+        size *= data.dtype.itemsize
+        if size > max(MOST_BYTES, MOST_PER_BYTE * self.bytes):
+            self.refuse(f"{name} has shape {data.shape}, {size} bytes in a file of {self.bytes}: it is damaged")
         try:
             values = np.asarray(data[()])
         except (OSError, RuntimeError, MemoryError) as error:
@@ -133,17 +141,19 @@ def read_hdf5(path: Path, *, scan: str | int | None, allow_missing: bool) -> EBS
         raise EBSDFileError(f"the HDF5 file cannot be opened: {error}", file=path.name) from None
     with file:
         try:
-            chosen = _choose(path.name, file, scan)
+            name, node = _choose(path.name, file, scan)
+            chosen = Group(path.name, node, name, path.stat().st_size)
             return _reader(chosen)(chosen, path.name, allow_missing)
         except (KeyError, RuntimeError, OSError, TypeError, UnicodeDecodeError) as error:
-            if isinstance(error, EBSDFileError):
-                raise
             # What h5py raises where the file's inner tables are damaged.
             raise EBSDFileError(f"the HDF5 file is damaged: {error}", file=path.name) from None
 
 
-def _choose(name: str, file: Any, scan: str | int | None) -> Group:
-    """Return the group of the scan: the one that holds EBSD/Data."""
+def _choose(name: str, file: Any, scan: str | int | None) -> tuple[str, Any]:
+    """Return name and node of the group of the scan: the one that holds EBSD/Data.
+
+    Oxford Instruments' scans are called 1, 2, …: a text is taken as a name first, and as a place where it is none.
+    """
     found = _scans(file, "", 0)
     if not found:
         raise EBSDFileError("no group holds EBSD/Data: this is no EBSD map of EDAX, Oxford or Bruker", file=name)
@@ -151,11 +161,12 @@ def _choose(name: str, file: Any, scan: str | int | None) -> Group:
     if scan is None:
         if len(found) > 1:
             raise EBSDFileError(f"the file holds {len(found)} scans: {listed}; choose one with scan=", file=name)
-        return Group(name, file[found[0]], found[0])
-    if isinstance(scan, int) and 0 <= scan < len(found):
-        return Group(name, file[found[scan]], found[scan])
-    if str(scan) in found:
-        return Group(name, file[str(scan)], str(scan))
+        return found[0], file[found[0]]
+    if scan in found:
+        return str(scan), file[str(scan)]
+    place = int(scan) if isinstance(scan, int) or scan.isdecimal() else -1
+    if 0 <= place < len(found):
+        return found[place], file[found[place]]
     raise EBSDFileError(f"there is no scan {scan!r}; there are {listed}", file=name)
 
 

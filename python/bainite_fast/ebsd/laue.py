@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..errors import InputError
 
 LAUE_GROUPS = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
@@ -123,7 +125,8 @@ class Phase:
     lattice: tuple[float, float, float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.id, bool) or self.id != int(self.id) or not 0 <= self.id < 2**15:
+        known = isinstance(self.id, (int, np.integer)) and not isinstance(self.id, bool)
+        if not known or not 0 <= self.id < 2**15:
             raise InputError(f"phase id {self.id!r} is refused; use an integer from 0 to 32767")
         object.__setattr__(self, "id", int(self.id))
         checked_laue(self.laue)

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kernels._checks import whole
+from ._points import angle_argument
 from .coloring import grain_colors
 from .ipf import ipf_colors
 from .map import EBSDMap
+from .misorientation import KamMap, checked_order, kam
 
 if TYPE_CHECKING:
     from .boundary_map import Boundaries
@@ -23,8 +26,12 @@ UInt8 = NDArray[np.uint8]
 
 UNKNOWN = (205, 205, 205)
 """Colour of points without a value: not indexed, or in no grain."""
+UNKNOWN_ON_GRAY = (150, 190, 230)
+"""The same on a gray scale, where gray is a value."""
 _PHASE_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
-_BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
+NOT_INDEXED = "not indexed"
+BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
+"""Colour of each kind of boundary segment, in the order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,11 @@ class MapOptions:
         Which of the two readings of GAM.
     low_angle, high_angle : float
         Low-angle boundaries reach from one to the other (degrees), high-angle ones lie above.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
     """
 
     order: int = 3
@@ -51,6 +63,17 @@ class MapOptions:
     gam: Literal["pairs", "kam"] = "pairs"
     low_angle: float = 2.0
     high_angle: float = 15.0
+
+    def __post_init__(self) -> None:
+        checked_order(self.order)
+        angle_argument(self.max_angle, "max_angle", infinite=True)
+        angle_argument(self.tolerance, "tolerance")
+        whole(self.min_points, "min_points", 1)
+        if self.gam not in ("pairs", "kam"):
+            raise InputError(f"gam={self.gam!r} is unknown; use 'pairs' or 'kam'")
+        low, high = angle_argument(self.low_angle, "low_angle"), angle_argument(self.high_angle, "high_angle")
+        if low > high:
+            raise InputError(f"low_angle={low:g} is above high_angle={high:g}; it must be at most that")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,12 +144,13 @@ class _Source:
 
 
 def _kam(source: _Source) -> Layer:
-    from .misorientation import kam
-
     o = source.options
-    values = kam(source.ebsd, o.order, perimeter=o.perimeter, max_angle=o.max_angle)
-    which = "shell of order" if o.perimeter else "orders 1 to"
-    title = f"KAM, {which} {o.order}, ≤ {o.max_angle:g}°"
+    return kam_layer(kam(source.ebsd, o.order, perimeter=o.perimeter, max_angle=o.max_angle))
+
+
+def kam_layer(values: KamMap) -> Layer:
+    """Return a KAM as what is drawn and written; its title says the convention."""
+    title = f"KAM, {values.convention}"
     return Layer(kind="kam", title=title, values=np.asarray(values, np.float32).reshape(-1), unit="°")
 
 
@@ -156,7 +180,8 @@ def _grod(source: _Source) -> Layer:
 def _grains(source: _Source) -> Layer:
     ids = source.grains.ids.reshape(-1)
     table = np.concatenate([grain_colors(ids, source.ebsd.grid), np.array([UNKNOWN], np.uint8)])
-    return Layer(kind="grains", title=source.grain_text, colors=table[ids], key="legend")
+    legend = {"in no grain": UNKNOWN} if (ids < 0).any() else {}
+    return Layer(kind="grains", title=source.grain_text, colors=table[ids], legend=legend, key="legend")
 
 
 def _boundaries(source: _Source) -> Layer:
@@ -169,15 +194,17 @@ def _boundaries(source: _Source) -> Layer:
     for points in (found.i, found.j):
         np.maximum.at(rank, points, found.kind.astype(np.float32) + 1)
     rank[~ebsd.indexed] = np.nan
-    names = list(_BOUNDARY_COLORS)
-    table = np.array([(255, 255, 255), *_BOUNDARY_COLORS.values(), UNKNOWN], np.uint8)
+    names = list(BOUNDARY_COLORS)
+    table = np.array([(255, 255, 255), *BOUNDARY_COLORS.values(), UNKNOWN], np.uint8)
     colors = table[np.where(np.isnan(rank), len(table) - 1, rank).astype(np.int64)]
     present = [name for number, name in enumerate(names) if (found.kind == number).any()]
     limits = {"low angle": f"{o.low_angle:g}–{o.high_angle:g}°", "high angle": f"> {o.high_angle:g}°"}
-    legend = {f"{name} {limits.get(name, '')}".strip(): _BOUNDARY_COLORS[name] for name in present}
+    legend = {f"{name} {limits.get(name, '')}".strip(): BOUNDARY_COLORS[name] for name in present}
+    if not ebsd.indexed.all():
+        legend[NOT_INDEXED] = UNKNOWN
     return Layer(
         kind="boundaries",
-        title=f"Grain boundaries, {len(found)} segments",
+        title=f"Grain boundaries, {len(found):,} segments",
         values=rank,
         colors=colors,
         legend=legend,
@@ -196,10 +223,14 @@ def _ipf(axis: Literal["x", "y", "z"]) -> Callable[[_Source], Layer]:
             raise InputError(f"inverse pole figure colours are for cubic phases (m-3m); this map has {listed}")
         colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
         colors[shown] = ipf_colors(ebsd.quaternions[shown], axis)
-        others = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
-        gray = f"; gray: {', '.join(others)}" if others else ""
+        gray = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
+        gray += [] if ebsd.indexed.all() else [NOT_INDEXED]
         return Layer(
-            kind=f"ipf-{axis}", title=f"Inverse pole figure, {axis.upper()}{gray}", colors=colors, key="triangle"
+            kind=f"ipf-{axis}",
+            title=f"Inverse pole figure, {axis.upper()}",
+            colors=colors,
+            legend={", ".join(gray): UNKNOWN} if gray else {},
+            key="triangle",
         )
 
     return make
@@ -216,7 +247,7 @@ def _phase(source: _Source) -> Layer:
         colors[own] = color
         legend[f"{phase.name} {100 * own.mean():.1f} %"] = color
     if not ebsd.indexed.all():
-        legend[f"not indexed {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
+        legend[f"{NOT_INDEXED} {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
     values = ebsd.phase_id.astype(np.float32)
     return Layer(kind="phase", title="Phases", values=values, colors=colors, legend=legend, key="legend")
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,12 +278,19 @@ def _checked_ids(
             mask = mask & given
             ids = np.where(mask, ids, np.asarray(-1, ids.dtype))
     known = {phase.id for phase in phases} | {-1}
+    for extreme in (int(ids.min()), int(ids.max())):
+        if extreme not in known:
+            _refuse_phase(extreme, phases)
     unknown = sorted(set(range(int(ids.min()), int(ids.max()) + 1)) - known)
     present = [number for number in unknown if np.any(ids == number)] if len(unknown) < 64 else unknown
     if present:
-        listed = ", ".join(map(str, phases)) or "none"
-        raise InputError(f"phase id {present[0]} has no phase; there are {listed}, and -1 for what is not indexed")
+        _refuse_phase(present[0], phases)
     return ids, mask
+
+
+def _refuse_phase(number: int, phases: tuple[Phase, ...]) -> NoReturn:
+    listed = ", ".join(map(str, phases)) or "none"
+    raise InputError(f"phase id {number} has no phase; there are {listed}, and -1 for what is not indexed")
 
 
 def _checked_quaternions(quaternions: NDArray[Any], indexed: NDArray[np.bool_]) -> NDArray[np.float64]:

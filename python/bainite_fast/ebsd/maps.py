@@ -1,9 +1,8 @@
-"""Maps to look at: PNG with a colour bar and a scale bar, and OME-Zarr images."""
+"""Maps to look at: PNG with a colour bar and a scale bar."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,28 @@ from numpy.typing import NDArray
 
 from .._optional import require
 from ..errors import InputError, OutputError, OutputExistsError
-from ..io import open_mosaic, write_image
 from ._raster import raster_points
 from .grid import Grid
 from .ipf import triangle_key
-from .layers import KINDS, UNKNOWN, Layer, MapOptions, layer_of, map_layer, source_of
+from .layers import (
+    BOUNDARY_COLORS,
+    NOT_INDEXED,
+    UNKNOWN,
+    UNKNOWN_ON_GRAY,
+    Layer,
+    MapOptions,
+    map_layer,
+)
 from .map import EBSDMap
 
 if TYPE_CHECKING:
     from .grain_map import Grains
 
-__all__ = ["KINDS", "draw", "draw_layer", "raster_layer", "write_layers"]
-
 _LONG_SIDE = 1600  # pixels that a drawn map aims at
 _DPI = 200
+_MAP_INCHES = 6.0  # long side of a map
+_LINE_POINTS = 0.9  # width of a boundary
+_LEAST_PITCH = 5  # pixels from point to point that such boundaries need
 _KEY_INCHES = 1.3  # room beside the map for a colour bar or the triangle
 
 
@@ -42,7 +49,7 @@ def draw(
 ) -> Path:
     """Draw one kind of map as PNG, with what its colours mean and a scale bar.
 
-    Hexagonal points are drawn as hexagons. Points without a value are gray.
+    Hexagonal points are drawn as hexagons. Points without a value are gray, and light blue on gray scales.
 
     Parameters
     ----------
@@ -104,6 +111,7 @@ def draw_layer(
 ) -> Path:
     """Draw a layer that is there already as PNG; see `draw`."""
     target = _checked_target(path, overwrite=overwrite)
+    values = _scale_of(layer, limits)
     require("matplotlib", "plots", "drawing a map")
     from matplotlib.figure import Figure
 
@@ -115,7 +123,7 @@ def draw_layer(
     )
     points = raster_points(grid, step)
     height, width = points.shape
-    scale = 6.0 / max(height, width)
+    scale = _MAP_INCHES / max(height, width)
     across = max(2.6, width * scale)
     figure = Figure(figsize=(across + _KEY_INCHES, height * scale + 0.9), dpi=_DPI, layout="constrained")
     if layer.key == "triangle":
@@ -124,7 +132,6 @@ def draw_layer(
     else:
         axes = figure.subplots()
     extent = (0.0, width * step, height * step, 0.0)
-    values = _scale_of(layer, limits)
     axes.imshow(_picture(layer, points, values), extent=extent, interpolation="nearest" if step < grid.dx else None)
     _draw_lines(axes, layer if layer.boundaries is not None else outlines, grid, outlined=layer.boundaries is None)
     axes.set_xlim(0.0, width * step)
@@ -149,6 +156,8 @@ def draw_layer(
 def _scale_of(layer: Layer, limits: tuple[float, float] | None) -> tuple[float, float] | None:
     """Return the ends of the colour scale, None for colours."""
     if layer.key not in ("scale", "gray") or layer.values is None:
+        if limits is not None:
+            raise InputError(f"limits={limits!r}: the map {layer.kind!r} has no colour scale; leave them out")
         return None
     if limits is not None:
         low, high = limits
@@ -173,7 +182,7 @@ def _picture(layer: Layer, points: NDArray[np.int64], scale: tuple[float, float]
         unit = np.clip((layer.values - low) / (high - low), 0.0, 1.0)
         table = _color_table(layer)
         known = np.isfinite(unit)
-        colors = np.full((len(unit), 3), UNKNOWN, np.uint8)
+        colors = np.full((len(unit), 3), _unknown(layer), np.uint8)
         colors[known] = table[np.rint(unit[known] * (len(table) - 1)).astype(np.int64)]
     elif layer.boundaries is not None:
         unknown = ~np.isfinite(layer.values) if layer.values is not None else np.zeros(points.max() + 1, np.bool_)
@@ -187,6 +196,10 @@ def _picture(layer: Layer, points: NDArray[np.int64], scale: tuple[float, float]
     table = np.concatenate([opaque, np.zeros((1, 4), np.uint8)])
     picture: NDArray[np.uint8] = table[points]
     return picture
+
+
+def _unknown(layer: Layer) -> tuple[int, int, int]:
+    return UNKNOWN_ON_GRAY if layer.key == "gray" else UNKNOWN
 
 
 def _color_table(layer: Layer) -> NDArray[np.uint8]:
@@ -215,10 +228,20 @@ def _draw_lines(axes: Any, lines: Layer | None, grid: Grid, *, outlined: bool) -
     if outlined:
         axes.add_collection(LineCollection(list(ends), colors="black", linewidths=0.5, capstyle="round"))
         return
-    colors = np.array([(0, 114, 178), (0, 0, 0), (213, 94, 0)]) / 255.0
-    widths = np.array([0.45, 0.8, 0.8])
-    kinds = found.kind[shown]
-    axes.add_collection(LineCollection(list(ends), colors=colors[kinds], linewidths=widths[kinds], capstyle="round"))
+    colors = np.array(list(BOUNDARY_COLORS.values())) / 255.0
+    # A line thinner than two pixels is smoothed to a paler colour than its legend has: where there is no room for
+    # wider ones, each is one pixel wide and not smoothed.
+    order = np.argsort(found.kind, kind="stable")  # high angles over low ones
+    room = max(grid.columns, grid.rows) * _LEAST_PITCH <= _MAP_INCHES * _DPI
+    axes.add_collection(
+        LineCollection(
+            list(ends[order]),
+            colors=colors[found.kind[order]],
+            linewidths=_LINE_POINTS if room else 72.0 / _DPI,
+            antialiaseds=room,
+            capstyle="round" if room else "projecting",
+        )
+    )
 
 
 def _scale_bar(axes: Any, width: float, height: float) -> None:
@@ -273,18 +296,24 @@ def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None
             f"{layer.kind.upper() if layer.unit == '°' else layer.title}{f' ({layer.unit})' * bool(layer.unit)}"
         )
         bar.ax.tick_params(labelsize=8)
-    elif layer.legend:
+    classes = {"no value": _unknown(layer)} if scale is not None and _has_unknown(layer) else layer.legend
+    if classes:
+        from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
         handles = [
-            Patch(
-                facecolor=(color[0] / 255, color[1] / 255, color[2] / 255), edgecolor="0.4", linewidth=0.4, label=name
-            )
-            for name, color in layer.legend.items()
+            Line2D([], [], color=color, linewidth=2 * _LINE_POINTS, label=name)
+            if layer.boundaries is not None and name != NOT_INDEXED
+            else Patch(facecolor=color, edgecolor="0.4", linewidth=0.4, label=name)
+            for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in classes.items())
         ]
         figure.legend(
             handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
         )
+
+
+def _has_unknown(layer: Layer) -> bool:
+    return layer.values is not None and not bool(np.isfinite(layer.values).all())
 
 
 def _draw_triangle(axes: Any) -> None:
@@ -307,91 +336,3 @@ def _draw_triangle(axes: Any) -> None:
     axes.set_ylim(height * 1.15, -0.15 * height)
     axes.set_anchor("S")
     axes.set_axis_off()
-
-
-def raster_layer(layer: Layer, grid: Grid, step: float | None = None) -> tuple[NDArray[Any], float]:
-    """Return a layer as an image of square pixels, and their size in µm.
-
-    Parameters
-    ----------
-    layer : Layer
-        From `map_layer`.
-    grid : Grid
-        Of its map.
-    step : float, optional
-        Size of a pixel in µm; by default the step on a square grid, where each point is one pixel, and half of it on a
-        hexagonal one, where each point is 3 or 4.
-
-    Returns
-    -------
-    image : ndarray, float32 (height, width) or uint8 (height, width, 3)
-        Values, NaN where undefined and outside; or colours.
-    step : float
-    """
-    smaller = min(grid.dx, grid.dy)
-    size = (smaller if grid.kind == "square" else grid.dx / 2) if step is None else float(step)
-    if not (math.isfinite(size) and size > 0):
-        raise InputError(f"step={step!r} is refused; a positive size in µm is needed")
-    points = raster_points(grid, size)
-    channels = layer.channels
-    outside: Any = np.full((1, *channels.shape[1:]), np.nan if channels.ndim == 1 else UNKNOWN[0], channels.dtype)
-    return np.concatenate([channels, outside])[points], size
-
-
-def write_layers(
-    ebsd: EBSDMap,
-    kinds: Iterable[str],
-    folder: str | Path,
-    *,
-    options: MapOptions | None = None,
-    grains: Grains | None = None,
-    step: float | None = None,
-    overwrite: bool = False,
-) -> dict[str, Path]:
-    """Write kinds of a map as OME-Zarr images, one ``<kind>.ome.zarr`` each, in µm.
-
-    Angles and measured values are float32, NaN where undefined (and in the pyramid wherever a NaN enters a mean);
-    boundaries, phases, grains and inverse pole figures are RGB.
-
-    Parameters
-    ----------
-    ebsd : EBSDMap
-        The map.
-    kinds : iterable of str
-        Of `KINDS`.
-    folder : path
-        Where the images go; made where it is not there.
-    options : MapOptions, optional
-        Conventions and limits.
-    grains : Grains, optional
-        Grains found before.
-    step : float, optional
-        Size of a pixel in µm, see `raster_layer`.
-    overwrite : bool
-        Replace images that are there.
-
-    Returns
-    -------
-    dict of str to pathlib.Path
-        The image of each kind.
-
-    Raises
-    ------
-    InputError, OutputExistsError, OutputError
-        If a kind is unknown or lacks its data, an image is there already, or cannot be written.
-    """
-    wanted = list(dict.fromkeys(kinds))
-    unknown = [kind for kind in wanted if kind not in KINDS]
-    if unknown or not wanted:
-        raise InputError(f"no map is called {', '.join(unknown) or 'nothing'}; use one or more of {', '.join(KINDS)}")
-    paths = {kind: Path(folder) / f"{kind}.ome.zarr" for kind in wanted}
-    there = [str(path) for path in paths.values() if path.exists()]
-    if there and not overwrite:
-        raise OutputExistsError(f"{there[0]} exists; choose another folder, or overwrite it (overwrite=True)")
-    source = source_of(ebsd, options, grains)
-    layers = {kind: layer_of(source, kind) for kind in wanted}
-    for kind, path in paths.items():
-        image, size = raster_layer(layers[kind], ebsd.grid, step)
-        attributes = {"ebsd": {"kind": kind, "title": layers[kind].title, "unit": layers[kind].unit}}
-        write_image(open_mosaic(image), path, um_per_px=size, overwrite=overwrite, attributes=attributes)
-    return paths

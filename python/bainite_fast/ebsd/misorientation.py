@@ -40,10 +40,11 @@ class KamConvention:
     grains: bool
 
     def __str__(self) -> str:
-        which = "perimeter only" if self.perimeter else "all up to it"
+        which = f"order {self.order}" if self.order == 1 else f"orders 1 to {self.order}"
+        which = f"order {self.order} alone" if self.perimeter and self.order > 1 else which
         limit = "no limit" if self.max_angle == float("inf") else f"up to {self.max_angle:g}°"
         where = ", within grains" if self.grains else ""
-        return f"neighbours of order {self.order} ({which}), {self.neighbourhood} neighbours, {limit}{where}"
+        return f"{which}, {self.neighbourhood} neighbours, {limit}{where}"
 
 
 class KamMap(np.ndarray[Any, np.dtype[np.float32]]):
@@ -123,7 +124,7 @@ def kam(
     itself, so for n neighbours its values are n/(n + 1) of these.
     """
     device = checked_device(device)
-    order = _checked_order(order)
+    order = checked_order(order)
     limit = angle_argument(max_angle, "max_angle", infinite=True)
     if isinstance(ebsd_or_quaternions, EBSDMap):
         ebsd = ebsd_or_quaternions
@@ -157,7 +158,8 @@ def kam(
     return _kam_map(out.reshape(shape), KamConvention(order, bool(perimeter), named, limit, grains is not None))
 
 
-def _checked_order(order: object) -> int:
+def checked_order(order: object) -> int:
+    """Return the order of a KAM, or refuse it."""
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or not 1 <= order <= MAX_ORDER:
         raise InputError(f"order={order!r} is refused; use an integer from 1 to {MAX_ORDER}")
     return int(order)

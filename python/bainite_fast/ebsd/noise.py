@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..kernels._checks import whole
 from ._pairs import half_stencil, pairs
+from ._points import grain_ids
 from ._quaternions import conjugate, disorientation, multiply
 from .map import EBSDMap
+
+if TYPE_CHECKING:
+    from .grain_map import Grains
 
 Float64 = NDArray[np.float64]
 
@@ -116,7 +122,7 @@ def noise_floor(
     *,
     order: int = 3,
     max_angle: float = 5.0,
-    grains: NDArray[np.integer] | None = None,
+    grains: Grains | NDArray[np.integer] | None = None,
     window: int = 8,
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -141,7 +147,7 @@ def noise_floor(
     max_angle : float
         Pairs that differ by more (degrees) lie across a boundary and are left out. It must be well above the noise:
         five times or more.
-    grains : ndarray of int, (points,) or the map's shape, optional
+    grains : Grains or ndarray of int, (points,) or the map's shape, optional
         Grain numbers, negative where there is none: pairs across grains are left out too.
     window : int
         Edge of a window in points: smaller ones keep deformed places apart from others, larger ones scatter less.
@@ -167,7 +173,10 @@ def noise_floor(
     them), c₀ is an extrapolation over more than its own size; the interval shows the scatter, and not that the curve
     may be another one. Take a smaller step, or a part of the map with undeformed grains.
     """
+    if not isinstance(ebsd, EBSDMap):
+        raise InputError(f"noise_floor() needs an EBSDMap; got {type(ebsd).__name__}")
     _check(order, max_angle, window, confidence, resamples)
+    seed = whole(seed, "seed", 0)
     numbers = _grain_numbers(ebsd, grains)
     row, column = ebsd.grid.row_and_column()
     across = -(-ebsd.grid.columns // window)
@@ -181,32 +190,37 @@ def noise_floor(
         for start in range(0, len(first), _CHUNK):
             i, j = first[start : start + _CHUNK], second[start : start + _CHUNK]
             kept, angle = _angles(ebsd, numbers, i, j, max_angle)
+            if not len(kept):
+                continue
+            # The pairs of a chunk lie in few windows that follow one another, whatever the size of the map.
+            windows = place[kept]
+            first_window = int(windows.min())
+            windows -= first_window
             for total, weights in zip(sums, (np.ones(len(angle)), angle, angle**2), strict=True):
-                total[:, at] += np.bincount(place[kept], weights, minlength=count)
+                found = np.bincount(windows, weights)
+                total[first_window : first_window + len(found), at] += found
     return _fit(ebsd, distances, sums, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def _check(order: int, max_angle: float, window: int, confidence: float, resamples: int) -> None:
-    if order < 2:
+    # One order gives one distance on some grids, and no line goes through one point.
+    if whole(order, "order", 1) < 2:
         raise InputError(f"order={order} gives no distances to extrapolate from; use 2 or more")
-    if not 0 < max_angle <= 45:
+    if isinstance(max_angle, bool) or not 0 < max_angle <= 45:
         raise InputError(f"max_angle={max_angle} is refused; give degrees above 0, up to 45")
-    if window < 4:
+    if whole(window, "window", 1) < 4:
         raise InputError(f"window={window} is refused; use at least 4 points")
     if not 0 < confidence < 1:
         raise InputError(f"confidence={confidence} is refused; give a number between 0 and 1, such as 0.95")
-    if resamples < 100:
+    if whole(resamples, "resamples", 1) < 100:
         raise InputError(f"resamples={resamples} is too few for an interval; use at least 100")
 
 
-def _grain_numbers(ebsd: EBSDMap, grains: NDArray[np.integer] | None) -> NDArray[np.int64]:
+def _grain_numbers(ebsd: EBSDMap, grains: Grains | NDArray[np.integer] | None) -> NDArray[np.int64]:
     """Return what must be equal on both sides of a pair, negative where a point does not count: int64 (points,)."""
     if grains is None:
         return ebsd.phase_id.astype(np.int64)
-    numbers = np.asarray(grains)
-    if numbers.size != ebsd.size or numbers.dtype.kind not in "iu":
-        raise InputError(f"grains has shape {numbers.shape} and dtype {numbers.dtype}; an integer for each point")
-    return np.where(ebsd.indexed, numbers.reshape(-1).astype(np.int64), -1)
+    return np.where(ebsd.indexed, grain_ids(grains, ebsd.size), -1).astype(np.int64)
 
 
 def _angles(

@@ -24,10 +24,12 @@ def read(path: str | os.PathLike[str], *, scan: str | int | None = None, allow_m
     path : str or path-like
         The file; of a ``.cpr``/``.crc`` pair, either.
     scan : str or int, optional
-        Which scan of an HDF5 file that holds several: its name, or its position counted from 0.
+        Which scan of an HDF5 file that holds several: its name, or its position counted from 0. A text that is a name,
+        such as "1" in Oxford Instruments' files, is taken as one.
     allow_missing : bool
-        Read files that lack points of their grid, truncated ones too: these points are not indexed. ``.ctf`` files
-        may lack points in any case, but not all behind the last one that is there.
+        Read files that lack points of their grid, truncated ones too: these points are not indexed, nor is that of a
+        last line or record that was cut in the middle. ``.ctf`` files may lack points in any case, but not all behind
+        the last one that is there.
 
     Returns
     -------
@@ -51,6 +53,8 @@ def read(path: str | os.PathLike[str], *, scan: str | int | None = None, allow_m
     if place.is_dir():
         if not any((place / name).exists() for name in ("zarr.json", ".zgroup")):
             raise EBSDFileError("this is a folder and no Zarr store; give an EBSD file", file=str(place))
+        if scan is not None:
+            raise EBSDFileError("scan= chooses a scan of an HDF5 file, and this is a Zarr store", file=str(place))
         from .zarr_store import read_zarr
 
         return read_zarr(place)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .grid import Grid
+from ..kernels._checks import whole
+from .grid import Grid, positive_step
 from .map import EBSDMap
 
 
@@ -28,6 +27,8 @@ def crop(ebsd: EBSDMap, rows: tuple[int, int], columns: tuple[int, int]) -> EBSD
     """Return a part of a map; see :meth:`EBSDMap.crop`."""
     grid = ebsd.grid
     for name, (start, stop), count in (("rows", rows, grid.rows), ("columns", columns, grid.columns)):
+        for value in (start, stop):
+            whole(value, name, 0)
         if not 0 <= start < stop <= count:
             raise InputError(f"{name} {start} to {stop} are not a part of the map's 0 to {count}")
     if grid.kind == "hexagonal" and rows[0] % 2:
@@ -47,12 +48,13 @@ def crop(ebsd: EBSDMap, rows: tuple[int, int], columns: tuple[int, int]) -> EBSD
 
 def to_square(ebsd: EBSDMap, step: float) -> EBSDMap:
     """Return a map on a square grid; see :meth:`EBSDMap.to_square`."""
-    if not (math.isfinite(step) and step > 0):
-        raise InputError(f"step={step!r} is refused; a positive step in µm is needed")
+    step = positive_step(step, "step")
     width, height = ebsd.grid.extent
     grid = Grid.square(_count(height, step), _count(width, step), dx=step)
     if grid.size > 64 * ebsd.size + 4096:
-        raise InputError(f"step={step:g} µm makes {grid.size} points of {ebsd.size}; take one nearer to {ebsd.step:g}")
+        raise InputError(
+            f"a step of {step:g} µm makes {grid.size} points of {ebsd.size}; take one nearer to {ebsd.step:g} µm"
+        )
     x = np.arange(grid.columns) * np.float64(step)
     points = np.empty(grid.shape, np.int64)
     for row in range(grid.rows):

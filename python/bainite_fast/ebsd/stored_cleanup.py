@@ -12,10 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import OutputExistsError
-from ._points import angle_argument
+from ..errors import OutputError, OutputExistsError
 from .bands import Band, bands
-from .cleanup import PAPER_CLEANUP, CleanLog, CleanStep, PlannedStep, Step, gather_ci, nci, plan_step, raise_ci
+from .cleanup import (
+    PAPER_CLEANUP,
+    CleanLog,
+    CleanStep,
+    PlannedStep,
+    Step,
+    gather_ci,
+    nci,
+    plan_steps,
+    raise_ci,
+    standardisation_tolerance,
+)
 from .map import EBSDMap
 from .stored_grains import number_grains
 from .zarr_store import StoredMap, ZarrWriter
@@ -59,11 +69,15 @@ def clean_store(
         If a step is unknown or its arguments are wrong, or the map has no CI and a step needs it.
     OutputExistsError
         If the store exists.
+    OutputError
+        If its folder does not exist, or it cannot be written.
     """
     target = Path(path)
-    planned = [plan_step(step, source.grid, has_ci="ci" in source.properties) for step in steps]
+    planned = plan_steps(steps, source.grid, source.phases, has_ci="ci" in source.properties)
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another name, or overwrite=True")
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder {target.parent} does not exist; make it first")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.cleaning-", dir=target.parent))
     try:
         work = _Work(source, scratch, rows)
@@ -179,8 +193,7 @@ class _Work:
         import zarr
 
         self.sweep()
-        arguments = log.step.arguments
-        tolerance = angle_argument(arguments[0] if arguments else 5.0, "tolerance of ci_standardisation")
+        tolerance = standardisation_tolerance(log.step.arguments, self.current.phases)
         points = self.current.grid.size
         ids = zarr.create_array(
             self.scratch / f"ids-{self.number}", shape=(points,), dtype="<i4", chunks=(min(points, 1 << 18),)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..kernels import grains as sums
 from ..kernels._checks import whole
 from ..kernels.orientations import laue_code
-from ._points import angle_argument, grid_shape, nearest_code
+from ._points import grain_tolerance, grid_shape, nearest_code
 from .atomic import Replacement
 from .bands import Band, bands, seam
 from .grain_map import MAX_ROUNDS, angles_of, inner_kam, links_of, mean_of, times
@@ -110,9 +110,7 @@ def grains_of_store(
     """
     import zarr
 
-    angle, least = angle_argument(tolerance, "tolerance"), whole(min_points, "min_points", 1)
-    if source.grid.size >= 2**31:
-        raise InputError(f"the map has {source.grid.size} points; grains are numbered up to 2147483647")
+    angle, least = grain_tolerance(tolerance, "tolerance", source.phases), whole(min_points, "min_points", 1)
     replacement = Replacement(Path(path), overwrite=overwrite)
     try:
         group = zarr.create_group(replacement.partial)
@@ -141,6 +139,8 @@ def number_grains(
     Every band's grains are numbered after those of the bands before it, the numbers that touch at a seam are joined,
     and the joined ones are counted anew by their lowest, which is that of their first point.
     """
+    if source.grid.size >= 2**31:
+        raise InputError(f"the map has {source.grid.size} points; grains are numbered up to 2147483647")
     code = nearest_code(source.grid.kind == "hexagonal")
     firsts, sizes, references, phases, joined = [], [], [], [], []
     count, above = 0, None

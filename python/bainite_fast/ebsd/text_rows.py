@@ -52,7 +52,9 @@ def refuse_encoding(name: str, start: bytes) -> None:
         )
 
 
-def read_chunk(name: str, line: int, text: memoryview, columns: int, decimal_comma: bool) -> NDArray[np.float64]:
+def read_chunk(
+    name: str, line: int, text: memoryview, columns: int, decimal_comma: bool, *, cut: bool = False
+) -> NDArray[np.float64]:
     """Return the rows of a chunk of whole lines: float64 (rows, columns).
 
     Parameters
@@ -67,6 +69,8 @@ def read_chunk(name: str, line: int, text: memoryview, columns: int, decimal_com
         Numbers that each row must have.
     decimal_comma : bool
         Numbers are written with a comma.
+    cut : bool
+        The chunk is a last line without its end, where a file may have been cut.
 
     Raises
     ------
@@ -79,18 +83,18 @@ def read_chunk(name: str, line: int, text: memoryview, columns: int, decimal_com
         return values
     _, _, fault, bad, offset, column = core.read_text(text, values.data, decimal_comma=decimal_comma)
     if fault:
-        _refuse(name, line + bad, bytes(text[offset : offset + LONGEST_LINE]), fault, column, columns)
+        problem = _problem(bytes(text[offset : offset + LONGEST_LINE]), fault, column, columns)
+        remedy = "; if the file was cut here, allow_missing=True reads what is before" if cut else ""
+        raise EBSDFileError(f"{problem}{remedy}", file=name, line=line + bad)
     return values
 
 
-def _refuse(name: str, line: int, text: bytes, fault: int, column: int, columns: int) -> NoReturn:
+def _problem(text: bytes, fault: int, column: int, columns: int) -> str:
     words = text.partition(b"\n")[0].split()
     if fault == _COLUMNS:
-        what = f"{column} columns where {columns} are needed"
-        raise EBSDFileError(f"{what}; the file is truncated or damaged here", file=name, line=line)
+        return f"{column} columns where {columns} are needed; the file is truncated or damaged here"
     word = decode(words[column])[:40] if column < len(words) else ""
-    problem = "is too large or too small a number" if fault == _RANGE else "is no number"
-    raise EBSDFileError(f"column {column + 1}: {word!r} {problem}", file=name, line=line)
+    return f"column {column + 1}: {word!r} is {'too large or too small a number' if fault == _RANGE else 'no number'}"
 
 
 class TextRows:
@@ -106,13 +110,18 @@ class TextRows:
         Numbers in each row.
     decimal_comma : bool
         Numbers are written with a comma.
+    allow_cut : bool
+        Leave out a last line that has no end and is no whole row: there a truncated file was cut.
     """
 
-    def __init__(self, path: Path, header: Header, columns: int, *, decimal_comma: bool = False) -> None:
+    def __init__(
+        self, path: Path, header: Header, columns: int, *, decimal_comma: bool = False, allow_cut: bool = False
+    ) -> None:
         self.path = path
         self.header = header
         self.columns = columns
         self.decimal_comma = decimal_comma
+        self.allow_cut = allow_cut
 
     def __iter__(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield (index of the first row, rows), some hundred thousand rows at a time."""
@@ -120,7 +129,13 @@ class TextRows:
         with self.path.open("rb") as file:
             file.seek(self.header.size)
             for text, lines in _whole_lines(file, self.path.name, line):
-                values = read_chunk(self.path.name, line, text, self.columns, self.decimal_comma)
+                cut = text[-1] != ord("\n")
+                try:
+                    values = read_chunk(self.path.name, line, text, self.columns, self.decimal_comma, cut=cut)
+                except EBSDFileError:
+                    if cut and self.allow_cut:
+                        return
+                    raise
                 if len(values):
                     yield row, values
                 row += len(values)

@@ -33,7 +33,8 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     path : str or path-like
         ``.ang`` (TSL, EDAX: Euler angles to 1e-5 rad, positions to 1e-5 µm; CI, IQ, detector signal and fit; 0 where
         the map has none), ``.ctf`` (Oxford Instruments, square grids: Euler angles to 1e-4°; bands, MAD, band
-        contrast and slope) or ``.zarr`` (everything, exactly). :func:`read` reads each.
+        contrast and slope; phases are numbered 1, 2, … in their order) or ``.zarr`` (everything, exactly). What a
+        format has no place for is left out, see :func:`left_out`. :func:`read` reads each.
     overwrite : bool
         Replace what is there, once the new file is whole.
 
@@ -62,8 +63,7 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     writers: dict[str, Callable[[EBSDMap, BufferedWriter], None]] = {".ang": _write_ang, ".ctf": _write_ctf}
     if suffix not in writers:
         raise InputError(f"{place.name}: the suffix {suffix!r} is unknown; write .ang, .ctf or .zarr")
-    if suffix == ".ctf" and ebsd.grid.kind != "square":
-        raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or convert with .to_square()")
+    check_grid(ebsd, suffix)
     replacement = Replacement(place, overwrite=overwrite)
     try:
         with explain_os_errors(place.parent, place.name):
@@ -76,6 +76,46 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
         replacement.discard()
         raise
     return place
+
+
+def check_grid(ebsd: EBSDMap, suffix: str) -> None:
+    """Refuse a format that has no place for the grid of a map.
+
+    Raises
+    ------
+    InputError
+        If it is ``.ctf``, and the grid hexagonal.
+    """
+    if suffix.lower() == ".ctf" and ebsd.grid.kind != "square":
+        raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or use .to_square() first")
+
+
+_HELD = {".ang": ("ci", "iq", "sem_signal", "fit"), ".ctf": ("bands", "mad", "band_contrast", "band_slope")}
+
+
+def left_out(ebsd: EBSDMap, suffix: str) -> tuple[str, ...]:
+    """Return what a map has and :func:`write` leaves out, because the format has no place for it.
+
+    Parameters
+    ----------
+    ebsd : EBSDMap
+        The map.
+    suffix : str
+        ".ang", ".ctf" or ".zarr", which has a place for everything.
+
+    Returns
+    -------
+    tuple of str
+        Names of properties, such as "ci" and "iq" for a ``.ctf`` file; and the phase ids, where they become others.
+    """
+    suffix = suffix.lower()
+    if suffix not in _HELD:
+        return ()
+    lost = tuple(name for name in ebsd.properties if name not in _HELD[suffix])
+    ids = [phase.id for phase in ebsd.phases]
+    if suffix == ".ctf" and ids != list(range(1, len(ids) + 1)):
+        lost += (f"the phase ids {', '.join(map(str, ids))} (they are numbered 1, 2, …)",)
+    return lost
 
 
 def _spare_protected(place: Path) -> None:
@@ -155,20 +195,19 @@ def _write_ang(ebsd: EBSDMap, file: BufferedWriter) -> None:
                 _column(ebsd.iq, part),
                 confidence,
                 written,
-                _column(ebsd.sem_signal, part),
+                np.rint(_column(ebsd.sem_signal, part)),
                 np.where(indexed, _column(ebsd.fit, part), 180.0),
             ]
         )
-        form = "%9.5f %9.5f %9.5f %12.5f %12.5f %.1f %6.3f %2d %6d %.3f\n"
+        # IQ runs to some 10⁵ in EDAX's files, and from 0 to 1 in others'.
+        form = "%9.5f %9.5f %9.5f %12.5f %12.5f %.4f %6.3f %2d %6d %.3f\n"
         file.write("".join([form % tuple(row) for row in rows.tolist()]).encode())
 
 
 def _write_ctf(ebsd: EBSDMap, file: BufferedWriter) -> None:
     grid = ebsd.grid
-    if any(phase.id == 0 for phase in ebsd.phases):
-        raise InputError("a .ctf file calls what is not indexed phase 0; give the phase with id 0 another id")
-    if [phase.id for phase in ebsd.phases] != list(range(1, len(ebsd.phases) + 1)):
-        raise InputError("a .ctf file numbers its phases 1, 2, …; give the phases such ids, in this order")
+    number = np.zeros(2**15 + 1, np.int64)  # of each phase id; the last entry is for -1, not indexed
+    number[[phase.id for phase in ebsd.phases]] = np.arange(1, len(ebsd.phases) + 1)
     lines = [
         "Channel Text File",
         f"Prj {_one_line(ebsd.source)}",
@@ -199,15 +238,15 @@ def _write_ctf(ebsd: EBSDMap, file: BufferedWriter) -> None:
         euler = np.where(indexed[:, np.newaxis], euler, 0.0)
         rows = np.column_stack(
             [
-                np.where(indexed, ebsd.phase_id[part], 0),
+                number[ebsd.phase_id[part]],
                 x[part],
                 y[part],
-                _column(ebsd.bands, part),
+                np.rint(_column(ebsd.bands, part)),
                 np.where(indexed, 0, 3),
                 euler,
                 _column(ebsd.mad, part),
-                _column(ebsd.band_contrast, part),
-                _column(ebsd.band_slope, part),
+                np.rint(_column(ebsd.band_contrast, part)),
+                np.rint(_column(ebsd.band_slope, part)),
             ]
         )
         form = "%d\t%.4f\t%.4f\t%d\t%d\t%.4f\t%.4f\t%.4f\t%.4f\t%d\t%d\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EBSDFileError, InputError, OutputExistsError
+from ..errors import EBSDFileError, EBSDNotFoundError, InputError, OutputExistsError
 from ..io._zarr import start_zarr_threads
 from ..io.shards import explain_os_errors
+from ..kernels._checks import whole
 from .atomic import Replacement
 from .grid import Grid
 from .laue import Phase
@@ -34,7 +36,7 @@ class ZarrWriter:
 
     Parameters
     ----------
-    path : Path
+    path : str or path-like
         The folder to make.
     grid : Grid
         The whole map's grid.
@@ -56,7 +58,7 @@ class ZarrWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         grid: Grid,
         phases: tuple[Phase, ...],
         *,
@@ -66,6 +68,7 @@ class ZarrWriter:
     ) -> None:
         import zarr
 
+        path = Path(path)
         unknown = [name for name in properties if name not in PROPERTIES]
         if unknown:
             raise InputError(f"{', '.join(unknown)}: no property of an EBSDMap; there are {', '.join(PROPERTIES)}")
@@ -73,7 +76,7 @@ class ZarrWriter:
             raise OutputExistsError(f"{path} exists and is no EBSD store; it is not replaced, choose another name")
         self._replacement = Replacement(path, overwrite=overwrite)
         self._grid, self._phases, self._properties = grid, phases, properties
-        self._done = 0
+        self._done, self._shifted = 0, False
         start_zarr_threads()
         described = {
             "version": VERSION,
@@ -90,7 +93,24 @@ class ZarrWriter:
         self._path = path
 
     def append(self, band: EBSDMap) -> None:
-        """Write the next rows; all bands must have the map's columns, and all but the last an even number of rows."""
+        """Write the next rows.
+
+        Parameters
+        ----------
+        band : EBSDMap
+            Rows of the map's grid, an even number of them on a hexagonal one unless they are the last.
+
+        Raises
+        ------
+        InputError
+            If the band has another grid, other phases or not all properties, or is too large.
+        OutputError
+            If it cannot be written.
+        """
+        if dataclasses.replace(band.grid, rows=self._grid.rows) != self._grid:
+            raise InputError(f"the band's grid ({band.grid}) does not continue the map's ({self._grid})")
+        if self._shifted:
+            raise InputError("an odd number of rows was written last, so these start shifted on this hexagonal grid")
         if band.phases != self._phases:
             raise InputError("the band's phases are not the map's")
         stop = self._done + band.size
@@ -105,6 +125,7 @@ class ZarrWriter:
             for name, array in self._arrays.items():
                 array[self._done : stop] = values[name]
         self._done = stop
+        self._shifted = self._grid.kind == "hexagonal" and band.grid.rows % 2 == 1
 
     def __enter__(self) -> ZarrWriter:
         return self
@@ -143,6 +164,11 @@ def _is_ebsd(path: Path) -> bool:
 class StoredMap:
     """A map in a Zarr store, of which only what is asked for is read.
 
+    Parameters
+    ----------
+    path : str or path-like
+        The folder.
+
     Attributes
     ----------
     grid : Grid
@@ -151,16 +177,26 @@ class StoredMap:
         Its phases.
     properties : tuple of str
         The properties that it has.
+
+    Raises
+    ------
+    EBSDNotFoundError
+        If there is nothing at `path`.
+    EBSDFileError
+        If it is no EBSD store, is damaged, or was written by a newer version of this package.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         import zarr
 
-        self.path = path
+        self.path = path = Path(path)
+        if not path.exists():
+            raise EBSDNotFoundError(f"{path} does not exist; give the folder of an EBSD store")
         start_zarr_threads()
         try:
             group = zarr.open_group(path, mode="r")
             described: Any = group.attrs["ebsd"]
+            version = int(described["version"])
             self.grid = Grid(**described["grid"])
             self.phases = tuple(
                 Phase(**(item | {"lattice": item["lattice"] and tuple(item["lattice"])}))
@@ -174,6 +210,11 @@ class StoredMap:
             raise EBSDFileError(
                 f"this is no whole EBSD store ({type(error).__name__}: {error})", file=str(path)
             ) from None
+        if version > VERSION:
+            raise EBSDFileError(
+                f"the store has version {version}, and this release reads up to {VERSION}; install a newer one",
+                file=str(path),
+            )
         for name, array in self._arrays.items():
             shape = (self.grid.size, 4) if name == "quaternions" else (self.grid.size,)
             if tuple(array.shape) != shape or array.dtype != _DTYPES[name]:
@@ -207,9 +248,8 @@ class StoredMap:
 
     def bands(self, rows: int) -> Iterator[EBSDMap]:
         """Yield the map from top to bottom, at most `rows` rows at a time (an even number on a hexagonal grid)."""
-        step = rows - rows % 2 if self.grid.kind == "hexagonal" else rows
-        if step < 1:
-            raise InputError(f"rows={rows} is refused; at least 1 is needed, 2 on a hexagonal grid")
+        least = 2 if self.grid.kind == "hexagonal" else 1
+        step = whole(rows, "rows", least) // least * least
         for start in range(0, self.grid.rows, step):
             yield self.rows(start, min(start + step, self.grid.rows))
 

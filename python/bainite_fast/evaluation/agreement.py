@@ -17,7 +17,10 @@ from ..training.dataset import IGNORE, Classes, array_dataset
 from ..training.matching import match_files, read_names
 from ..training.pictures import read_labels_file
 from ..training.values import MaskValues
+from ..training.words import counted
 from .scores import ImageScores, finite
+
+_KINDS = ("first annotator's mask", "second annotator's mask")
 
 
 def cohens_kappa(counts: NDArray[np.int64]) -> float:
@@ -99,7 +102,7 @@ class Agreement:
 
     def __str__(self) -> str:
         width = max(len(name) for name in self.class_names)
-        lines = [f"two annotators on {len(self.images)} masks, {int(self.counts.sum()):,} px"]
+        lines = [f"two annotators on {counted(len(self.images), 'mask')}, {int(self.counts.sum()):,} px"]
         lines += [f"  {name:<{width}}  IoU {value:.4f}" for name, value in self.iou.items()]
         lines.append(f"mean IoU {self.mean_iou:.4f}, agreement {self.accuracy:.4f}, Cohen's kappa {self.kappa:.4f}")
         return "\n".join(lines)
@@ -134,7 +137,7 @@ def agree(
         If nothing matches, sizes differ, or a value is no class.
     """
     if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
-        matched = match_files(Path(first), Path(second), names)
+        matched = match_files(Path(first), Path(second), names, kinds=_KINDS)
         called = [one.name for one in matched]
         a, b = [read_labels_file(one.image) for one in matched], [read_labels_file(one.mask) for one in matched]
     elif isinstance(first, (str, Path)) or isinstance(second, (str, Path)):
@@ -144,6 +147,8 @@ def agree(
         if len(a) != len(b) or not a:
             raise InputError(f"{len(a)} and {len(b)} masks are given; as many of each, at least one, are needed")
         called = [f"mask {i}" for i in range(len(a))] if names is None else read_names(names)
+        if len(called) != len(a):
+            raise InputError(f"{len(called)} names are given for {counted(len(a), 'pair')} of masks; give one for each")
     return _compare(called, a, b, classes, mask_values)
 
 

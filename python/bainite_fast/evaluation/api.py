@@ -19,12 +19,13 @@ from ..models import LoadedModel, load, serial_threads
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES
 from ..training.pictures import CropBar
+from ..training.recipe_files import write_text
 from ..training.rescale import scale_mask
 from ..training.values import MaskValues
 from .boundary import tolerant_counts
 from .calibration import Calibration
 from .calibration import calibrate as calibrate_logits
-from .overlay import overlay, write_png
+from .overlay import LEGEND, legend, overlay, write_png
 from .predict import Predictor
 from .scores import ImageScores, Scores
 from .streaming import evaluate_mosaic
@@ -77,7 +78,8 @@ def evaluate(
         Also measure how far the confidence can be trusted, and fit the temperature that mends it
         (:func:`bainite_fast.evaluation.calibrated_copy` stores it). Do this on validation images, not on the test set.
     overlays : path, optional
-        Folder for a picture of each image with over-prediction red and under-prediction blue.
+        Folder for a picture of each image with over-prediction red, under-prediction blue, and one foreground class
+        taken for another orange; ``legend.txt`` in it says so.
     scale : {"auto", "as-is"} or float
         ``"auto"`` resamples images whose µm/px differs from the model's by more than 2 %; predictions come back on the
         images' grid. A number is the images' µm/px.
@@ -114,7 +116,7 @@ def evaluate(
         )
     data = _dataset(loaded, images, masks, classes, names, mask_values, crop_bar)
     job = Job(data, predictor, _factor(predictor, data, scale), tiles, tolerance, _stride(data) if calibrate else 0)
-    folder = None if overlays is None else _folder(Path(overlays))
+    folder = None if overlays is None else _folder(Path(overlays), data.class_names)
     found = _run(job, folder, progress)
     total = np.stack([one.counts for one in found]).sum(axis=0, dtype=np.int64)
     return Scores(
@@ -183,14 +185,16 @@ def _factor(predictor: Predictor, data: Dataset, scale: str | float) -> float:
 
 
 def _stride(data: Dataset) -> int:
-    """Return which pixel of the flat images a calibration looks at: every so-manieth."""
+    """Return which pixel of the flat images a calibration looks at: every n-th; return n."""
     total = sum(data.mask(i).size for i in range(len(data)))
     return max(1, -(-total // _MOST_LOGITS))
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path, class_names: Sequence[str]) -> Path:
+    """Make the folder of the overlays, with its legend."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        write_text(path / LEGEND, legend(class_names))
     except OSError as error:
         raise OutputError(f"the folder {path} cannot be made ({error})") from error
     return path
@@ -238,7 +242,7 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
 
 
 def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return logits and truth of every so-manieth pixel, at the model's scale."""
+    """Return logits and truth of every n-th pixel, n that of :func:`_stride`, at the model's scale."""
     seen = scale_mask(truth, job.factor)
     logits, classes = [], []
     for y, x, part in job.predictor.parts(image, factor=job.factor, tile=job.tile):

@@ -7,6 +7,7 @@ negative log-likelihood. Labels do not depend on T.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..training.dataset import IGNORE
 
 BINS = 15
@@ -159,12 +160,25 @@ def calibrate(logits: Logits, truth: Labels, present: float = 1.0) -> Calibratio
     ------
     InputError
         If the truth of no pixel is known.
+
+    Warns
+    -----
+    BainiteWarning
+        If the best temperature lies at the end of what is tried (0.01 … 100).
     """
     known = truth != IGNORE
     if not known.any():
         raise InputError("no pixel has a known class; a calibration needs masks")
     z, y = two_class(logits[:, known]), truth[known]
     temperature = fit_temperature(z, y)
+    if not 1.01 * _RANGE[0] < temperature < _RANGE[1] / 1.01:
+        warnings.warn(
+            f"the temperature lies at the end of its range, {temperature:.3g}: "
+            + ("the model is never wrong on these images" if temperature < 1 else "the model is no better than chance")
+            + ", so that its confidence cannot be calibrated on them; take other images, or train it for longer",
+            BainiteWarning,
+            stacklevel=4,
+        )
     before, after = reliability(z, y, present), reliability(z, y, temperature)
     return Calibration(
         temperature=temperature,

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from ..errors import InputError, JournalError, OutputExistsError
 from ..models import load, load_package
 from ..training.api import train
 from ..training.dataset import Classes, Dataset, as_dataset
+from ..training.differences import NAMING, recipe_changes
 from ..training.folder import locked
 from ..training.loop import Progress
 from ..training.prepare import SplitSource, digest_of
@@ -22,12 +23,14 @@ from ..training.recipe_files import read_recipe, write_text
 from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
+from ..training.values import MaskValues
 from .api import evaluate
 from .folds import PLOT, WHOLE, CrossValidation, FoldScores, write_tables
 from .plots import draw_folds
 from .scores import Scores, finite, from_counts
 
 RECORD, SCORES, RUN = "cross_validation.json", "scores.json", "run"
+_NOT_OF_THE_RECIPE = (*NAMING, "seed")  # seeds are recorded beside it
 Tiles = Literal["recipe"] | int | Sequence[int] | None
 
 
@@ -45,6 +48,7 @@ def cross_validate(
     seeds: int | Sequence[int] = 1,
     epochs: int | None = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     init: Init = None,
     changes: Mapping[str, Any] | None = None,
     tiles: Tiles = "recipe",
@@ -60,7 +64,7 @@ def cross_validate(
 
     Parameters
     ----------
-    recipe, images, masks, classes, init, changes, device
+    recipe, images, masks, classes, mask_values, init, changes, device
         As for :func:`bainite_fast.train`. The test part of a fold is looked at once, when its training is over.
     out : path
         Folder to make.
@@ -105,7 +109,7 @@ def cross_validate(
     """
     given = {} if epochs is None else {"epochs": epochs}
     full = read_recipe(recipe, changes={**(changes or {}), **given})
-    data = as_dataset(images, masks, classes=classes) if not hasattr(images, "subset") else as_dataset(images, masks)
+    data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
     chosen = _seeds(seeds)
     target = Path(out)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
@@ -166,7 +170,7 @@ def _dealt(
 
 
 def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int, init: Init) -> dict[str, Any]:
-    recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in ("name", "description", "seed")}
+    recipe = {key: value for key, value in plan.recipe.to_dict().items() if key not in _NOT_OF_THE_RECIPE}
     names = plan.data.names
     return {
         "recipe": recipe,
@@ -183,19 +187,42 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     """Begin a cross-validation in a folder, or check that it goes on with its own; more seeds may be added."""
     path = out / RECORD
     if path.exists() and not overwrite:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in record if key != "seeds" and found.get(key) != record[key]]
-        if differing:
+        if differing := _differing(_read_record(path), record):
             raise JournalError(
-                f"{out} holds a cross-validation with another {' and '.join(differing)}; give another folder, or pass "
+                f"{out} holds a cross-validation with another {differing}; give another folder, or pass "
                 "overwrite=True to throw it away"
             )
     elif path.exists():
         for old in out.glob("seed*"):
             shutil.rmtree(old)
-    elif any(name for name in os.listdir(out) if name != ".lock"):  # noqa: PTH208 - names only
+    elif any(name not in (".lock", f".{RECORD}.partial") for name in os.listdir(out)):  # noqa: PTH208 - names only
         raise OutputExistsError(f"{out} holds files that are no cross-validation's; give another folder")
     write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _read_record(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no mapping")
+    except (OSError, ValueError) as error:
+        raise JournalError(
+            f"{path} is not the record of a cross-validation ({error}); give another folder, or pass overwrite=True to "
+            "throw away what is there"
+        ) from error
+    return found
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what was begun with that is another now; "" where nothing is. More seeds may be added."""
+    told = []
+    for key in wanted:
+        if key == "recipe":
+            if changes := recipe_changes(begun.get(key), wanted[key], ignore=_NOT_OF_THE_RECIPE):
+                told.append(f"recipe ({changes})")
+        elif key != "seeds" and begun.get(key) != wanted[key]:
+            told.append(key)
+    return " and ".join(told)
 
 
 def _fold(
@@ -237,7 +264,8 @@ def score_fold(plan: Plan, package: Path, indices: Iterable[int], tolerance: int
     test, rules = plan.data.subset(indices), plan.recipe.data
     model = load_package(package)  # compiled once
     if isinstance(test, TileSet):
-        only = evaluate(model, test, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
+        once = replace(test, mask_padding="ignore")  # what is mirrored counts once, in the tile that it comes from
+        only = evaluate(model, once, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
         return {only.mode: only}
     # A network of half scale sees images of half scale; the truth is scaled with them.
     scaled = scale_dataset(test, rules.scale)

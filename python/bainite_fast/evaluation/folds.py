@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..training.recipe import Recipe
 from ..training.recipe_files import write_text
+from ..training.words import counted
 from .scores import Scores, finite
 
 TABLE, SUMMARY, PLOT = "scores.csv", "summary.md", "folds.png"
@@ -116,16 +119,18 @@ class CrossValidation:
         return tuple(_value(one.scores[mode or self.modes[0]], metric) for one in self.folds)
 
     def mean_std(self, metric: str, mode: str | None = None) -> tuple[float, float]:
-        """Return mean and sample standard deviation of :meth:`values`; the deviation of one value is NaN."""
-        values = self.values(metric, mode)
-        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        """Return mean and sample standard deviation of :meth:`values`; the deviation of one value is NaN.
+
+        Folds without that score, such as the IoU of a class that neither truth nor prediction holds there, are left
+        out.
+        """
+        return _mean_std(self.values(metric, mode))
 
     def seed_std(self, metric: str, mode: str | None = None) -> float:
         """Return the sample standard deviation of the means over the folds from seed to seed; NaN for one seed."""
         values = np.array(self.values(metric, mode))
         seeds = np.array([one.seed for one in self.folds])
-        means = [values[seeds == seed].mean() for seed in dict.fromkeys(seeds.tolist())]
-        return float(np.std(means, ddof=1)) if len(means) > 1 else float("nan")
+        return _mean_std([_mean_std(values[seeds == seed])[0] for seed in dict.fromkeys(seeds.tolist())])[1]
 
     @property
     def mean_iou(self) -> tuple[float, float]:
@@ -155,7 +160,8 @@ class CrossValidation:
     def __str__(self) -> str:
         seeds = len({one.seed for one in self.folds})
         head = (
-            f"recipe {self.recipe.name}: {len(self.folds) // seeds} folds, {seeds} seed(s), mean ± standard deviation"
+            f"recipe {self.recipe.name}: {counted(len(self.folds) // seeds, 'fold')}, {counted(seeds, 'seed')}, "
+            "mean ± standard deviation"
         )
         width = max(len(metric) for metric in self.metrics)
         lines = [head, "  ".join([f"{'':<{width}}", *(f"{mode:>18}" for mode in self.modes)])]
@@ -169,6 +175,13 @@ class CrossValidation:
 
     def __repr__(self) -> str:
         return f"<CrossValidation of {self.recipe.name}: mean IoU {spread(*self.mean_iou)}>"
+
+
+def _mean_std(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    mean = float(known.mean()) if len(known) else float("nan")
+    return mean, float(known.std(ddof=1)) if len(known) > 1 else float("nan")
 
 
 def spread(mean: float, std: float) -> str:
@@ -209,8 +222,10 @@ def markdown(done: CrossValidation) -> str:
     lines = [
         f"# Cross-validation of recipe {done.recipe.name}",
         "",
-        f"{done.recipe.description}. {len(done.folds)} trainings ({seeds} seed(s)), {done.recipe.epochs} epochs each; "
-        "mean ± standard deviation over them. Fraction errors are found minus true, absolute.",
+        f"{done.recipe.description}. {counted(len(done.folds), 'training')} ({counted(seeds, 'seed')}), "
+        f"{counted(done.recipe.epochs, 'epoch')} each; "
+        "mean ± standard deviation over them, without those where a score is not defined. Fraction errors are found "
+        "minus true, absolute.",
         "",
         "| score | " + " | ".join(done.modes) + " |",
         "|---" * (1 + len(done.modes)) + "|",

@@ -1,7 +1,11 @@
-"""Pictures of what a model got wrong, in the paper's colours: over-prediction red, under-prediction blue."""
+"""Pictures of what a model got wrong, in the paper's colours: over-prediction red, under-prediction blue.
+
+Where there are several foreground classes, one taken for another is orange.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ OVER = (226, 38, 38)  # foreground was predicted, and the truth is background
 UNDER = (38, 92, 226)  # the truth is foreground, and background was predicted
 OTHER = (230, 159, 0)  # one foreground class was taken for another
 TINT = 0.6
+LEGEND = "legend.txt"
 
 
 def overlay(image: NDArray[Any], truth: NDArray[np.uint8], pred: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -39,6 +44,33 @@ def overlay(image: NDArray[Any], truth: NDArray[np.uint8], pred: NDArray[np.uint
         picture[where] += TINT * (np.array(colour, np.float32) - picture[where])
     drawn: NDArray[np.uint8] = np.rint(picture).astype(np.uint8)
     return drawn
+
+
+def legend(class_names: Sequence[str]) -> str:
+    """Return what the colours of :func:`overlay` mean, a line each.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+        Of the label values, from 0: the background.
+    """
+    background, *others = class_names
+    foreground = others[0] if len(others) == 1 else "a foreground class"
+    lines = [
+        f"red    {_hex(OVER)}  over-prediction: {foreground} was predicted, and the truth is {background}",
+        f"blue   {_hex(UNDER)}  under-prediction: {background} was predicted, and the truth is {foreground}",
+    ]
+    if len(others) > 1:
+        names = ", ".join(others)
+        lines.append(f"orange {_hex(OTHER)}  one foreground class ({names}) was predicted, and the truth is another")
+    lines.append(
+        f"The colours cover the image to {100 * TINT:.0f} %. What is gray is right, or its truth is not known."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

@@ -49,15 +49,21 @@ def draw_folds(path: Path, done: CrossValidation) -> None:
     figure, panels = new_figure(4.2 * len(modes) + 1.2, 3.8, len(modes))
     place = {fold: i for i, fold in enumerate(sorted({one.fold for one in done.folds}))}
     x = np.array([place[one.fold] for one in done.folds])
+    classes = len(done.class_names)
+    apart = min(0.12, 0.6 / classes)  # of a fold's width, so that classes do not hide each other
     for axes, mode in zip(panels, modes, strict=True):
         for k, name in enumerate(done.class_names):
             values = np.array(done.values(f"iou {name}", mode))
             colour, marker = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
-            axes.plot(x + 0.08 * (k - len(done.class_names) / 2), values, marker, color=colour, ms=5, label=name)
-            axes.axhline(float(np.nanmean(values)), color=colour, lw=0.8, ls="--")
-        axes.set(title=mode, xlabel="fold", ylabel="IoU", ylim=(0, 1))
+            beside = x + apart * (k - (classes - 1) / 2)
+            axes.plot(beside, values, marker, color=colour, ms=5, label=name, clip_on=False, zorder=3)
+            mean = done.mean_std(f"iou {name}", mode)[0]
+            axes.axhline(mean, color=colour, lw=0.8, ls="--")
+        axes.set(title=mode, xlabel="fold", ylabel="IoU", xlim=(-0.5, len(place) - 0.5), ylim=(0, 1))
         axes.set_xticks(range(len(place)), [str(fold + 1) for fold in place])
-    panels[0].legend(fontsize="small", loc="lower left")
+    # Outside, where it hides no fold.
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="outside right upper", title="dashed: mean")
     save(figure, path)
 
 
@@ -112,17 +118,27 @@ def draw_lines(
 
 
 def draw_bars(
-    path: Path, groups: Sequence[str], series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, ylabel: str
+    path: Path,
+    groups: Sequence[str],
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    ylabel: str,
+    xlabel: str = "",
 ) -> None:
-    """Draw (mean, standard deviation) of each series as bars beside each other in each group."""
+    """Draw (mean, standard deviation) of each series as bars beside each other in each group.
+
+    A standard deviation of NaN, that of one value, gives no error bar.
+    """
     figure, (axes,) = new_figure(max(5.0, 0.9 * len(groups) + 2), 4)
     width = 0.8 / max(len(series), 1)
     x = np.arange(len(groups))
     for k, (name, (mean, std)) in enumerate(series.items()):
-        bars = [value if np.isfinite(value) else 0.0 for value in std]
-        axes.bar(x - 0.4 + width * (k + 0.5), mean, width, yerr=bars, capsize=2, label=name,
-                 color=COLOURS[(k + 1) % len(COLOURS)])  # fmt: skip
+        place, colour = x - 0.4 + width * (k + 0.5), COLOURS[(k + 1) % len(COLOURS)]
+        axes.bar(place, mean, width, label=name, color=colour)
+        spread = np.isfinite(std)
+        axes.errorbar(place[spread], np.array(mean)[spread], np.array(std)[spread], fmt="none", ecolor="black",
+                      capsize=2, lw=1)  # fmt: skip
     axes.set_xticks(x, groups)
-    axes.set(ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     figure.legend(fontsize="small", loc="outside upper center", ncols=len(series))
     save(figure, path)

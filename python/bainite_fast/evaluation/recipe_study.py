@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import TileSet, tile_dataset
+from ..training.words import counted
 from .cross_validation import cross_validate
 from .folds import CrossValidation
 from .plots import draw_bars
@@ -117,9 +118,9 @@ def recipe_table(name: str, data: Dataset, done: Sequence[CrossValidation], out:
                 )
             )  # fmt: skip
     caption = (
-        f"{len(data)} images, {budget.folds} folds by {budget.by}, {budget.seeds} seed(s); mean and standard deviation "
-        "(±) over folds and seeds. A network of half scale is tested on images of half scale. The fraction error is "
-        "found minus labelled, absolute."
+        f"{counted(len(data), 'image')}, {counted(budget.folds, 'fold')} by {budget.by}, "
+        f"{counted(budget.seeds, 'seed')}; mean and standard deviation (±) over folds and seeds. A network of half "
+        "scale is tested on images of half scale. The fraction error is found minus labelled, absolute."
     )
     return StudyTable(name, caption, columns, tuple(rows), out)
 
@@ -141,4 +142,5 @@ def draw_recipes(path: Path, done: Sequence[CrossValidation]) -> None:
         [one.recipe.name for one in done],
         {label: (list(mean), list(std)) for label, (mean, std) in series.items()},
         ylabel=f"IoU, {done[0].modes[0]}",
+        xlabel="recipe",
     )

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..metrics import accuracy_from_confusion, iou_from_confusion, mean_iou_from_confusion
+from ..training.words import counted
 
 if TYPE_CHECKING:
     from .calibration import Calibration
@@ -202,7 +203,8 @@ class Scores:
         return out.getvalue()
 
     def __repr__(self) -> str:
-        return f"<Scores of {self.model or 'a model'} on {len(self.images)} images: mean IoU {self.mean_iou:.4f}>"
+        images = counted(len(self.images), "image")
+        return f"<Scores of {self.model or 'a model'} on {images}: mean IoU {self.mean_iou:.4f}>"
 
     def __str__(self) -> str:
         table = class_scores(self.counts)
@@ -215,9 +217,11 @@ class Scores:
             for k, name in enumerate(self.class_names)
         ]
         each = np.array([mean_iou_from_confusion(one.counts) for one in self.images])
-        spread = f", per image {np.nanmean(each):.4f} ± {np.nanstd(each, ddof=1):.4f}" if len(each) > 1 else ""
+        each = each[np.isfinite(each)]
+        spread = f", per image {each.mean():.4f} ± {each.std(ddof=1):.4f}" if len(each) > 1 else ""
+        images = counted(len(self.images), "image")
         lines = [
-            f"{self.model or 'model'} on {len(self.images)} images, {self.mode}, {int(self.counts.sum()):,} px",
+            f"{self.model or 'model'} on {images}, {self.mode}, {int(self.counts.sum()):,} px",
             head,
             *rows,
             f"mean IoU {self.mean_iou:.4f}{spread}, accuracy {self.accuracy:.4f}",

@@ -184,6 +184,8 @@ def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) ->
     def read(y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8]:
         block = labels.read(y0, y1, x0, x1)
         strange = (block >= classes) & (block != IGNORE) if block.ndim == 2 else np.ones(1, bool)
+        if block.dtype.kind == "f" and block.ndim == 2:
+            strange |= block != np.rint(block)  # fractions, and NaN
         if strange.any() or (block.dtype.kind != "u" and block.min() < 0):
             shown = "colours" if block.ndim != 2 else ", ".join(map(str, np.unique(block[strange])[:6]))
             raise InputError(

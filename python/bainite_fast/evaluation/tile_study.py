@@ -9,6 +9,7 @@ from ..errors import InputError
 from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import tile_dataset
+from ..training.words import counted
 from .folds import WHOLE, CrossValidation
 from .plots import draw_lines
 from .recipe_study import run_recipe
@@ -67,6 +68,7 @@ def study_tile_sizes(
             recipe = read_recipe(recipes[name], changes=budget.changes)
             edge = recipe.data.tile or size
             batch = min(max(round(recipe.batch * (edge / size) ** 2), 1), _MOST_TILES)
+            budget.say(f"{name}, tiles of {size} px")
             changes = {**budget.changes, "data.tile": size, "batch": batch}
             done[name, size] = run_recipe(recipes[name], images, out / f"{name}-{size}", budget, changes)
             table = tile_table(done, out, budget)
@@ -89,9 +91,9 @@ def tile_table(done: Mapping[tuple[str, int], CrossValidation], out: Path, budge
         rows.append((name, one.recipe.name, size, one.recipe.epochs, *tiles, *whole, whole[0] - tiles[0], *means))
     foreground = next(iter(done.values())).class_names[-1]
     caption = (
-        f"IoU of {foreground}, mean and standard deviation (±) over {budget.folds} folds by micrograph and "
-        f"{budget.seeds} seed(s). On tiles each tile stands alone with the network's own padding; whole images are "
-        "predicted at once."
+        f"IoU of {foreground}, mean and standard deviation (±) over {counted(budget.folds, 'fold')} by micrograph "
+        f"and {counted(budget.seeds, 'seed')}. On tiles each tile stands alone with the network's own padding; whole "
+        "images are predicted at once."
     )
     return StudyTable("fig2", caption, columns, tuple(rows), out)
 

@@ -13,11 +13,13 @@ import numpy as np
 from ..errors import InputError, JournalError
 from ..training.api import train
 from ..training.dataset import Dataset
+from ..training.differences import recipe_changes
 from ..training.loop import Progress
 from ..training.prepare import digest_of
 from ..training.recipe_files import read_recipe, write_text
 from ..training.splits import k_fold
 from ..training.tiles import scale_dataset
+from ..training.words import counted
 from .api import evaluate
 from .plots import draw_bars
 from .scores import Scores, finite, from_counts
@@ -73,8 +75,11 @@ def study_transfer(
     Raises
     ------
     InputError
-        If the two have other classes, the target has fewer than two images, or the source fewer than folds.
+        If the two have other classes, the target has fewer than two images, the source fewer than folds, or the
+        budget asks for several seeds or for folds by tile.
     """
+    if budget.seeds != 1 or budget.by != "micrograph":
+        raise InputError("fig4 trains once, and parts by micrograph; leave seeds and by out")
     parts = _parts(source, target, budget)
     if not strengths or any(not 0 < s <= 1 for s in strengths):
         raise InputError(f"strengths={list(strengths)} are refused; shares of the full gray scale, 0 … 1, are needed")
@@ -120,7 +125,7 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
     given = {} if budget.epochs is None else {"epochs": budget.epochs}
     full = read_recipe(recipe, changes={**budget.changes, **given, **changes})
     tests = {"source": parts.source_test, "search": parts.search, "target": parts.target_test}
-    identity = {
+    identity: dict[str, Any] = {
         "recipe": full.to_dict(),
         "train": digest_of(parts.train),
         **{name: digest_of(part) for name, part in tests.items()},
@@ -128,8 +133,11 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
     store = out / "scores.json"
     if store.exists():
         content = json.loads(store.read_text(encoding="utf-8"))
-        if content["identity"] != identity:
-            raise JournalError(f"{out} holds a study of other data or another recipe; give another folder")
+        other = recipe_changes(content["identity"]["recipe"], identity["recipe"])
+        told = [f"another recipe ({other})"] if other else []
+        told += [f"other {key} images" for key in ("train", *tests) if content["identity"].get(key) != identity[key]]
+        if told:
+            raise JournalError(f"{out} holds a study with {' and '.join(told)}; give another folder")
         return {name: from_counts(content["scores"][name]) for name in tests}
 
     def follow(now: Progress) -> None:
@@ -169,8 +177,8 @@ def transfer_table(found: Mapping[str, Mapping[str, Scores]], best: str, parts: 
                 )
             )  # fmt: skip
     caption = (
-        f"Trained on {len(parts.train)} source images; tested on {len(parts.source_test)} that were kept back and on "
-        f"the target: {len(parts.search)} images to search the strength of the augmentation on, "
+        f"Trained on {counted(len(parts.train), 'source image')}; tested on {len(parts.source_test)} that were kept "
+        f"back and on the target: {counted(len(parts.search), 'image')} to search the strength of the augmentation on, "
         f"{len(parts.target_test)} others to report on. Fractions are of the area; errors are found minus labelled."
     )
     return StudyTable("fig4", caption, columns, tuple(rows), out)
@@ -181,7 +189,10 @@ def _draw(path: Path, found: Mapping[str, Mapping[str, Scores]], best: str) -> N
     names = found[AS_RECIPE]["target"].class_names
     groups = [f"{name}\n{part}" for part in ("source", "target") for name in names]
     series = {
-        name: ([found[name][part].iou[label] for part in ("source", "target") for label in names], [0.0] * len(groups))
+        name: (
+            [found[name][part].iou[label] for part in ("source", "target") for label in names],
+            [np.nan] * len(groups),
+        )
         for name in shown
     }
     draw_bars(path, groups, series, ylabel="IoU, whole images")

@@ -7,24 +7,21 @@ import os
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from .. import io, kernels
 from .._version import __version__
-from ..errors import BainiteWarning, InputError
 from ..geometry import scaled_shape
 from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
 from ..models.device import free_device_memory
 from ..models.exported import is_faster
 from . import memory as mem
+from .checks import check_channels, warn_of_intensities, warn_of_scale
 from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
 from .journal import Journal, exclusive
@@ -170,8 +167,8 @@ def prepare(choice: Choice, request: Request) -> Iterator[Prepared]:
         network = _load(choice, mosaic, request)
         loaded = network.loaded
         factor = scale_factor(request.scale, mosaic.um_per_px, loaded.contract.um_per_px)
-        _warn(mosaic, loaded, request)
-        _warn_intensities(mosaic)
+        warn_of_scale(mosaic, loaded, request)
+        warn_of_intensities(mosaic)
         grid = mosaic.shape if factor == 1.0 else scaled_shape(mosaic.shape, factor)
         yield Prepared(request, mosaic, network, grid)
     finally:
@@ -187,7 +184,7 @@ def _load(choice: Choice, mosaic: io.Mosaic, request: Request) -> Network:
     """Load, check, compile and measure the model: one run of a process at a time."""
     with _loading:
         loaded = _known(load_model(choice.model, normalize=choice.normalize), choice)
-        _check_channels(mosaic, loaded)
+        check_channels(mosaic, loaded)
         network = Network(loaded, choose_precision(loaded, request.precision, request.device), request.device)
         network.runtime.activation_bytes(1, loaded.contract.stride, loaded.contract.stride)
         return network
@@ -207,64 +204,6 @@ def _known(loaded: LoadedModel, choice: Choice) -> LoadedModel:
 
 
 _last: LoadedModel | None = None  # its module is ours alone: nobody else has it to change
-
-
-def _check_channels(mosaic: io.Mosaic, loaded: LoadedModel) -> None:
-    has, wants = mosaic.channels, loaded.contract.in_channels
-    if has == wants or (has == 1 and wants == 3) or (mosaic.rgb and wants == 1):
-        return
-    cure = f"choose one with channel=0…{has - 1}" if has > 1 and wants == 1 else f"use a model for {has}"
-    raise InputError(
-        f"{mosaic.name} has {has} channel{'s' * (has > 1)} and the model {loaded.contract.name!r} takes {wants}; {cure}"
-    )
-
-
-def _warn(mosaic: io.Mosaic, loaded: LoadedModel, request: Request) -> None:
-    contract = loaded.contract
-    factor = scale_factor(request.scale, mosaic.um_per_px, contract.um_per_px)
-    if not 1 / 8 <= factor <= 4:
-        warnings.warn(
-            f"{mosaic.name} is resampled by {factor:.3g} to the model's {contract.um_per_px} µm/px, "
-            f"{factor**2:.3g} times as many pixels; check its µm/px, or use scale='as-is'",
-            BainiteWarning,
-            stacklevel=5,
-        )
-    if contract.synthetic_only and not mosaic.synthetic:
-        warnings.warn(
-            f"the model {contract.name!r} was trained on synthetic images and has seen no real steel: "
-            "do not trust its labels on micrographs",
-            BainiteWarning,
-            stacklevel=5,
-        )
-    if request.scale == "auto" and mosaic.um_per_px is None and contract.um_per_px is not None:
-        warnings.warn(
-            f"{mosaic.name} does not say its µm/px, so it is segmented as it is; the model expects "
-            f"{contract.um_per_px:.4g} µm/px (give scale=<µm/px of the mosaic>, or scale='as-is')",
-            BainiteWarning,
-            stacklevel=5,
-        )
-
-
-_SAMPLE = 512  # px; edge of the patch in the middle whose intensities are looked at
-_FULL = {"uint16": 65535.0, "float32": 1.0}
-
-
-def _warn_intensities(mosaic: io.Mosaic) -> None:
-    """Say so when a mosaic's intensities lie far from the range that its dtype stands for, 0…65535 or 0…1."""
-    full = _FULL.get(mosaic.dtype.name)
-    if full is None:
-        return
-    (y, y1), (x, x1) = ((max((n - _SAMPLE) // 2, 0), min((n + _SAMPLE) // 2 + 1, n)) for n in mosaic.shape)
-    values = mosaic.read(y, y1, x, x1)
-    brightest = float(values.max(initial=0, where=np.isfinite(values)))
-    if brightest > 2 * full or 0 < brightest < full / 8:
-        warnings.warn(
-            f"the middle of {mosaic.name} reaches {brightest:.4g}, and {mosaic.dtype.name} intensities are taken as "
-            f"0…{full:g}: the model may see it far too {'bright' if brightest > full else 'dark'}. Rescale the mosaic, "
-            "or give a bare network normalize=(mean, std) that fits",
-            BainiteWarning,
-            stacklevel=5,
-        )
 
 
 def resolve_target(prepared: Prepared, out: Any, name: str, ome_version: str | None) -> io.LabelTarget:

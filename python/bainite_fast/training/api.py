@@ -30,6 +30,7 @@ from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
 from .start import Init, start_network
 from .tiles import micrograph_of, scale_dataset
+from .values import MaskValues
 
 TEST_EDGE = 128  # px, of the package's test input
 
@@ -43,6 +44,7 @@ def train(
     split: SplitSource = None,
     epochs: int | None = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     init: Init = None,
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -73,6 +75,8 @@ def train(
         In place of the recipe's.
     classes : int or sequence of str, optional
         Number or names of the classes; as many as the masks hold by default.
+    mask_values : mapping, optional
+        From what stands in the masks to classes, as :func:`bainite_fast.training.dataset.read_dataset` takes it.
     init : path, LoadedModel, optional
         A model to fine-tune, of the recipe's architecture; with another number of classes its last layer is made anew.
         Its normalisation is kept.
@@ -119,7 +123,7 @@ def train(
         raise InputError("no folder is given for the run; say where with out=")
     where, target = choose_device(device), Path(out)
     check_folder(target, resume=resume, overwrite=overwrite)
-    data = _dataset(full, images, masks, classes)
+    data = _dataset(full, images, masks, classes, mask_values)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
     trainer = Trainer(job)
     with locked(target):
@@ -187,14 +191,14 @@ def _record(job: Job, about: dict[str, Any], parts: dict[str, list[str]], name: 
     }
 
 
-def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes) -> Dataset:
+def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes, mask_values: MaskValues | None) -> Dataset:
     if images is None:
         drawn = "; draw the recipe's with bainite_fast.evaluation.synthetic_data.synthetic_dataset"
         given = ": give two folders, two sequences of arrays, or a data set"
         raise InputError(f"no images are given{given if recipe.data.synthetic is None else drawn}")
     if not hasattr(images, "subset"):
-        return as_dataset(images, masks, classes=classes)
-    data = as_dataset(images, masks)
+        return as_dataset(images, masks, classes=classes, mask_values=mask_values)
+    data = as_dataset(images, masks, mask_values=mask_values)
     wanted = classes if classes is None or isinstance(classes, int) else len(classes)
     if wanted not in (None, data.n_classes):
         raise InputError(f"classes={wanted} and the data set has {data.n_classes}; leave classes out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ _FORMAT = "1"
 
 
 def save(path: Path, tensors: Mapping[str, torch.Tensor], place: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able values.
+    """Write tensors and JSON-able values, whole or not at all, to the disk itself.
 
     Raises
     ------
@@ -32,6 +33,8 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], place: Mapping[str, An
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(own, scratch, {"format": _FORMAT, "place": json.dumps(place)})
+        with scratch.open("rb+") as file:
+            os.fsync(file.fileno())  # or a loss of power could leave an empty file under the name
         scratch.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):

@@ -181,7 +181,7 @@ def _draw(curve: LearningCurve) -> None:
     for start, color in ((SCRATCH, "0.4"), (TUNED, "#0072B2")):
         scores = [curve.scores(n, start) for n in counts]
         axes.errorbar(
-            counts, [np.mean(s) for s in scores], [np.std(s) for s in scores], marker="o", color=color, label=start
+            counts, [np.mean(s) for s in scores], [_deviation(s) for s in scores], marker="o", color=color, label=start
         )
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(n) for n in counts])
@@ -195,4 +195,9 @@ def _draw(curve: LearningCurve) -> None:
 
 def _spread(values: Sequence[float]) -> str:
     mean = f"{100 * np.mean(values):.1f} %"
-    return mean if len(values) < 2 else f"{mean} ± {100 * np.std(values, ddof=1):.1f} %"
+    return mean if len(values) < 2 else f"{mean} ± {100 * _deviation(values):.1f} %"
+
+
+def _deviation(values: Sequence[float]) -> float:
+    """Return the sample standard deviation; 0 for one value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

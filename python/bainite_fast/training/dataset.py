@@ -1,22 +1,21 @@
-"""Annotated images in memory: the data that training and evaluation see, and its checks. Imports no torch."""
+"""Annotated images from folders or arrays: read, checked, and held in memory. Imports no torch."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .. import kernels
-from ..errors import BainiteWarning, InputError
+from ..errors import InputError
+from .annotated import ArrayDataset, Classes, Dataset, Pixels, check_indices, class_pixels
+from .checks import assemble, common_scale
 from .matching import match_files
 from .pictures import CropBar, read_pair, to_gray
-from .rescale import MaskScaling, scale_image, scale_mask
-from .values import IGNORE, MaskValues, choose_values
+from .rescale import MaskScaling
+from .values import IGNORE, MaskValues
 
 __all__ = [
     "IGNORE",
@@ -25,148 +24,11 @@ __all__ = [
     "Dataset",
     "MaskScaling",
     "array_dataset",
+    "as_dataset",
+    "check_indices",
     "class_pixels",
     "read_dataset",
 ]
-
-Classes = int | Sequence[str] | None
-Pixels = NDArray[Any]
-Mask = NDArray[np.uint8]
-
-
-class Dataset(Protocol):
-    """Images with their masks.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Of the images; for tiles, of the tiles.
-    n_classes : int
-        Number of classes, at least 2.
-    class_names : tuple of str
-        Of the label values, from 0.
-    channels : int
-        1 (gray) or 3 (RGB).
-    um_per_px : float or None
-        Size of a pixel in µm, None where it is unknown.
-    """
-
-    @property
-    def names(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
-    @property
-    def n_classes(self) -> int: ...  # noqa: D102
-    @property
-    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def channels(self) -> int: ...  # noqa: D102
-    @property
-    def um_per_px(self) -> float | None: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
-
-    def image(self, i: int) -> Pixels:
-        """Return image `i`: [H, W], or [H, W, 3] where `channels` is 3; uint8, uint16 or float32."""
-        ...
-
-    def mask(self, i: int) -> Mask:
-        """Return mask `i`: uint8 [H, W], the class of every pixel, 255 (`IGNORE`) where it is not known."""
-        ...
-
-    def subset(self, indices: Iterable[int]) -> Dataset:
-        """Return the images of these indices, in this order, without copying."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class ArrayDataset:
-    """A :class:`Dataset` whose pixels are all in memory.
-
-    Made by :func:`read_dataset` and :func:`array_dataset`, which check it.
-
-    Attributes
-    ----------
-    names, class_names : tuple of str
-        Of the images and of the classes.
-    channels : int
-        1 or 3.
-    um_per_px : float or None
-        Size of a pixel, µm.
-    images : tuple of ndarray [H, W] or [H, W, 3]
-        uint8, uint16 or float32.
-    masks : tuple of ndarray [H, W], uint8
-        Classes, 255 where unknown.
-    """
-
-    names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    channels: int
-    um_per_px: float | None
-    images: tuple[Pixels, ...]
-    masks: tuple[Mask, ...]
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def image(self, i: int) -> Pixels:
-        """Return image `i`, [H, W] or [H, W, 3]."""
-        return self.images[i]
-
-    def mask(self, i: int) -> Mask:
-        """Return mask `i`, uint8 [H, W]."""
-        return self.masks[i]
-
-    def subset(self, indices: Iterable[int]) -> ArrayDataset:
-        """Return the images of these indices, in this order, without copying.
-
-        Raises
-        ------
-        InputError
-            If there are none, or one is out of range.
-        """
-        chosen = check_indices(indices, len(self))
-        return replace(
-            self,
-            names=tuple(self.names[i] for i in chosen),
-            images=tuple(self.images[i] for i in chosen),
-            masks=tuple(self.masks[i] for i in chosen),
-        )
-
-    def __repr__(self) -> str:
-        counts = class_pixels(self)
-        known = max(int(counts.sum()), 1)
-        shares = ", ".join(f"{n} {100 * c / known:.1f} %" for n, c in zip(self.class_names, counts, strict=True))
-        scale = "scale unknown" if self.um_per_px is None else f"{self.um_per_px:.4g} µm/px"
-        kind = "gray" if self.channels == 1 else "RGB"
-        return f"<{type(self).__name__}: {len(self)} {kind} images, {scale}; {shares}>"
-
-
-def check_indices(indices: Iterable[int], length: int) -> tuple[int, ...]:
-    """Return indices as integers.
-
-    Raises
-    ------
-    InputError
-        If there are none, or one is not in 0 … length - 1.
-    """
-    chosen = tuple(int(i) for i in indices)
-    if not chosen or min(chosen) < 0 or max(chosen) >= length:
-        raise InputError(f"a subset needs indices in 0 … {length - 1}, at least one, and got {list(chosen)[:10]}")
-    return chosen
-
-
-def class_pixels(data: Dataset) -> NDArray[np.int64]:
-    """Return how many pixels each class has, int64 [n_classes]; ignored pixels are in none."""
-    total = np.zeros(data.n_classes, np.int64)
-    for i in range(len(data)):
-        mask = data.mask(i)
-        known = mask[mask != IGNORE]
-        total += kernels.class_counts(known, data.n_classes)
-    return total
 
 
 def read_dataset(
@@ -231,14 +93,14 @@ def read_dataset(
     """
     matched = match_files(Path(images), Path(masks), names)
     read = [read_pair(one.image, one.mask, crop_bar, gray) for one in matched]
-    return _assemble(
+    return assemble(
         [one.name for one in matched],
         [one.image for one in read],
         [one.mask for one in read],
         classes=classes,
         mask_values=mask_values,
         scaling=(scale, mask_scaling),
-        um_per_px=um_per_px if um_per_px is not None else _common_scale([one.um_per_px for one in read]),
+        um_per_px=um_per_px if um_per_px is not None else common_scale([one.um_per_px for one in read]),
     )
 
 
@@ -285,7 +147,7 @@ def array_dataset(
         raise InputError(f"{len(called)} names are given for {len(images)} images; one for each, all different, needed")
     pixels = [_checked_image(image, name) for image, name in zip(images, called, strict=True)]
     drawn = [np.asarray(mask) for mask in masks]
-    return _assemble(
+    return assemble(
         called,
         [to_gray(image) if gray and image.ndim == 3 else image for image in pixels],
         [mask.astype(np.uint8) if mask.dtype == np.bool_ else mask for mask in drawn],
@@ -294,101 +156,6 @@ def array_dataset(
         scaling=(scale, mask_scaling),
         um_per_px=um_per_px,
     )
-
-
-def _checked_image(image: ArrayLike, name: str) -> Pixels:
-    from ..io import open_mosaic
-
-    array = np.asarray(image)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise InputError(f"{name} has shape {array.shape}; [H, W] or [H, W, 3] is needed")
-    with open_mosaic(array) as mosaic:
-        return mosaic.read(0, array.shape[0], 0, array.shape[1])
-
-
-def _assemble(
-    names: list[str],
-    images: list[Pixels],
-    masks: list[NDArray[Any]],
-    *,
-    classes: Classes,
-    mask_values: MaskValues | None,
-    scaling: tuple[float, MaskScaling],
-    um_per_px: float | None,
-) -> ArrayDataset:
-    for name, image, mask in zip(names, images, masks, strict=True):
-        _check_pair(name, image, mask)
-    wanted = classes if classes is None or isinstance(classes, int) else len(classes)
-    if wanted is not None and not 2 <= wanted <= IGNORE:
-        raise InputError(f"{wanted} class(es) are asked for; 2 … {IGNORE} are possible, the background is one of them")
-    values = choose_values(masks, names, wanted, mask_values)
-    indexed = [values.apply(mask, name) for name, mask in zip(names, masks, strict=True)]
-    _check_content(names, indexed)
-    factor, how = scaling
-    if not (np.isfinite(factor) and factor > 0):
-        raise InputError(f"scale={factor} is refused; a positive factor is needed, such as 0.5 for half the resolution")
-    channels = 3 if any(image.ndim == 3 for image in images) else 1
-    equal = [np.repeat(x[..., None], 3, axis=2) if channels == 3 and x.ndim == 2 else x for x in images]
-    return ArrayDataset(
-        names=tuple(names),
-        class_names=_class_names(classes, values.n_classes),
-        channels=channels,
-        um_per_px=None if um_per_px is None else um_per_px / factor,
-        images=tuple(scale_image(image, factor) for image in equal),
-        masks=tuple(scale_mask(mask, factor, how) for mask in indexed),
-    )
-
-
-def _check_pair(name: str, image: Pixels, mask: NDArray[Any]) -> None:
-    if mask.ndim not in (2, 3) or (mask.ndim == 3 and mask.shape[2] != 3):
-        raise InputError(f"the mask of {name} has shape {mask.shape}; [H, W], or [H, W, 3] for colours, is needed")
-    if image.shape[:2] != mask.shape[:2]:
-        raise InputError(
-            f"the image {name} is {image.shape[0]} × {image.shape[1]} px and its mask {mask.shape[0]} × "
-            f"{mask.shape[1]} px; draw the mask on this image, or cut both alike (crop_bar= cuts an annotation bar)"
-        )
-    if image.dtype.kind == "f" and (found := kernels.nonfinite(image)) is not None:
-        raise InputError(f"{name} holds NaN or infinity at row {found[0]}, column {found[1]}; replace such pixels")
-
-
-def _check_content(names: list[str], masks: list[Mask]) -> None:
-    present: set[int] = set()
-    for name, mask in zip(names, masks, strict=True):
-        here = set(np.unique(mask).tolist()) - {IGNORE}
-        if not here:
-            raise InputError(
-                f"the mask of {name} is empty: every pixel is unknown ({IGNORE}); annotate it or leave it out"
-            )
-        present |= here
-    if len(present) < 2:
-        raise InputError(
-            f"all {len(masks)} masks together hold one class only ({present.pop()}); at least two are needed to tell "
-            "apart: check that these are the masks, and how their values are read (mask_values=)"
-        )
-
-
-def _class_names(classes: Classes, count: int) -> tuple[str, ...]:
-    if classes is not None and not isinstance(classes, int):
-        named = tuple(str(name) for name in classes)
-        if len(set(named)) != len(named):
-            raise InputError(f"the classes {list(named)} are not all different")
-        return named
-    return ("background", "foreground") if count == 2 else tuple(f"class {i}" for i in range(count))
-
-
-def _common_scale(scales: list[float | None]) -> float | None:
-    known = [scale for scale in scales if scale is not None]
-    if not known:
-        return None
-    if len(known) < len(scales) or max(known) > 1.02 * min(known):
-        warnings.warn(
-            f"the images do not share one scale ({min(known):.4g} … {max(known):.4g} µm/px, {len(scales) - len(known)} "
-            "do not say it), so the data set has none; give um_per_px=, or keep images of one magnification together",
-            BainiteWarning,
-            stacklevel=3,
-        )
-        return None
-    return float(np.median(known))
 
 
 def as_dataset(images: Any, masks: Any = None, **options: Any) -> Dataset:
@@ -421,3 +188,13 @@ def as_dataset(images: Any, masks: Any = None, **options: Any) -> Dataset:
             "arrays, or one data set"
         )
     return array_dataset(list(images), list(masks), **given)
+
+
+def _checked_image(image: ArrayLike, name: str) -> Pixels:
+    from ..io import open_mosaic
+
+    array = np.asarray(image)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise InputError(f"{name} has shape {array.shape}; [H, W] or [H, W, 3] is needed")
+    with open_mosaic(array) as mosaic:
+        return mosaic.read(0, array.shape[0], 0, array.shape[1])

@@ -12,12 +12,13 @@ from typing import Any
 
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
 from .checkpoint import LAST
+from .differences import recipe_changes
 from .recipe_files import write_text
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
 
 FORMAT = 1
-_LOCK = ".lock"
-_OURS = (CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN, "nan_batch", "tensorboard", _LOCK)
+LOCK = ".lock"
+_OURS = (CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN, "nan_batch", "tensorboard", LOCK)
 
 
 def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -30,8 +31,8 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file; give a folder to make")
-    names = {path.name for path in out.iterdir()} if out.exists() else set()
-    if not names - {_LOCK}:
+    names = {path.name for path in out.iterdir() if not _is_scrap(path)} if out.exists() else set()
+    if not names - {LOCK}:
         return
     foreign = sorted(names - set(_OURS))
     if foreign or not (out / RUN).exists():
@@ -57,15 +58,14 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
         If the folder's run is another one.
     """
     try:
+        for scrap in filter(_is_scrap, out.iterdir()):
+            _remove(scrap)
         if overwrite:
-            for name in set(_OURS) - {_LOCK}:
-                path = out / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            for name in set(_OURS) - {LOCK}:
+                _remove(out / name)
         if (out / RUN).exists():
             found = _record(out)
-            wanted, begun = record["fingerprint"], found["fingerprint"]
-            differing = " and ".join(key for key in wanted if begun.get(key) != wanted[key])
-            if differing:
+            if differing := _differing(found["fingerprint"], record["fingerprint"]):
                 raise JournalError(
                     f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
                     "give another folder, or pass overwrite=True to throw it away"
@@ -75,6 +75,27 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
         return record
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error})") from error
+
+
+def _is_scrap(path: Path) -> bool:
+    """Say whether this is a half-written file of a run that was killed while it wrote."""
+    return path.suffix in (".partial", ".old") and any(path.name.startswith(f".{name}.") for name in _OURS)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what a run was begun with that is another now; "" where nothing is."""
+    told = []
+    for key in wanted:
+        if key == "recipe":
+            if changes := recipe_changes(begun.get(key), wanted[key]):
+                told.append(f"recipe ({changes})")
+        elif begun.get(key) != wanted[key]:
+            told.append(f"{key} ({begun.get(key)}, not {wanted[key]})" if key == "device" else key)
+    return " and ".join(told)
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> None:
@@ -100,7 +121,7 @@ def locked(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / _LOCK).open("w", encoding="utf-8")
+        file = (out / LOCK).open("w", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error})") from error
     with file:

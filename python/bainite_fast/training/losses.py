@@ -50,7 +50,9 @@ def focal_loss(
     if class_weights is not None:
         factors = factors * _weights(class_weights, logits, true_log.dtype)
     labels = target.where(known, 0).long()
-    per_pixel = -factors[labels] * (1 - true_log.exp()).clamp_min(0).pow(gamma) * true_log
+    # Below γ = 1 the slope of x^γ is infinite at 0, and the gradient of a pixel that is quite right would be NaN.
+    least = torch.finfo(true_log.dtype).eps / 2 if 0 < gamma < 1 else 0.0
+    per_pixel = -factors[labels] * (1 - true_log.exp()).clamp_min(least).pow(gamma) * true_log
     return _mean(per_pixel, known)
 
 

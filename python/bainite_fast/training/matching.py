@@ -12,6 +12,7 @@ from ..errors import BainiteWarning, InputError, MosaicNotFoundError
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _OF_MASKS = ("mask", "masks", "label", "labels", "gt", "truth", "annotation", "seg", "segmentation")
 _OF_IMAGES = ("image", "images", "img")
+Kinds = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,13 @@ def list_pictures(folder: Path, what: str) -> dict[str, Path]:
     return found
 
 
-def match_files(images: Path, masks: Path, names: str | Path | Sequence[str] | None = None) -> list[Match]:
+def match_files(
+    images: Path,
+    masks: Path,
+    names: str | Path | Sequence[str] | None = None,
+    *,
+    kinds: Kinds = ("image", "mask"),
+) -> list[Match]:
     """Pair the images of one folder with the masks of another, or of the same.
 
     Parameters
@@ -102,6 +109,9 @@ def match_files(images: Path, masks: Path, names: str | Path | Sequence[str] | N
         Folders.
     names : path or sequence of str, optional
         Which images, in this order.
+    kinds : (str, str)
+        What the two folders hold, for messages. Folders that are not of images and masks may not be one, and what
+        marks a mask (such as ``_mask``) is overlooked in both.
 
     Raises
     ------
@@ -113,57 +123,75 @@ def match_files(images: Path, masks: Path, names: str | Path | Sequence[str] | N
     BainiteWarning
         If, without a list, files have no partner.
     """
-    pictures, drawn = list_pictures(images, "images"), list_pictures(masks, "masks")
+    first, second = kinds
+    pictures, drawn = list_pictures(images, f"{first}s"), list_pictures(masks, f"{second}s")
     if images.resolve() == masks.resolve():
-        drawn = {name: path for name, path in drawn.items() if _without(name, _OF_MASKS) != name}
-        pictures = {name: path for name, path in pictures.items() if name not in drawn}
-        if not drawn:
-            raise InputError(
-                f"images and masks are the same folder, {images}, and none of its files is called a mask (by a suffix "
-                "such as _mask); give the folder of the masks"
-            )
+        pictures, drawn = _parted(pictures, drawn, images, kinds)
     bare: dict[str, list[str]] = {}
     for name in drawn:
         bare.setdefault(_without(name, _OF_MASKS), []).append(name)
+    words = _OF_IMAGES if first == "image" else _OF_MASKS
     pairs: dict[str, Match] = {}
     for name, path in pictures.items():
-        mask = _mask_of(name, drawn, bare)
+        mask = _mask_of(name, drawn, bare, words, kinds)
         if mask is not None:
             pairs[name] = Match(name, path, drawn[mask])
     if names is not None:
-        return _listed(read_names(names), pairs, pictures, images, masks)
+        return _listed(read_names(names), pairs, pictures, (images, masks), kinds)
     used = {match.mask for match in pairs.values()}
     alone = [str(path) for name, path in pictures.items() if name not in pairs]
     unused = [str(path) for path in drawn.values() if path not in used]
     if not pairs:
         raise InputError(
-            f"no image of {images} has a mask of its name in {masks}: images are called {_some(pictures)}, masks "
-            f"{_some(drawn)}; give both the same name (suffixes such as _mask are overlooked)"
+            f"no {first} of {images} has a {second} of its name in {masks}: {first}s are called {_some(pictures)}, "
+            f"{second}s {_some(drawn)}; give both the same name (suffixes such as _mask are overlooked)"
         )
-    for files, lack in ((alone, "image(s) without a mask"), (unused, "mask(s) without an image")):
+    for files, has, lacks in ((alone, first, second), (unused, second, first)):
         if files:
-            warnings.warn(f"{len(files)} {lack} left out: {_some(files)}", BainiteWarning, stacklevel=4)
+            what = f"{len(files)} {has}{'s' * (len(files) > 1)} without a {lacks}"
+            warnings.warn(f"{what} left out: {_some(files)}", BainiteWarning, stacklevel=4)
     return list(pairs.values())
 
 
-def _mask_of(name: str, drawn: dict[str, Path], bare: dict[str, list[str]]) -> str | None:
+def _parted(
+    pictures: dict[str, Path], drawn: dict[str, Path], folder: Path, kinds: Kinds
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the images and the masks of one folder, told apart by their names."""
+    if kinds != ("image", "mask"):
+        raise InputError(f"{kinds[0]}s and {kinds[1]}s are the same folder, {folder}; give two")
+    drawn = {name: path for name, path in drawn.items() if _without(name, _OF_MASKS) != name}
+    if not drawn:
+        raise InputError(
+            f"images and masks are the same folder, {folder}, and none of its files is called a mask (by a suffix such "
+            "as _mask); give the folder of the masks"
+        )
+    return {name: path for name, path in pictures.items() if name not in drawn}, drawn
+
+
+def _mask_of(
+    name: str, drawn: dict[str, Path], bare: dict[str, list[str]], words: Sequence[str], kinds: Kinds
+) -> str | None:
     if name in drawn:
         return name
-    found = bare.get(name) or bare.get(_without(name, _OF_IMAGES)) or []
+    found = bare.get(name) or bare.get(_without(name, words)) or []
     if len(found) > 1:
-        raise InputError(f"the image {name} has the masks {', '.join(found)}; keep one of them in the folder")
+        raise InputError(
+            f"the {kinds[0]} {name} has the {kinds[1]}s {', '.join(found)}; keep one of them in the folder"
+        )
     return found[0] if found else None
 
 
 def _listed(
-    wanted: list[str], pairs: dict[str, Match], pictures: dict[str, Path], images: Path, masks: Path
+    wanted: list[str], pairs: dict[str, Match], pictures: dict[str, Path], folders: tuple[Path, Path], kinds: Kinds
 ) -> list[Match]:
-    lost = [name for name in wanted if name not in pictures]
-    if lost:
-        raise InputError(f"{len(lost)} listed image(s) are not in {images}: {_some(lost)}; it holds {_some(pictures)}")
-    lost = [name for name in wanted if name not in pairs]
-    if lost:
-        raise InputError(f"{len(lost)} listed image(s) have no mask in {masks}: {_some(lost)}")
+    for there, folder, lack in (
+        (pictures, folders[0], f"no {kinds[0]}"),
+        (pairs, folders[1], f"no {kinds[1]}"),
+    ):
+        lost = [name for name in wanted if name not in there]
+        if lost:
+            held = f"; {folder} holds {_some(pictures)}" if there is pictures else ""
+            raise InputError(f"{_some(lost)} of the list {'have' if len(lost) > 1 else 'has'} {lack} in {folder}{held}")
     return [pairs[name] for name in wanted]
 
 

@@ -58,8 +58,9 @@ def draw_curve(path: Path, history: Sequence[Row], class_names: Sequence[str]) -
             axes[1].plot(epochs, [row[f"iou_{i}"] for row in scored], color=color, lw=1, marker=mark, label=name)
         axes[1].plot(epochs, [row["mean_iou"] for row in scored], color="black", lw=1.8, marker=mark, label="mean")
         axes[1].set(ylabel="validation IoU", ylim=(0, 1))
-        axes[1].legend(loc="lower right", fontsize="small")
+        axes[1].legend(loc="best", fontsize="small")
     axes[-1].set_xlabel("epoch")
+    axes[-1].locator_params(axis="x", integer=True)
     for one in axes:
         one.grid(alpha=0.3)
     scratch = path.with_name(f".{path.name}.partial")

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import JournalError
 from ..models import LoadedModel, load_package
 from .recipe import Recipe
+from .words import counted
 
 RECIPE, RUN, METRICS, CURVE, MODEL, CHECKPOINTS = (
     "recipe.yaml", "run.json", "metrics.csv", "curve.png", "model", "checkpoints",
@@ -96,8 +97,8 @@ class TrainingRun:
 
     def __str__(self) -> str:
         lines = [
-            f"recipe {self.recipe.name}: {len(self.history)} epochs in {self.seconds:.0f} s on {self.device}, "
-            f"{self.precision}; loss {self.history[-1]['loss']:.4f}"
+            f"recipe {self.recipe.name}: {counted(len(self.history), 'epoch')} in {self.seconds:.0f} s on "
+            f"{self.device}, {self.precision}; loss {self.history[-1]['loss']:.4f}"
         ]
         scores = self.named_scores()
         if scores:

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import warnings
@@ -19,13 +20,16 @@ from .._optional import require
 from ..errors import InputError, JournalError, OutputExistsError, TrainingError
 from .api import train
 from .dataset import Classes, Dataset, as_dataset
-from .folder import locked
+from .differences import recipe_changes, space_changes
+from .folder import LOCK, locked
 from .loop import Progress
 from .prepare import SplitSource, digest_of, part_indices
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .result import CHECKPOINTS, MODEL
 from .space import SearchSpace, read_space
+from .values import MaskValues
+from .words import counted
 
 Report = Callable[[int, float], None]
 """Called with an epoch and its score; ends the trial if it is to be given up."""
@@ -75,7 +79,8 @@ class SearchResult:
         states = [trial["state"] for trial in self.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "fail") if s in states)
         values = "\n".join(f"  {name}: {value}" for name, value in self.values.items())
-        return f"best score {self.score:.4f} of {len(states)} trials ({counts}):\n{values}\nrecipe: {self.out / BEST}"
+        head = f"best score {self.score:.4f} of {counted(len(states), 'trial')} ({counts}):"
+        return f"{head}\n{values}\nrecipe: {self.out / BEST}"
 
 
 def search(
@@ -87,6 +92,7 @@ def search(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe = "vanilla",
     split: SplitSource = None,
     classes: Classes = None,
+    mask_values: MaskValues | None = None,
     device: str = "auto",
     resume: bool = False,
     objective: Objective | None = None,
@@ -98,7 +104,7 @@ def search(
     ----------
     space : str, path, mapping or SearchSpace
         ``"default"``, or what to vary and how; see :class:`bainite_fast.training.space.SearchSpace`.
-    images, masks, split, classes, device
+    images, masks, split, classes, mask_values, device
         As :func:`bainite_fast.train` takes them; the split has a validation part.
     out : path
         Folder to make.
@@ -132,7 +138,8 @@ def search(
         raise InputError("no folder is given for the search; say where with out=")
     wanted, base, target = read_space(space), read_recipe(recipe), Path(out)
     wanted.check(base)
-    if target.exists() and any(target.iterdir()) and not (resume and (target / STUDY).exists()):
+    held = target.exists() and any(path.name != LOCK for path in target.iterdir())
+    if held and not (resume and (target / STUDY).exists()):
         raise OutputExistsError(
             f"{target} is not empty; {'resume=True goes on with the search there, or ' if not resume else ''}give "
             "another folder"
@@ -140,9 +147,9 @@ def search(
     fingerprint: dict[str, Any] = {"space": wanted.model_dump(mode="json"), "recipe": base.to_dict()}
     del fingerprint["space"]["trials"]  # more may be asked for
     if objective is None:
-        data = images if hasattr(images, "subset") else as_dataset(images, masks, classes=classes)
-        objective = _training(data, split, target / TRIAL_FOLDER, device)  # type: ignore[arg-type]
-        fingerprint["data"] = digest_of(data)  # type: ignore[arg-type]
+        data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
+        objective = _training(data, split, target / TRIAL_FOLDER, device)
+        fingerprint["data"] = digest_of(data)
     with locked(target), _quiet(optuna):
         study = _open(optuna, target, wanted, fingerprint)
         _run(optuna, study, wanted, base, objective, target, progress or (lambda done, total: None))
@@ -150,14 +157,11 @@ def search(
 
 
 def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> Objective:
-    """Return an objective that trains, and keeps the model of the best trial only."""
+    """Return an objective that trains in a folder of each trial's own."""
     if not part_indices(data, split)[1]:
         raise InputError("a search needs a validation part to score on; give split= with train and validation images")
-    best = -1.0
 
     def objective(recipe: Recipe, report: Report) -> float:
-        nonlocal best
-
         def watch(now: Progress) -> None:
             if now.scores is not None and "mean_iou" in now.scores:
                 report(now.epoch, now.scores["mean_iou"])
@@ -167,17 +171,20 @@ def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> O
             run = train(recipe, data, None, out, split=split, device=device, overwrite=out.exists(), progress=watch)
         finally:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        score = run.mean_iou or 0.0
-        if score > best:
-            for other in folder.iterdir():
-                if other != out:
-                    shutil.rmtree(other / MODEL, ignore_errors=True)
-            best = score
-        else:
-            shutil.rmtree(out / MODEL, ignore_errors=True)
-        return score
+        return run.mean_iou or 0.0
 
     return objective
+
+
+def _keep_best_model(best: Any, folder: Path) -> None:
+    """Remove the models of all trials but the best, whichever run of the search it was trained in."""
+    for other in folder.glob("*"):
+        if other.name != _trial_name(best.number):
+            shutil.rmtree(other / MODEL, ignore_errors=True)
+
+
+def _trial_name(number: int) -> str:
+    return f"trial-{number:04d}"
 
 
 @contextlib.contextmanager
@@ -201,18 +208,17 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
         load_if_exists=True,
     )
     begun = study.user_attrs.get(_STARTED)
-    text = json.dumps(fingerprint, sort_keys=True)
-    if begun is not None and begun != text:
-        old = json.loads(begun)
-        differing = " and ".join(key for key in fingerprint if old.get(key) != json.loads(text).get(key))
+    if begun is None:
+        study.set_user_attr(_STARTED, json.dumps(fingerprint, sort_keys=True))
+    elif differing := _differing(json.loads(begun), fingerprint):
         raise JournalError(
-            f"the search in {out} was begun with another {differing or 'objective'}; go on with what it was begun "
-            "with, or give another folder"
+            f"the search in {out} was begun with another {differing}; go on with what it was begun with, or give "
+            "another folder"
         )
-    study.set_user_attr(_STARTED, text)
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # the process was killed
         study.tell(trial.number, state=states.FAIL)
+        shutil.rmtree(out / TRIAL_FOLDER / _trial_name(trial.number) / CHECKPOINTS, ignore_errors=True)
     # A resumed search must not draw what it drew before.
     seed = space.seed * 100_003 + len(study.trials)
     samplers = optuna.samplers
@@ -233,6 +239,17 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
             if values not in known:
                 study.enqueue_trial(values)
     return study
+
+
+def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Return in words what a search was begun with that is another now; "" where nothing is."""
+    told = []
+    for name, changes in (("space", space_changes), ("recipe", recipe_changes)):
+        if text := changes(begun.get(name), wanted[name]):
+            told.append(f"{name} ({text})")
+    if begun.get("data") != wanted.get("data"):
+        told.append("data" if "data" in begun and "data" in wanted else "objective")
+    return " and ".join(told)
 
 
 def finished(optuna: ModuleType, study: Any) -> list[Any]:
@@ -260,7 +277,10 @@ def _run(
                 raise optuna.TrialPruned
 
         try:
-            return objective(read_recipe(base, changes={**values, "name": f"trial-{trial.number:04d}"}), report)
+            score = objective(read_recipe(base, changes={**values, "name": _trial_name(trial.number)}), report)
+            if math.isnan(score):
+                raise TrainingError(f"the score of trial {trial.number} is NaN")
+            return score
         except TrainingError:
             trial.set_user_attr(_DIVERGED, True)
             raise
@@ -294,7 +314,7 @@ def _best(optuna: ModuleType, study: Any, base: Recipe) -> tuple[Any, Recipe]:
 
 
 def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
-    """Bring table and best recipe up to date."""
+    """Bring table and best recipe up to date, and keep the best model only."""
     rows = _rows(optuna, study)
     if rows:
         text = io.StringIO()
@@ -303,7 +323,9 @@ def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
         table.writerows(rows)
         write_text(out / TRIALS, text.getvalue())
     if any(row["state"] == "complete" for row in rows):
-        write_text(out / BEST, recipe_text(_best(optuna, study, base)[1]))
+        best, recipe = _best(optuna, study, base)
+        write_text(out / BEST, recipe_text(recipe))
+        _keep_best_model(best, out / TRIAL_FOLDER)
 
 
 def _result(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> SearchResult:

@@ -18,6 +18,7 @@ from ..errors import InputError
 from .dataset import IGNORE, Dataset
 from .matching import plain_name, read_names
 from .tiles import TileSet, micrograph_of
+from .words import counted
 
 __all__ = ["Fold", "Split", "k_fold", "read_split", "write_split"]
 
@@ -80,7 +81,7 @@ def k_fold(
     if folds < 2 or len(units) < folds:
         what = "micrograph" if by == "micrograph" else "tile"
         raise InputError(
-            f"{folds} folds are asked for and there are {len(units)} {what}(s); at least 2 folds, and one {what} for "
+            f"{folds} folds are asked for, of {counted(len(units), what)}; at least 2 folds, and one {what} for "
             "each, are needed: ask for fewer folds, or annotate more"
         )
     place = {unit: i for i, unit in enumerate(units)}

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..geometry import mirror_index
 from .dataset import IGNORE, ArrayDataset, Dataset, MaskScaling, check_indices, class_pixels
 from .rescale import scale_image, scale_mask
+from .words import counted
 
 __all__ = [
     "Grid",
@@ -198,8 +199,8 @@ class TileSet:
         return replace(self, places=tuple(self.places[i] for i in check_indices(indices, len(self))))
 
     def __repr__(self) -> str:
-        images = len({place.image for place in self.places})
-        return f"<TileSet: {len(self)} tiles of {self.tile} px from {images} images, × {self.scale:g}>"
+        images = counted(len({place.image for place in self.places}), "image")
+        return f"<TileSet: {counted(len(self), 'tile')} of {self.tile} px from {images}, × {self.scale:g}>"
 
 
 def _cut(image: NDArray[Any], place: Place, tile: int) -> NDArray[Any]:

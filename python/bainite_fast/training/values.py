@@ -18,7 +18,8 @@ IGNORE = 255
 Value = int | str | tuple[int, int, int]
 MaskValues = Mapping[Value, int] | Mapping[int, int] | Mapping[str, int] | Mapping[tuple[int, int, int], int]
 
-_MOST_GUESSED = 32  # classes; more gray values or colours are no classes unless someone says so
+MOST_GUESSED = 32
+"""Classes; more gray values or colours than that are no classes unless someone says so."""
 _REMEDY = "say what the values mean with mask_values={value: class, …}"
 _JPEG = "JPEG and smooth edges change values: save masks as PNG or TIFF, drawn without anti-aliasing"
 
@@ -96,7 +97,7 @@ def choose_values(
     if n_classes in (None, 2) and set(found.tolist()) in ({255}, {0, 255}):
         return _map({0: 0, 255: 1}, 2, False)
     labels = found[found != IGNORE]
-    most = n_classes if n_classes is not None else _MOST_GUESSED
+    most = n_classes if n_classes is not None else MOST_GUESSED
     outside = labels[(labels < 0) | (labels >= most)]
     if outside.size:
         which = next(n for n, values in zip(names, per_mask, strict=True) if np.isin(outside, values).any())
@@ -146,7 +147,7 @@ def _map(meaning: Mapping[int, int], n_classes: int, colour: bool) -> ValueMap:
 
 
 def _colours(found: NDArray[np.int64], n_classes: int | None) -> ValueMap:
-    most = n_classes if n_classes is not None else _MOST_GUESSED
+    most = n_classes if n_classes is not None else MOST_GUESSED
     if len(found) > most:
         shown = ", ".join(_show(int(v), True) for v in found[:6])
         raise InputError(
