@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -282,6 +283,26 @@ def test_an_oxford_file_in_degrees_or_without_a_unit(tmp_path: Path) -> None:
     ebsd_map = make_map(SQUARE)
     for unit in ("deg", None):
         assert_same(ebsd.read(write_oxford(ebsd_map, tmp_path / "map.h5oina", unit=unit)), ebsd_map, degrees=3e-3)
+
+
+@pytest.mark.parametrize("write", [write_edax, write_oxford, write_bruker])
+@pytest.mark.parametrize("wrong", [1.5, np.nan])
+def test_a_phase_that_is_no_whole_number_is_refused(tmp_path: Path, write: Any, wrong: float) -> None:
+    import h5py
+
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = write(ebsd_map, tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        data = next(item["EBSD/Data"] for item in file.values() if hasattr(item, "keys") and "EBSD/Data" in item)
+        phase = data["Phase"][()].astype(np.float64)
+        phase.flat[7] = wrong
+        del data["Phase"]
+        data["Phase"] = phase
+    if np.isnan(wrong) and write is write_edax:
+        assert ebsd.read(path).phase_id[7] == -1
+        return
+    with pytest.raises(EBSDFileError, match=r"point 7: phase (1\.5|nan) is not in the header"):
+        ebsd.read(path)
 
 
 def test_a_bruker_file_in_the_order_of_acquisition(tmp_path: Path) -> None:
