@@ -399,6 +399,10 @@ def test_a_line_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path, s
     assert read.grid == ebsd_map.grid
     assert np.array_equal(read.phase_id[:50], ebsd_map.phase_id[:50])
     assert (read.phase_id[50:] == -1).all()
+    head = "\n".join(lines[: len(lines) - 63])
+    path.write_text(head + "\n" + " ".join(["0.1"] * 9) + (" x" if suffix == ".ang" else ""))
+    with pytest.raises(EBSDFileError, match="row of numbers"):
+        ebsd.read(path, allow_missing=True)
     # A short line that is not the last one is damage, and no cut.
     path.write_text("\n".join([*lines[:-13], kept[1], *lines[-12:]]) + "\n")
     with pytest.raises(EBSDFileError, match="columns where") as caught:
