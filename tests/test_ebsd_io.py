@@ -520,6 +520,13 @@ def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
         ebsd.write(other, path, overwrite=True)
         assert ebsd.read(path).grid == HEXAGONAL
     assert {item.name for item in tmp_path.iterdir()} == {"map.ang", "map.zarr"}
+    (tmp_path / "folder.ang").mkdir()
+    (tmp_path / "folder.zarr").mkdir()
+    for suffix in (".ang", ".zarr"):
+        with pytest.raises(OutputExistsError, match="is not replaced"):
+            ebsd.write(other, tmp_path / f"folder{suffix}", overwrite=True)
+    with pytest.raises(InputError, match="needs an EBSDMap"):
+        ebsd.write(ebsd.grains(other), tmp_path / "grains.ang")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="square grids only"):
         ebsd.write(other, tmp_path / "map.ctf")
     with pytest.raises(InputError, match="suffix"):
