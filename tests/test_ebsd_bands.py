@@ -123,6 +123,9 @@ def test_refusals(tmp_path: Path) -> None:
         ebsd.clean_store(source, source.path)
     with pytest.raises(OutputExistsError):
         ebsd.grains_of_store(source, source.path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError):
+            ebsd.grains_of_store(source, source.path, overwrite=overwrite)
     with pytest.raises(InputError, match="tuple"):
         ebsd.clean_store(source, tmp_path / "new.zarr", ["nci"])  # type: ignore[list-item]
     assert [path.name for path in tmp_path.iterdir()] == ["map.zarr"]
@@ -142,6 +145,7 @@ def test_a_stored_map_without_an_indexed_point(tmp_path: Path) -> None:
     source = stored(scan, tmp_path)
     grains = ebsd.grains_of_store(source, tmp_path / "grains.zarr", rows=2)
     assert len(grains) == len(ebsd.grains(scan)) == 0
+    assert len(ebsd.grains_of_store(source, tmp_path / "grains.zarr", overwrite=True)) == 0
     assert (np.asarray(grains.ids) == -1).all()
     log = ebsd.clean_store(source, tmp_path / "clean.zarr", [("ci_standardisation",), ("noc", 5.0, 1)], rows=2)
     assert not log.changed.any()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -284,6 +285,26 @@ def test_an_oxford_file_in_degrees_or_without_a_unit(tmp_path: Path) -> None:
         assert_same(ebsd.read(write_oxford(ebsd_map, tmp_path / "map.h5oina", unit=unit)), ebsd_map, degrees=3e-3)
 
 
+@pytest.mark.parametrize("write", [write_edax, write_oxford, write_bruker])
+@pytest.mark.parametrize("wrong", [1.5, np.nan])
+def test_a_phase_that_is_no_whole_number_is_refused(tmp_path: Path, write: Any, wrong: float) -> None:
+    import h5py
+
+    ebsd_map = make_map(SQUARE, holes=False)
+    path = write(ebsd_map, tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        data = next(item["EBSD/Data"] for item in file.values() if hasattr(item, "keys") and "EBSD/Data" in item)
+        phase = data["Phase"][()].astype(np.float64)
+        phase.flat[7] = wrong
+        del data["Phase"]
+        data["Phase"] = phase
+    if np.isnan(wrong) and write is write_edax:
+        assert ebsd.read(path).phase_id[7] == -1
+        return
+    with pytest.raises(EBSDFileError, match=r"point 7: phase (1\.5|nan) is not in the header"):
+        ebsd.read(path)
+
+
 def test_a_bruker_file_in_the_order_of_acquisition(tmp_path: Path) -> None:
     ebsd_map = make_map(SQUARE)
     order = np.random.default_rng(2).permutation(SQUARE.size)
@@ -378,6 +399,10 @@ def test_a_line_cut_in_the_middle_counts_as_missing_on_request(tmp_path: Path, s
     assert read.grid == ebsd_map.grid
     assert np.array_equal(read.phase_id[:50], ebsd_map.phase_id[:50])
     assert (read.phase_id[50:] == -1).all()
+    head = "\n".join(lines[: len(lines) - 63])
+    path.write_text(head + "\n" + " ".join(["0.1"] * 9) + (" x" if suffix == ".ang" else ""))
+    with pytest.raises(EBSDFileError, match="row of numbers"):
+        ebsd.read(path, allow_missing=True)
     # A short line that is not the last one is damage, and no cut.
     path.write_text("\n".join([*lines[:-13], kept[1], *lines[-12:]]) + "\n")
     with pytest.raises(EBSDFileError, match="columns where") as caught:
@@ -495,6 +520,13 @@ def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
         ebsd.write(other, path, overwrite=True)
         assert ebsd.read(path).grid == HEXAGONAL
     assert {item.name for item in tmp_path.iterdir()} == {"map.ang", "map.zarr"}
+    (tmp_path / "folder.ang").mkdir()
+    (tmp_path / "folder.zarr").mkdir()
+    for suffix in (".ang", ".zarr"):
+        with pytest.raises(OutputExistsError, match="is not replaced"):
+            ebsd.write(other, tmp_path / f"folder{suffix}", overwrite=True)
+    with pytest.raises(InputError, match="needs an EBSDMap"):
+        ebsd.write(ebsd.grains(other), tmp_path / "grains.ang")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="square grids only"):
         ebsd.write(other, tmp_path / "map.ctf")
     with pytest.raises(InputError, match="suffix"):

@@ -221,6 +221,10 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         write_layers(ebsd, ["kam"], tmp_path / "out", step=-1)
     with pytest.raises(InputError, match="grains are of a map"):
         map_layer(ebsd, "gos", grains=grains(make_ebsd(Grid.square(5, 5, dx=0.3))[0]))
+    with pytest.raises(InputError, match="what ebsd.grains"):
+        map_layer(ebsd, "gos", grains=grains(ebsd).ids)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="EBSDMap; got ndarray"):
+        map_layer(ebsd.quaternions, "kam")  # type: ignore[arg-type]
     assert "iq" not in available_kinds(ebsd)
     assert not any(kind.startswith("ipf") for kind in available_kinds(ebsd))
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bainite_fast.ebsd import EBSDMap, Grid, Phase, grains, noise_floor
+from bainite_fast.ebsd import EBSDMap, Grid, Phase, clean, grains, noise_floor
 from bainite_fast.ebsd._pairs import half_stencil, nearest_pairs, pairs
 from bainite_fast.ebsd._quaternions import (
     cubic_angle,
@@ -190,3 +190,15 @@ def test_a_map_without_pairs_is_refused() -> None:
     found = noise_floor(ebsd)
     with pytest.raises(InputError, match="not between"):
         found.deformation(100.0)
+
+
+def test_a_clean_up_hardly_changes_the_noise() -> None:
+    """Copied orientations equal their neighbours, and must not pass for measurements without noise."""
+    ebsd = single_crystal(Grid.square(60, 60, dx=0.5), 0.3)
+    rng = np.random.default_rng(4)
+    measured = ebsd.replace(ci=np.where(rng.random(ebsd.size) < 0.25, 0.001, 0.5).astype(np.float32))
+    cleaned, log = clean(measured)
+    assert log.changed.mean() > 0.2
+    assert noise_floor(cleaned).noise == pytest.approx(noise_floor(ebsd).noise, rel=0.03)
+    # A crystal without any noise is no measurement, and its noise is 0.
+    assert noise_floor(ebsd.replace(quaternions=np.tile([1.0, 0, 0, 0], (ebsd.size, 1)))).noise == 0.0

@@ -155,6 +155,10 @@ def test_embedded_ferrite_is_enclosed_by_bainite(maps: Maps, kind: str) -> None:
         (lambda: Crystallography(ferrite_ks_share=1.5), "ferrite_ks_share"),
         (lambda: Crystallography(bainite_gnd=float("nan")), "bainite_gnd"),
         (lambda: make_ebsd(SQUARE, preset="tem"), "no synthetic preset"),
+        (lambda: make_ebsd((40, 50)), "is not a Grid"),
+        (lambda: make_ebsd(SQUARE, seed=1.5), "seed=1.5"),
+        (lambda: Measurement(noise="0.4"), "noise='0.4'"),
+        (lambda: Crystallography(ks_scatter=True), "ks_scatter=True"),
     ],
 )
 def test_bad_settings_are_refused(make_it, complaint: str) -> None:  # type: ignore[no-untyped-def]

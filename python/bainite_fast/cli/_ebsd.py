@@ -272,7 +272,7 @@ def maps(
     found = _read(file, scan, allow_missing)
     folder, suffix = Path(out), ".png" if image_format == "png" else ".ome.zarr"
     paths = check_maps(found, kind, folder, suffix, overwrite=overwrite)
-    common = house.grains(found, tolerance, min_points)
+    common = house.grains(found, tolerance, min_points) if {"gos", "gam", "grod", "grains"} & set(paths) else None
     if image_format == "ome-zarr":
         house.write_layers(found, paths, folder, options=options, grains=common, overwrite=overwrite)
     else:

@@ -46,6 +46,10 @@ def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
     columns = Columns()
     for start, values in rows:
         _add(columns, start, values, refuse)
+    if not columns.parts:
+        raise EBSDFileError(
+            "the header is not followed by a whole row of numbers", file=path.name, line=len(header.lines)
+        )
     phases, phase_id = _phases(path.name, parsed.phases, columns.take("phase"), refuse)
     columns.add(phase_id=phase_id)
     frame = Frame(phases, parsed.hint, "allow" if allow_missing else "refuse", path.name, parsed.metadata)

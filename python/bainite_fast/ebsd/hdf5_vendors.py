@@ -32,7 +32,7 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     points = phi.size
     euler = np.stack([data.needed("Phi1", points=points), phi, data.needed("Phi2", points=points)], axis=1)
     confidence = data.values("CI", points=points)
-    ids = data.needed("Phase", points=points).astype(np.int64)
+    ids = data.needed("Phase", points=points).astype(np.float64)
     indexed = (ids >= 0) & ~is_four_pi(phi) & ~np.isnan(euler).all(axis=1)
     if confidence is not None:
         indexed &= confidence != -1
@@ -70,7 +70,7 @@ def _regular(
     return x, y
 
 
-def _edax_ids(ids: NDArray[np.int64], phases: tuple[Phase, ...]) -> NDArray[np.int64]:
+def _edax_ids(ids: NDArray[np.float64], phases: tuple[Phase, ...]) -> NDArray[np.float64]:
     """Return ids where a single phase, written as phase 0, has its own id, and phase 0 of several is not indexed."""
     if any(phase.id == 0 for phase in phases):
         return ids
@@ -133,7 +133,7 @@ def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     columns, rows = header.count("X Cells"), header.count("Y Cells")
     points = columns * rows
     euler = data.needed("Euler", points=points, width=3)
-    ids = data.needed("Phase", points=points).astype(np.int64)
+    ids = data.needed("Phase", points=points).astype(np.float64)
     phases = _oxford_phases(header)
     # A map that is not rectangular has NaN outside of it.
     phase_id = phases_of(np.where((ids == 0) | np.isnan(euler).any(axis=1), -1, ids), 0, phases, data.refuse_row())
@@ -194,7 +194,7 @@ def read_bruker(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     if rows * columns > max(1 << 20, 50 * points):
         header.refuse(f"{points} points are too few for NROWS × NCOLS = {rows} × {columns}")
     euler = np.stack([data.needed("phi1", points=points), phi, data.needed("phi2", points=points)], axis=1)
-    ids = data.needed("Phase", points=points).astype(np.int64)
+    ids = data.needed("Phase", points=points).astype(np.float64)
     phases = _bruker_phases(header)
     zero_based = any(phase.id == 0 for phase in phases)
     phase_id = phases_of(ids if zero_based else np.where(ids == 0, -1, ids), 0, phases, data.refuse_row())

@@ -321,20 +321,24 @@ def map_layer(ebsd: EBSDMap, kind: str, *, options: MapOptions | None = None, gr
     InputError
         If there is no such kind, or the map lacks what it needs.
     """
-    return layer_of(_Source(ebsd, options if options is not None else MapOptions(), grains), kind)
+    return layer_of(source_of(ebsd, options, grains), kind)
 
 
 def layer_of(source: _Source, kind: str) -> Layer:
     """Compute one kind of map from a source shared by several."""
     if kind not in _MAKERS:
         raise InputError(f"no map is called {kind!r}; use one of {', '.join(KINDS)}")
-    if source.known is not None and source.known.ids.size != source.ebsd.size:
-        raise InputError(
-            f"the grains are of a map of {source.known.ids.size} points, and this one has {source.ebsd.size}"
-        )
     return _MAKERS[kind](source)
 
 
 def source_of(ebsd: EBSDMap, options: MapOptions | None, grains: Grains | None) -> _Source:
     """Return a source for several kinds of one map."""
+    from .grain_map import Grains
+
+    if not isinstance(ebsd, EBSDMap):
+        raise InputError(f"a map is drawn of an EBSDMap; got {type(ebsd).__name__}")
+    if grains is not None and not isinstance(grains, Grains):
+        raise InputError(f"grains must be what ebsd.grains() returns; got {type(grains).__name__}")
+    if grains is not None and grains.ids.size != ebsd.size:
+        raise InputError(f"the grains are of a map of {grains.ids.size} points, and this one has {ebsd.size}")
     return _Source(ebsd, options if options is not None else MapOptions(), grains)

@@ -36,6 +36,7 @@ and its mean length is s·√2·2·√(2/π) (Maxwell's distribution).
 """
 _LENGTHS = (3.0, 5.0, 10.0, math.inf)
 """Lengths L over which bending may saturate, in steps; shorter ones cannot be told from noise."""
+_EQUAL = 1e-6  # degrees, up to which two orientations are the same
 _CHUNK = 1 << 17
 _MIN_PAIRS = 40  # of a window; half of one of 8 × 8 points has some 150
 
@@ -55,7 +56,7 @@ class NoiseFloor:
     distance : ndarray of float64, (n,)
         Distances of neighbours in µm.
     mean_angle : ndarray of float64, (n,)
-        Mean disorientation in degrees of all pairs at each distance: the KAM of that neighbour.
+        Mean disorientation in degrees of the pairs at each distance: the KAM of that neighbour.
     mean_square : ndarray of float64, (n,)
         Mean of the squared disorientation, degrees².
     weighted_square, fitted : ndarray of float64, (n,)
@@ -136,7 +137,8 @@ def noise_floor(
     with 1/(its mean of θ²)², the inverse of the variance of θ², since noise shows best where the lattice bends least.
     The interval is a bootstrap over windows, which keeps the correlation of neighbouring pairs.
 
-    It is the noise of this map as it is: a clean-up or a smoothing filter changes it, and correlates neighbours.
+    It is the noise of this map as it is: a smoothing filter changes it, and correlates neighbours. A clean-up copies
+    orientations from point to point; pairs of equal orientations are left out, so that it hardly matters.
 
     Parameters
     ----------
@@ -184,7 +186,7 @@ def noise_floor(
     count = int(place.max()) + 1
     offsets = half_stencil(ebsd.grid, order)
     distances, which = np.unique(np.round([offset.distance for offset in offsets], 6), return_inverse=True)
-    sums = np.zeros((3, count, len(distances)))  # pairs, θ, θ²
+    sums = np.zeros((4, count, len(distances)))  # pairs, θ, θ², equal pairs
     for offset, at in zip(offsets, which, strict=True):
         first, second = pairs(ebsd.grid, offset)
         for start in range(0, len(first), _CHUNK):
@@ -196,10 +198,21 @@ def noise_floor(
             windows = place[kept]
             first_window = int(windows.min())
             windows -= first_window
-            for total, weights in zip(sums, (np.ones(len(angle)), angle, angle**2), strict=True):
+            terms = (np.ones(len(angle)), angle, angle**2, angle < _EQUAL)
+            for total, weights in zip(sums, terms, strict=True):
                 found = np.bincount(windows, weights)
                 total[first_window : first_window + len(found), at] += found
-    return _fit(ebsd, distances, sums, confidence=confidence, resamples=resamples, seed=seed)
+    return _fit(ebsd, distances, _without_copies(sums), confidence=confidence, resamples=resamples, seed=seed)
+
+
+def _without_copies(sums: Float64) -> Float64:
+    """Leave out the pairs of equal orientations: they add nothing to the sums of angles, only to the number of pairs.
+
+    No two measurements agree to the last digit. A map most of whose pairs do is no measurement, and keeps them.
+    """
+    number, angle, square, equal = sums
+    copied = equal if 2 * equal.sum() <= number.sum() else np.zeros_like(equal)
+    return np.stack([number - copied, angle, square])
 
 
 def _check(order: int, max_angle: float, window: int, confidence: float, resamples: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, OutputExistsError
 from ..kernels import grains as sums
 from ..kernels._checks import whole
 from ..kernels.orientations import laue_code
@@ -106,12 +106,15 @@ def grains_of_store(
     InputError
         If an argument is wrong.
     OutputExistsError
-        If the group exists.
+        If the group exists, or something else does, which is not replaced.
     """
     import zarr
 
     angle, least = grain_tolerance(tolerance, "tolerance", source.phases), whole(min_points, "min_points", 1)
-    replacement = Replacement(Path(path), overwrite=overwrite)
+    place = Path(path)
+    if overwrite and place.exists() and not (place / "grain_id" / "zarr.json").exists():
+        raise OutputExistsError(f"{place} exists and holds no grains; it is not replaced, choose another name")
+    replacement = Replacement(place, overwrite=overwrite)
     try:
         group = zarr.create_group(replacement.partial)
         ids, grod = (
@@ -128,7 +131,7 @@ def grains_of_store(
         replacement.discard()
         raise
     replacement.commit()
-    return StoredGrains(Path(path), table.first, table.sizes, table.phase_id, mean, gos, pairs, inner)
+    return StoredGrains(place, table.first, table.sizes, table.phase_id, mean, gos, pairs, inner)
 
 
 def number_grains(

@@ -48,10 +48,12 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     InputError
         If the suffix is unknown, or the format cannot hold the map.
     OutputExistsError
-        If the output exists and `overwrite` is False, or it is write-protected.
+        If the output exists and `overwrite` is False, or it is write-protected, or a folder that is no EBSD store.
     OutputError
         If it cannot be written.
     """
+    if not isinstance(ebsd, EBSDMap):
+        raise InputError(f"write() needs an EBSDMap; got {type(ebsd).__name__}")
     place = Path(path)
     suffix = place.suffix.lower()
     _spare_protected(place)
@@ -64,6 +66,8 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     if suffix not in writers:
         raise InputError(f"{place.name}: the suffix {suffix!r} is unknown; write .ang, .ctf or .zarr")
     check_grid(ebsd, suffix)
+    if place.is_dir():
+        raise OutputExistsError(f"{place} is a folder, and is not replaced by a file; choose another name")
     replacement = Replacement(place, overwrite=overwrite)
     try:
         with explain_os_errors(place.parent, place.name):

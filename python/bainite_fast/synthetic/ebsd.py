@@ -120,7 +120,8 @@ class Measurement:
 def _check_not_negative(settings: Crystallography | Measurement) -> None:
     for field in fields(settings):
         value = getattr(settings, field.name)
-        if not (np.isfinite(value) and value >= 0):
+        known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not known or not (np.isfinite(value) and value >= 0):
             raise InputError(f"{field.name}={value!r} is refused; give a finite number that is not negative")
 
 
@@ -200,7 +201,7 @@ def make_ebsd(
     Raises
     ------
     InputError
-        If the preset is not valid.
+        If the grid, the preset or the seed is not valid.
 
     Examples
     --------
@@ -208,6 +209,10 @@ def make_ebsd(
     >>> ebsd.shape, truth.variant.dtype.name
     ((40, 50), 'int8')
     """
+    if not isinstance(grid, Grid):
+        raise InputError(f"grid={grid!r} is not a Grid; use Grid.square(…) or Grid.hexagonal(…)")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise InputError(f"seed={seed!r} is refused; use an integer")
     model = crystallography if crystallography is not None else Crystallography()
     scan = measurement if measurement is not None else Measurement()
     renderer = Renderer.create(get_preset(preset), int(seed), seams=False)
