@@ -91,7 +91,7 @@ def orders_of(order: int, perimeter: bool) -> list[int]:
     laue=st.lists(st.sampled_from(LAUE_GROUPS), min_size=1, max_size=3),
     order=st.integers(1, 10),
     perimeter=st.booleans(),
-    max_angle=st.sampled_from([2.0, 5.0, 60.0, 61.0, math.inf]),
+    max_angle=st.sampled_from([2.0, 5.0, 10.0, 11.0, 60.0, math.inf]),
     four=st.booleans(),
     seed=SEEDS,
 )

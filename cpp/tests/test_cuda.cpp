@@ -238,7 +238,7 @@ void check_orientations(Random& random) {
   const auto laue = static_cast<Laue>(random.between(0, kLaueGroups - 1));
   const auto square = random.coin() ? Neighbourhood::square8 : Neighbourhood::square4;
   const Neighbourhood neighbourhood = hexagonal ? Neighbourhood::hexagonal : square;
-  const double limits[] = {2.0, 5.0, 60.0, 61.0, std::numeric_limits<double>::infinity()};
+  const double limits[] = {2.0, 5.0, 10.0, 11.0, std::numeric_limits<double>::infinity()};
   const KamOptions options{neighbourhood, static_cast<int>(random.between(1, 10)), random.coin(),
                            limits[random.between(0, 4)], random.coin()};
   std::vector<float> cpu(static_cast<std::size_t>(points), -1.0f), gpu = cpu;

@@ -60,7 +60,7 @@ struct KamOptions {
 };
 
 // Degrees up to which angles and their sums are computed in float32: beyond, they would lose more than 1e-5°.
-constexpr double kMostInFloat = 60.0;
+constexpr double kMostInFloat = 10.0;
 
 // Kernel average misorientation. out: [points] in degrees; NaN where no pair counts. Angles are computed in float64
 // where max_angle lets in more than kMostInFloat. The bits of out do not depend on threads, nor on the rest of the map

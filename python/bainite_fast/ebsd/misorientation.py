@@ -109,7 +109,7 @@ def kam(
         Degrees: (rows, columns) on a square grid, (points,) row by row on a hexagonal one. NaN where no neighbour
         counts. An array like any other, which has the `convention` it was computed by. Errors are below 1e-5°:
         orientations are multiplied in float64, and angles taken from the sine of half of them, in float32 where
-        `max_angle` is at most 60°, else in float64.
+        `max_angle` is at most 10°, else in float64.
 
     Raises
     ------
