@@ -223,13 +223,13 @@ class Found:
 
 def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
     found: list[Found] = []
+    pictures = file_names(job.data.names)
 
     def one(i: int) -> Found:
         image, truth = job.data.image(i), job.data.mask(i)
         labels = job.predictor.labels(image, factor=job.factor, tile=job.tile)
         if folder is not None:
-            name = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in job.data.names[i])
-            write_png(folder / f"{name}.png", overlay(image, truth, labels))
+            write_png(folder / f"{pictures[i]}.png", overlay(image, truth, labels))
         counts = tolerant_counts(truth, labels, job.data.n_classes, job.tolerance)
         return Found(counts, *(_sample(job, image, truth) if job.every else ()))
 
@@ -239,6 +239,19 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
             if progress is not None:
                 progress(len(found), len(job.data))
     return found
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Return a name for a file for each of some names, all different; other characters become an underscore."""
+    safe: list[str] = []
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in name)
+        number = 2
+        chosen = plain
+        while chosen in safe:
+            chosen, number = f"{plain}_{number}", number + 1
+        safe.append(chosen)
+    return safe
 
 
 def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
