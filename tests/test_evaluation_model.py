@@ -171,6 +171,12 @@ def test_bad_input(package, steel):
         evaluate(package, images, masks, classes=3)
     with pytest.raises(InputError, match="holds .*without a class|neither class indices"):
         evaluate(package, images, [mask * 2 for mask in masks])
+    with pytest.raises(InputError, match="crop_bar=9 is for folders"):
+        evaluate(package, images, masks, crop_bar=9)
+    with pytest.raises(InputError, match="crop_bar is for folders of images and not for a mosaic"):
+        evaluate(package, io.open_mosaic(images[0]), masks[0], crop_bar=9)
+    with pytest.raises(InputError, match="leave masks and options out"):
+        evaluate(package, array_dataset(images, masks), names=["image 0"])
     with pytest.raises(InputError, match="tolerance"):
         evaluate(package, images, masks, tolerance=-1)
     with pytest.raises(InputError, match="scale"):
