@@ -11,8 +11,9 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from bainite_fast import training
 from bainite_fast.cli import app
-from bainite_fast.errors import InputError
+from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.evaluation import cross_validate
 from bainite_fast.models import load_package
 from bainite_fast.training import Progress, read_recipe, recipe_names, search, train
@@ -66,7 +67,13 @@ def test_values_of_masks_are_given_meaning(folders: Path) -> None:
     meaning = ["--mask-value", "200=0", "--mask-value", "70=1"]
     refused = run(*common(folders), "--out", folders / "out")
     assert refused.exit_code == 1 and "--mask-value VALUE=CLASS" in refused.stderr
-    done = run(*common(folders), *meaning, "--out", folders / "out", "--epochs", 1)
+    (folders / "images/alone.png").write_bytes((folders / "images/0.png").read_bytes())
+    line = [*common(folders), *meaning, "--epochs", 1]
+    assert run(*line, "--out", folders / "quiet", "--quiet").stderr == ""
+    with pytest.warns(BainiteWarning, match="1 image without a mask left out"):
+        training.dataset.read_dataset(folders / "images", folders / "masks", mask_values={200: 0, 70: 1})
+    (folders / "images/alone.png").unlink()
+    done = run(*line, "--out", folders / "out")
     assert done.exit_code == 0, done.output
     assert "1 epoch in" in done.stdout
     assert done.stderr.count("train: 100 %") == 1

@@ -11,6 +11,7 @@ import bainite_fast
 from bainite_fast import io, kernels, metrics
 from bainite_fast.errors import InputError
 from bainite_fast.evaluation import evaluate
+from bainite_fast.evaluation.api import file_names
 from bainite_fast.evaluation.boundary import tolerant_counts
 from bainite_fast.evaluation.overlay import OVER, UNDER, legend, overlay
 from bainite_fast.evaluation.predict import Predictor
@@ -170,6 +171,12 @@ def test_bad_input(package, steel):
         evaluate(package, images, masks, classes=3)
     with pytest.raises(InputError, match="holds .*without a class|neither class indices"):
         evaluate(package, images, [mask * 2 for mask in masks])
+    with pytest.raises(InputError, match="crop_bar=9 is for folders"):
+        evaluate(package, images, masks, crop_bar=9)
+    with pytest.raises(InputError, match="crop_bar is for folders of images and not for a mosaic"):
+        evaluate(package, io.open_mosaic(images[0]), masks[0], crop_bar=9)
+    with pytest.raises(InputError, match="leave masks and options out"):
+        evaluate(package, array_dataset(images, masks), names=["image 0"])
     with pytest.raises(InputError, match="tolerance"):
         evaluate(package, images, masks, tolerance=-1)
     with pytest.raises(InputError, match="scale"):
@@ -196,6 +203,7 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
         ["blue", "#265ce2"],
     ]
     assert legend(["a", "b", "c"]).splitlines()[2].startswith("orange #e69f00")
+    assert file_names(["a b", "a_b", "a/b", "c"]) == ["a_b", "a_b_2", "a_b_3", "c"]
     evaluate(package, images, masks, overlays=tmp_path / "o")
     files = sorted((tmp_path / "o").iterdir())
     assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png", "legend.txt"]

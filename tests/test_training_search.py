@@ -151,6 +151,8 @@ def test_bad_spaces(space: Any, complaint: str, tmp_path: Path) -> None:
 def test_a_search_needs_something_to_score_on(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="validation part"):
         search({"space": {"batch": {"choices": [2, 4]}}}, blobs(), None, tmp_path / "out", recipe=small())
+    with pytest.raises(InputError, match="leave images, masks and split out"):
+        search({"space": {"batch": {"choices": [2, 4]}}}, blobs(), out=tmp_path / "out", objective=landscape)
 
 
 def test_the_default_space_fits_the_vanilla_recipe() -> None:

@@ -125,6 +125,15 @@ def _short(number: float) -> str:
 
 
 @contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Show no warnings of this package while the context is open, if `quiet`."""
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore", BainiteWarning)
+        yield
+
+
+@contextmanager
 def progress(label: str, *, unit: str = "Mpx", scale: float = 1e6, quiet: bool = False) -> Iterator[Step]:
     """Show a job's progress on stderr: a bar on a terminal, a line every ten seconds elsewhere.
 
@@ -145,8 +154,7 @@ def progress(label: str, *, unit: str = "Mpx", scale: float = 1e6, quiet: bool =
         To be called with the work done and the total.
     """
     if quiet:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BainiteWarning)
+        with hushed(quiet):
             yield lambda done, total: None
     elif sys.stderr.isatty():
         with _bar(label, unit, scale) as step:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._console import emit, emit_json, progress
+from ._console import emit, emit_json, hushed, progress
 from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, TrainDevice, UmPerPx, parse_output
 from ._segment import tune_allocator
 from ._train import ImagesFolder, MasksFolder, SplitFile, open_data, reading, resumable
@@ -71,7 +71,8 @@ def search(
     changes = training.parse_changes(setting or []) | ({} if epochs is None else {"epochs": epochs})
     base = training.read_recipe(recipe, changes=changes)
     wanted.check(base)
-    data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+    with hushed(quiet):
+        data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
     with resumable(out), progress("search", unit="trials", scale=1, quiet=quiet) as step:
         found = training.search(
             wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, progress=step

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import InputError
-from ._console import emit, emit_json, say
+from ._console import emit, emit_json, hushed, say
 from ._options import (
     Classes,
     CropBar,
@@ -27,7 +27,7 @@ from ._options import (
     parse_output,
 )
 from ._segment import tune_allocator
-from ._train import reading
+from ._train import reading, resumable
 
 if TYPE_CHECKING:
     from ..evaluation import Budget, StudyTable
@@ -128,12 +128,15 @@ def study(
     needed = {"table1": ["lom"], "table2": ["sem"], "fig4": ["source", "target"]}.get(
         what, [name for name in ("lom", "sem") if folders[name] is not None] or ["lom"]
     )
-    data = {
-        name: read_study_data(folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar))
-        for name in needed
-    }
     named = None if recipes is None else [part.strip() for part in recipes.split(",")]
-    table = _run(what, data, Path(out) / what, budget, named, sizes, strengths, imagenet)
+    with hushed(quiet), resumable(Path(out) / what, "the same line"):
+        data = {
+            name: read_study_data(
+                folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar)
+            )
+            for name in needed
+        }
+        table = _run(what, data, Path(out) / what, budget, named, sizes, strengths, imagenet)
     if as_json:
         emit_json(table.to_dict())
     else:
@@ -218,23 +221,24 @@ def cross_validate(
     from ..training import parse_changes
     from ..training.dataset import read_dataset
 
-    data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
-    done = evaluation.cross_validate(
-        recipe,
-        data,
-        out=out,
-        folds=folds,
-        by=by,
-        split=split,
-        stratified=stratified,
-        seeds=seeds,
-        epochs=epochs,
-        init=init,
-        changes=parse_changes(setting or []),
-        tiles=parse_numbers(tiles, int) or "recipe",
-        tolerance=tolerance,
-        device=device,
-        overwrite=overwrite,
-        progress=None if quiet else say,
-    )
+    with hushed(quiet), resumable(out, "the same line"):
+        data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+        done = evaluation.cross_validate(
+            recipe,
+            data,
+            out=out,
+            folds=folds,
+            by=by,
+            split=split,
+            stratified=stratified,
+            seeds=seeds,
+            epochs=epochs,
+            init=init,
+            changes=parse_changes(setting or []),
+            tiles=parse_numbers(tiles, int) or "recipe",
+            tolerance=tolerance,
+            device=device,
+            overwrite=overwrite,
+            progress=None if quiet else say,
+        )
     emit_json(done.to_dict()) if as_json else emit(f"{done}\n{done.out}")

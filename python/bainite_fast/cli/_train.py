@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ._console import Step, emit, emit_json, progress, say, table
+from ._console import Step, emit, emit_json, hushed, progress, say, table
 from ._options import (
     Classes,
     CropBar,
@@ -94,7 +94,8 @@ def train(
     from .. import training
 
     full = training.read_recipe(recipe, changes=training.parse_changes(setting or []))
-    data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+    with hushed(quiet):
+        data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
     with resumable(out), progress("train", unit="steps", scale=1, quiet=quiet) as step:
         run = training.train(
             full,
@@ -150,13 +151,14 @@ def open_data(recipe: Recipe, images: Path | None, masks: Path | None, **options
 
 
 @contextmanager
-def resumable(out: str) -> Iterator[None]:
-    """Say how to go on when the user stops a run."""
+def resumable(out: str | Path, how: str = "the same line with --resume") -> Iterator[None]:
+    """Say how to go on when the user stops a run that has left something to go on with."""
     try:
         yield
     except KeyboardInterrupt:
-        if (Path(out) / "checkpoints").exists() or (Path(out) / "study.db").exists():
-            say(f"stopped: the same line with --resume goes on with {out}")
+        begun = ("checkpoints", "study.db", "cross_validation.json", "tiles.md", "the-recipes")
+        if any((Path(out) / name).exists() for name in begun):
+            say(f"stopped: {how} goes on with {out}")
         raise
 
 

@@ -88,7 +88,7 @@ def evaluate(
     normalize : (mean, std), optional
         For bare modules.
     mask_values, crop_bar
-        As in :func:`bainite_fast.training.dataset.read_dataset`.
+        As in :func:`bainite_fast.training.dataset.read_dataset`; the bar is cut off folders of images only.
     progress : callable, optional
         Called with the images, or pixels of a mosaic, done and in all.
 
@@ -110,7 +110,10 @@ def evaluate(
     if tiles is not None:
         predictor.check_tile(tiles)
     if _is_mosaic(images):
-        _refuse_for_mosaics(calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values)
+        _refuse_for_mosaics(
+            calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values,
+            crop_bar=None if crop_bar == "off" else crop_bar,
+        )  # fmt: skip
         return evaluate_mosaic(
             loaded, predictor, images, masks, tile=tiles, tolerance=tolerance, scale=scale, progress=progress
         )
@@ -151,10 +154,11 @@ def _dataset(
     loaded: LoadedModel, images: Any, masks: Any, classes: Classes, names: Any, mask_values: Any, crop_bar: CropBar
 ) -> Dataset:
     contract = loaded.contract
+    if crop_bar != "off" and not isinstance(images, (str, os.PathLike)):
+        raise InputError(f"crop_bar={crop_bar} is for folders of images; cut the bar off arrays and data sets yourself")
     if hasattr(images, "subset"):
-        data = as_dataset(images, masks)
+        data = as_dataset(images, masks, names=names, mask_values=mask_values)
     else:
-        folders = isinstance(images, (str, os.PathLike))
         data = as_dataset(
             os.fspath(images) if isinstance(images, os.PathLike) else images,
             os.fspath(masks) if isinstance(masks, os.PathLike) else masks,
@@ -162,7 +166,7 @@ def _dataset(
             names=names,
             mask_values=mask_values,
             gray=contract.in_channels == 1,
-            crop_bar=None if crop_bar == "off" or not folders else crop_bar,
+            crop_bar=None if crop_bar == "off" else crop_bar,
         )
     if data.n_classes != len(contract.classes):
         raise InputError(
@@ -223,13 +227,13 @@ class Found:
 
 def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
     found: list[Found] = []
+    pictures = file_names(job.data.names)
 
     def one(i: int) -> Found:
         image, truth = job.data.image(i), job.data.mask(i)
         labels = job.predictor.labels(image, factor=job.factor, tile=job.tile)
         if folder is not None:
-            name = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in job.data.names[i])
-            write_png(folder / f"{name}.png", overlay(image, truth, labels))
+            write_png(folder / f"{pictures[i]}.png", overlay(image, truth, labels))
         counts = tolerant_counts(truth, labels, job.data.n_classes, job.tolerance)
         return Found(counts, *(_sample(job, image, truth) if job.every else ()))
 
@@ -239,6 +243,19 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
             if progress is not None:
                 progress(len(found), len(job.data))
     return found
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Return a name for a file for each of some names, all different; other characters become an underscore."""
+    safe: list[str] = []
+    for name in names:
+        plain = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in name)
+        number = 2
+        chosen = plain
+        while chosen in safe:
+            chosen, number = f"{plain}_{number}", number + 1
+        safe.append(chosen)
+    return safe
 
 
 def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -136,6 +136,8 @@ def search(
     optuna = require("optuna", "train", "a search")
     if out is None:
         raise InputError("no folder is given for the search; say where with out=")
+    if objective is not None and any(one is not None for one in (images, masks, split)):
+        raise InputError("an objective scores recipes in place of training; leave images, masks and split out")
     wanted, base, target = read_space(space), read_recipe(recipe), Path(out)
     wanted.check(base)
     held = target.exists() and any(path.name != LOCK for path in target.iterdir())
