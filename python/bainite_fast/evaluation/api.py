@@ -247,15 +247,14 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
 
 def file_names(names: Sequence[str]) -> list[str]:
     """Return a name for a file for each of some names, all different; other characters become an underscore."""
-    safe: list[str] = []
+    chosen: dict[str, None] = {}
     for name in names:
         plain = "".join(c if c.isalnum() or c in "-_.@," else "_" for c in name)
-        number = 2
-        chosen = plain
-        while chosen in safe:
-            chosen, number = f"{plain}_{number}", number + 1
-        safe.append(chosen)
-    return safe
+        number, other = 2, plain
+        while other in chosen:
+            number, other = number + 1, f"{plain}_{number}"
+        chosen[other] = None
+    return list(chosen)
 
 
 def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
