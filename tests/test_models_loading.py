@@ -255,7 +255,7 @@ def test_listing_models_imports_no_torch() -> None:
 
 def test_bundled_models_are_whole_and_small() -> None:
     for name, model in available().items():
-        assert model["bytes"] <= (2 * 2**20 if name == DEFAULT_MODEL else 8_000_000)
+        assert model["bytes"] <= 8_000_000
         assert load(name).contract.name == name
 
 
