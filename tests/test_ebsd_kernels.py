@@ -247,6 +247,23 @@ def test_spread_of_grains(grid: Grid, laue: str, seed: int) -> None:
     assert np.allclose(np.linalg.norm(found.mean_orientation, axis=1), 1.0)
 
 
+def test_the_spread_of_a_grain_that_turns_beyond_90_degrees() -> None:
+    half = np.radians(np.arange(60) * 4.0) / 2  # 236° in steps of 4°, about one axis
+    turning = np.stack([np.cos(half), np.sin(half), 0 * half, 0 * half], axis=1)
+    scan = ebsd.EBSDMap(
+        grid=Grid.square(1, 60, dx=1.0),
+        phases=(ebsd.Phase(1, "turning", "-1"),),
+        quaternions=turning,
+        phase_id=np.ones(60, np.int16),
+        indexed=np.ones(60, np.bool_),
+    )
+    found = ebsd.grains(scan)
+    assert len(found) == 1
+    expected = _reference.disorientation(turning, np.broadcast_to(found.mean_orientation[0], turning.shape), "-1")
+    assert expected.max() > 110
+    assert np.allclose(found.grod.ravel(), expected, rtol=0, atol=1e-5)
+
+
 @given(grid=GRIDS, seed=SEEDS)
 def test_average_misorientation_of_grains(grid: Grid, seed: int) -> None:
     scan = random_map(np.random.default_rng(seed), grid, laue=("m-3m", "mmm"))

@@ -184,7 +184,7 @@ void grain_deviation(const Grains& grains, const double* mean, float* grod, int 
       if (id < 0) continue;
       const double sin2 =
           pair_sin2(grains.quaternions + 4 * i, mean + 4 * std::int64_t{id}, static_cast<Laue>(grains.laue[id]));
-      grod[i] = static_cast<float>(degrees_of_sin2<false>(least(sin2, 1.0)));
+      grod[i] = static_cast<float>(std::asin(std::sqrt(least(sin2, 1.0))) * 114.59155902616464175);  // up to 180°
     }
   });
 }
