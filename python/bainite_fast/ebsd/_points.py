@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..kernels.orientations import NEIGHBOURHOODS, GridShape
-from .grid import Grid
+from .grid import Grid, number_of
 from .laue import Phase
 from .map import EBSDMap
 
@@ -55,8 +55,7 @@ def nearest_code(hexagonal: bool) -> int:
 
 def angle_argument(value: object, name: str, *, infinite: bool = False) -> float:
     """Return an angle in degrees, above 0 and at most 180, which no disorientation exceeds; or refuse it."""
-    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    number = float(value) if known else np.nan  # type: ignore[arg-type]
+    number = number_of(value)
     if not 0 < number <= 180 and not (infinite and number == np.inf):
         extra = ", or math.inf for no limit" if infinite else ""
         raise InputError(f"{name}={value!r} is refused; use a positive angle of at most 180 degrees{extra}")

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..kernels import grains as sums
 from ._points import grain_tolerance, grid_shape, neighbourhood_code
 from .grain_map import grain_labels, links_of
-from .grid import Grid
+from .grid import Grid, number_of
 from .laue import Phase
 from .map import EBSDMap
 from .tables import as_table
@@ -199,8 +199,7 @@ def standardisation_tolerance(arguments: tuple[Any, ...], phases: tuple[Phase, .
 
 
 def _nci_arguments(ci: object, passes: object = 1) -> tuple[float, int]:
-    known = isinstance(ci, (int, float, np.integer, np.floating)) and not isinstance(ci, bool)
-    least = float(ci) if known else np.nan  # type: ignore[arg-type]
+    least = number_of(ci)
     if not -1 < least <= 1:
         raise InputError(f"CI {ci!r} of nci is refused; use a number up to 1, such as 0.01")
     if passes == "converge":

@@ -17,10 +17,16 @@ MAX_POINTS = 2**40
 """More points than any scan has; a header that claims more is damaged."""
 
 
+def number_of(value: object) -> float:
+    """Return a number as a float; NaN for anything else, truth values included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return math.nan
+    return float(value)
+
+
 def positive_step(value: object, name: str) -> float:
     """Return a positive step in µm, or refuse it."""
-    known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    step = float(value) if known else math.nan  # type: ignore[arg-type]
+    step = number_of(value)
     if not (math.isfinite(step) and step > 0):
         raise InputError(f"{name}={value!r} is refused; a positive step in µm is needed")
     return step
