@@ -151,7 +151,7 @@ gpu-bench: gpu-build ## Build the CUDA kernels here and write the tables of the 
 	$(GPU_RUN) -m pytest benchmarks/bench_cuda.py -rs $(PYTEST_FLAGS)
 
 $(VENV)/.peers: $(VENV)/.package
-	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20"
+	$(PIP) install -q -c constraints.txt "monai>=1.4" "torchio>=0.20" "pyebsdindex>=0.3.9"
 	@touch $@
 
 .PHONY: bench
