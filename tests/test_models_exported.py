@@ -1,6 +1,6 @@
 """The other compiler: chosen once, compared before it is used, and held when a run goes on.
 
-AOTInductor itself takes minutes, so here it is stood in for; on a GPU it is run (test_gpu_segment.py).
+AOTInductor takes long, so it is run once, on the CPU, and stood in for otherwise; on a GPU: test_gpu_segment.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,17 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     monkeypatch.setattr(exported, "aot_compile", stand_in)
     return shapes
+
+
+@pytest.mark.slow
+def test_a_run_through_aotinductor(tmp_path: Path) -> None:
+    image = np.kron(np.random.default_rng(2).integers(0, 256, (80, 90), np.uint8), np.ones((4, 4), np.uint8))
+    net = small_unet(depth=2, base=4)  # its trimmed form computes a little more than the core: nobody's pixels
+    options: dict[str, Any] = {"precision": "float32", "tile": 64, "scale": "as-is", "progress": False}
+    plain = bainite_fast.segment(image, net, out=tmp_path / "a.ome.zarr", **options)
+    seg = bainite_fast.segment(image, net, out=tmp_path / "b.ome.zarr", runtime="export", **options)
+    assert seg.plan.runtime == "export"
+    assert np.array_equal(seg.labels, plain.labels)
 
 
 def test_one_shape_is_exported_and_the_others_run_as_before(compiled: list[tuple[int, ...]]) -> None:

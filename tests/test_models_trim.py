@@ -105,7 +105,7 @@ class Unknown(nn.Module):
         lambda x: x[:, :, ::2, ::2],
         lambda x: torch.cat([x, x], 2),
     ],
-    ids=lambda layer: str(layer)[:30],
+    ids=lambda layer: str(layer)[:30] if isinstance(layer, nn.Module) else "function",
 )
 def test_a_layer_that_is_not_known_leaves_the_network_whole(layer: Callable[..., torch.Tensor]) -> None:
     assert trim(fx.symbolic_trace(Unknown(layer)), 16) is None
