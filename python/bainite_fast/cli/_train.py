@@ -163,10 +163,15 @@ def resumable(out: str | Path, how: str = "the same line with --resume") -> Iter
 
 
 def watch(step: Step, *, quiet: bool) -> Callable[[Progress], None]:
-    """Return a callback that moves the bar, and says the scores of every validation."""
+    """Return a callback that moves the bar, and says where a run goes on and the scores of every validation."""
+    begun = False
 
     def progress_made(now: Progress) -> None:
+        nonlocal begun
         step(now.step, now.steps)
+        if not begun and now.epoch > 1 and not quiet:
+            say(f"goes on with epoch {now.epoch} of {now.epochs}")
+        begun = True
         if now.scores is not None and "mean_iou" in now.scores and not quiet:
             say(
                 f"epoch {now.epoch} of {now.epochs}: loss {now.loss:.4f}, validation mean IoU "
