@@ -97,7 +97,7 @@ def test_a_model_is_exported_and_a_name_says_where(run: Run, package: Path) -> N
         (("a.ome.tif",), 2, "is a model: say --to torchscript, pt2, onnx or bioimageio"),
         (("a.ome.tif", "--license", "MIT"), 2, "--license belong to --to bioimageio"),
         (("a.pt", "--to", "torchscript", "--name", "x"), 2, "--name chooses among labels"),
-        (("a.onnx", "--to", "torchscript"), 1, "does not end as torchscript does; use a.pt"),
+        (("a.onnx", "--to", "torchscript"), 1, "is no name for torchscript, which ends in .pt; use a.pt"),
         (("a.pt", "--to", "torchscript", "--author", "me"), 1, "go into bioimage.io models"),
         (("a", "--to", "bioimageio", "--cite", "our drawer"), 1, "'our drawer' is neither a DOI"),
     ],

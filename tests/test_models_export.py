@@ -229,7 +229,7 @@ def test_what_would_give_another_answer_is_not_written(tmp_path: Path) -> None:
     [
         ("m.bin", {}, "m.bin, whose suffix names no format; give format= one of torchscript, pt2, onnx, bioimageio"),
         ("m.onnx", {"format": "tflite"}, "format 'tflite'; give format= one of"),
-        ("m.onnx", {"format": "torchscript"}, "does not end as torchscript does; use m.pt"),
+        ("m.onnx", {"format": "torchscript"}, "is no name for torchscript, which ends in .pt; use m.pt"),
         ("m.onnx", {"license": "MIT"}, "go into bioimage.io models"),
         ("m", {"format": "bioimageio", "cite": [("x", "our drawer")]}, "neither a DOI .* nor a URL"),
     ],

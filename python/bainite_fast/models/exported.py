@@ -101,7 +101,9 @@ def aot_compile(network: nn.Module, batch: torch.Tensor, runners: int) -> Callab
         warnings.simplefilter("ignore")  # PyTorch's, about itself
         program = torch.export.export(network, (batch,))
         package = inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "network.pt2"))
-        return cast(Callable[[torch.Tensor], torch.Tensor], load_package(package, num_runners=runners, device_index=where))
+        return cast(
+            Callable[[torch.Tensor], torch.Tensor], load_package(package, num_runners=runners, device_index=where)
+        )
 
 
 def is_faster(exported: Runtime, runtime: Runtime, shape: Shape) -> bool:

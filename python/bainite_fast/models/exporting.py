@@ -155,7 +155,9 @@ def _format(target: Path, format: str | None) -> str:
         raise ModelError(f"got {what}; give format= one of {', '.join(FORMATS)} (.pt, .pt2 and .onnx name their own)")
     expected = next((suffix for suffix, kind in _SUFFIXES.items() if kind == chosen), None)
     if expected and _SUFFIXES.get(target.suffix.lower()) != chosen:
-        raise ModelError(f"{target.name} does not end as {chosen} does; use {target.with_suffix(expected).name}")
+        raise ModelError(
+            f"{target.name} is no name for {chosen}, which ends in {expected}; use {target.with_suffix(expected).name}"
+        )
     return chosen
 
 
