@@ -28,7 +28,8 @@ def check(mosaic: io.Mosaic, expected: np.ndarray) -> None:
         for y0, y1, x0, x1 in ((0, height, 0, width), (height // 3, height // 3 + 1, 7, width - 5), (5, height, 3, 4)):
             np.testing.assert_array_equal(one.read(y0, y1, x0, x1), expected[y0:y1, x0:x1])
         one.close()
-        np.testing.assert_array_equal(one.read(0, 1, 0, 1), expected[:1, :1])
+        np.testing.assert_array_equal(one.read(0, 1, 0, 1), expected[:1, :1])  # opens it again
+        one.close()
 
 
 LAYOUTS = [
