@@ -15,6 +15,7 @@ from bainite_fast.errors import (
     BudgetError,
     DeviceError,
     InputError,
+    JournalError,
     ModelError,
     MosaicError,
     NonFiniteError,
@@ -189,3 +190,24 @@ def test_absurd_scale_is_told(tmp_path):
     package = save_small_package(small_unet(depth=1), tmp_path / "package")
     with pytest.warns(BainiteWarning, match="25 times as many pixels"):
         bainite_fast.plan(GRAY, package, scale=0.5)
+    with pytest.raises(InputError, match=r"to have 500 µm/px and the model 0\.1: more than 100 times apart.*not nm"):
+        bainite_fast.plan(GRAY, package, scale=500.0)
+
+
+def test_a_run_is_not_gone_on_with_at_another_scale(net, tmp_path):
+    """The scale is written when the output is begun, so that what goes on would be of the first one."""
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    image, out = np.tile(GRAY, (30, 30)), tmp_path / "out.ome.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        bainite_fast.segment(image, net, out=out, scale="as-is", tile=64, progress=stop)
+    with pytest.raises(JournalError, match=r"output\.um_per_px was null, is 0\.25"):
+        _segment(image, net, out, scale=0.25, tile=64)
+    assert _segment(image, net, out, scale=0.25, tile=64, resume=False).um_per_px == 0.25
+
+
+def test_more_memory_than_there_is_is_told(net):
+    with pytest.warns(BainiteWarning, match="is more than the .* that this machine has"):
+        bainite_fast.plan(GRAY, net, memory="4000TiB")

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import OutputExistsError
+from ._zarr import is_url
 from .axes import Channel, Plane
-from .image_writer import check_output, write_image
+from .image_writer import check_group_output, write_image
 from .open import open_mosaic
+from .pixel_size import check_pixel_size
 from .sem_bar import CropBar
 
 
@@ -39,7 +42,7 @@ def convert(
     ome_version : {"0.5", "0.4"}
         0.5 is Zarr v3 with shards, 0.4 Zarr v2.
     overwrite : bool
-        Whether an existing output is replaced, once the new one is complete.
+        Whether an existing OME-Zarr is replaced, its labels too, once the new one is complete.
     progress : callable, optional
         Called with (pixels done, all pixels).
 
@@ -51,13 +54,17 @@ def convert(
     Raises
     ------
     OutputExistsError
-        If `out` exists and `overwrite` is False.
+        If `out` exists and `overwrite` is False, or is no OME-Zarr, or holds more than one, or is the source.
     OutputError
-        If the disk is full or cannot be written.
+        If `out` is the name of a picture, or the disk is full or cannot be written.
+    InputError
+        If `um_per_px` is not positive.
     MosaicError
         If the source cannot be read.
     """
-    check_output(out, overwrite=overwrite)
+    path = check_group_output(out, overwrite=overwrite)
+    check_pixel_size(um_per_px)
+    _check_apart(source, path)
     borrowed = source
     mosaic = open_mosaic(
         source, plane=plane, channel=channel, level=level, crop_bar=crop_bar, storage_options=storage_options
@@ -69,3 +76,11 @@ def convert(
     finally:
         if mosaic is not borrowed:
             mosaic.close()
+
+
+def _check_apart(source: Any, out: Path) -> None:
+    """Refuse to write over the source, or over a folder that holds it."""
+    if isinstance(source, (str, Path)) and str(source) and out.exists() and not is_url(source):
+        place, target = Path(source).resolve(), out.resolve()
+        if target == place or target in place.parents or place in target.parents:
+            raise OutputExistsError(f"{out} is, or holds, the mosaic that is read; choose another name")

@@ -15,7 +15,7 @@ from typing import Any
 
 import zarr
 
-from ..errors import MosaicError
+from ..errors import MosaicError, OutputError, OutputExistsError
 from .shards import explain_os_errors
 
 
@@ -61,6 +61,55 @@ def read_group(folder: Path) -> tuple[dict[str, Any], str] | None:
     except json.JSONDecodeError as error:
         raise MosaicError(f"{folder} has metadata that is no JSON ({error})", place=str(folder)) from error
     return None
+
+
+_METADATA = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zmetadata"})
+# What looks like a file of pixels to a user and to other programs.
+_PICTURES = frozenset({".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg", ".bmp", ".jp2", ".gif", ".svg", ".pdf"})
+
+
+def check_group_name(folder: Path) -> None:
+    """Refuse to make a group that by its name would be a picture.
+
+    Raises
+    ------
+    OutputError
+        If the name ends as that of a picture.
+    """
+    if folder.suffix.lower() in _PICTURES and not folder.is_dir():
+        stem = folder.name.split(".")[0] or "mosaic"
+        raise OutputError(
+            f"{folder.name} would name a picture, and an OME-Zarr is a folder of many files; name it "
+            f"{stem}.ome.zarr. Labels become a TIFF by bainite-fast export"
+        )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to replace what is not an OME-Zarr, or holds more than one.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is a file, a folder that is no Zarr group, or a group with anything in it that is no part of it.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    cure = "it is not replaced; choose another name, or move it away first"
+    if not folder.is_dir():
+        raise OutputExistsError(f"{folder} is a file, and no OME-Zarr: {cure}")
+    if not any((folder / name).exists() for name in _METADATA):
+        raise OutputExistsError(f"{folder} is a folder that is no OME-Zarr: {cure}")
+    foreign = [one.name for one in sorted(folder.iterdir()) if not _belongs(one)]
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputExistsError(f"{folder} also holds {', '.join(foreign[:3])}{more}, which is no part of it: {cure}")
+
+
+def _belongs(path: Path) -> bool:
+    """Say whether something in a group is metadata, an array, a group, or what a writer left unfinished."""
+    if path.name in _METADATA or path.name in ("OME", ".scratch") or path.name.endswith((".partial", ".replaced")):
+        return True
+    return path.is_dir() and any((path / name).exists() for name in (*_METADATA, ".zarray"))
 
 
 def write_group(folder: Path, attributes: Mapping[str, Any], version: str) -> None:

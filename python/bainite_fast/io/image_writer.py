@@ -14,10 +14,19 @@ from zarr.storage import LocalStore
 
 from ..errors import InputError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
-from .files import exclusive_update, read_group, remove, sync_folder, write_group
+from .files import (
+    check_group_name,
+    check_replaceable,
+    exclusive_update,
+    read_group,
+    remove,
+    sync_folder,
+    write_group,
+)
 from .labels import OME_VERSIONS, LabelLayout, LabelLevel, has_own_image, plan_levels
 from .mosaic import Mosaic
 from .ome_metadata import group_attributes, ome_attributes, rgb_omero, write_multiscale
+from .pixel_size import check_pixel_size
 from .shards import ArrayLayout, BlockWriter, create_array, explain_os_errors
 
 Progress = Callable[[int, int], None]
@@ -52,7 +61,7 @@ def write_image(
     um_per_px : float, optional
         Size of a pixel; default what the mosaic says.
     overwrite : bool
-        Whether an existing output is replaced (once the new one is complete).
+        Whether an existing OME-Zarr is replaced, its labels too (once the new one is complete).
     attributes : dict, optional
         Stored as attribute "bainite_fast" of the group.
     threads : int
@@ -68,11 +77,14 @@ def write_image(
     Raises
     ------
     OutputExistsError
-        If there is something at `out` and `overwrite` is False.
+        If there is something at `out` and `overwrite` is False, or something that is no OME-Zarr or holds more.
     OutputError
-        If `out` is a URL, or the disk is full or cannot be written.
+        If `out` is a URL or the name of a picture, or the disk is full or cannot be written.
+    InputError
+        If `um_per_px` is not positive.
     """
-    path = check_output(out, overwrite=overwrite)
+    path = check_group_output(out, overwrite=overwrite)
+    check_pixel_size(um_per_px)
     if ome_version not in OME_VERSIONS:
         raise InputError(f"ome_version is {ome_version!r}; use one of {OME_VERSIONS}")
     partial = path.with_name(f"{path.name}.partial")
@@ -110,6 +122,14 @@ def check_output(out: str | Path, *, overwrite: bool) -> Path:
     if not path.absolute().parent.exists():
         with explain_os_errors(path.parent, "the folder"):
             path.parent.mkdir(parents=True)
+    return path
+
+
+def check_group_output(out: str | Path, *, overwrite: bool) -> Path:
+    """Return a path at which an OME-Zarr may be written, or say why not."""
+    path = check_output(out, overwrite=overwrite)
+    check_group_name(path)
+    check_replaceable(path)
     return path
 
 

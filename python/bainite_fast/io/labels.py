@@ -15,7 +15,7 @@ from zarr.storage import LocalStore
 
 from ..errors import InputError, MosaicError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
-from .files import consolidate, exclusive_update, is_consolidated, read_group, write_group
+from .files import check_group_name, consolidate, exclusive_update, is_consolidated, read_group, write_group
 from .mosaic import Mosaic
 from .ome_metadata import group_attributes, ome_attributes
 from .shards import ArrayLayout, explain_os_errors
@@ -244,7 +244,7 @@ class LabelTarget:
         InputError
             If the name or version is not possible, or the group belongs to another image.
         OutputError
-            If `out` is a URL or no OME-Zarr group.
+            If `out` is a URL, the name of a picture, or no OME-Zarr group.
         OutputExistsError
             If there are labels of this name and `overwrite` is False.
         """
@@ -360,6 +360,7 @@ def _container(mosaic: Mosaic, out: str | Path | None) -> Path:
         )
     if not str(out):
         raise InputError("out is empty; give the OME-Zarr folder to write, such as mosaic.ome.zarr")
+    check_group_name(Path(out))
     return Path(out)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import MosaicError
+from ..errors import BainiteWarning, InputError, MosaicError
 from .ome_metadata import square_pixel
 
 _UM = {
@@ -34,6 +35,36 @@ _UM = {
     "in": 25400.0,
     "°m": 1.0,  # how a Latin-1 µm comes out of some Zeiss files
 }
+
+_PLAUSIBLE = (1e-5, 50.0)  # µm per px, from atomic resolution to a hand lens
+
+
+def check_pixel_size(um_per_px: float | None) -> None:
+    """Refuse a size of a pixel that is not positive, and doubt one that no microscope has.
+
+    Raises
+    ------
+    InputError
+        If it is zero, negative, infinite or NaN.
+
+    Warns
+    -----
+    BainiteWarning
+        If it is below 10⁻⁵ or above 50 µm: the unit may be another.
+    """
+    if um_per_px is None:
+        return
+    if not (math.isfinite(um_per_px) and um_per_px > 0):
+        raise InputError(f"um_per_px={um_per_px!r} is no size of a pixel; give a positive number of µm")
+    least, most = _PLAUSIBLE
+    if not least <= um_per_px <= most:
+        warnings.warn(
+            f"a pixel of {um_per_px:.6g} µm is {'smaller' if um_per_px < least else 'larger'} than that of any "
+            "micrograph; were other units meant? (1000 nm are 1 µm)",
+            BainiteWarning,
+            stacklevel=4,
+        )
+
 
 # Resolutions that programs write when they know none: screen and printing defaults, in dots per inch.
 _DEFAULT_DPI = (1.0, 72.0, 90.0, 96.0, 100.0, 120.0, 144.0, 150.0, 200.0, 240.0, 300.0, 350.0, 400.0, 600.0)

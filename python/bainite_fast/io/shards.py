@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -247,13 +248,14 @@ def explain_os_errors(place: Path, what: str) -> Iterator[None]:
 
 
 def _output_error(place: Path, what: str, number: int | None, text: str) -> OutputError:
-    free = ""
-    with contextlib.suppress(OSError):
-        existing = next(folder for folder in (place, *place.parents) if folder.exists())
-        free = f"; {shutil.disk_usage(existing).free / 2**30:.2f} GiB are free there"
-    error = OutputError(
-        f"cannot write {what} of {place}: {text}{free}. Make room or permit writing, then run the same again: "
-        "what is finished is kept"
-    )
+    free, cure = "", "Choose another place"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            existing = next(folder for folder in (place, *place.parents) if folder.exists())
+            free = f"; {shutil.disk_usage(existing).free / 2**30:.2f} GiB are free there"
+        cure = "Make room, then run the same again"
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = "Permit writing there, or choose another place, then run the same again"
+    error = OutputError(f"cannot write {what} of {place}: {text}{free}. {cure}: what is finished is kept")
     error.errno = number
     return error

@@ -29,10 +29,25 @@ def check_channels(mosaic: Mosaic, loaded: LoadedModel) -> None:
     )
 
 
+_ABSURD = 100  # times larger or smaller pixels than the model's: nobody resamples so far
+
+
 def warn_of_scale(mosaic: Mosaic, loaded: LoadedModel, request: Request) -> None:
-    """Say so when a mosaic is resampled a lot, its scale is unknown, or the model has seen no real steel."""
+    """Say so when a mosaic is resampled a lot, its scale is unknown, or the model has seen no real steel.
+
+    Raises
+    ------
+    InputError
+        If the scales are so far apart that one of them must be wrong.
+    """
     contract = loaded.contract
     factor = scale_factor(request.scale, mosaic.um_per_px, contract.um_per_px)
+    if not 1 / _ABSURD <= factor <= _ABSURD:
+        said = mosaic.um_per_px if isinstance(request.scale, str) else float(request.scale)
+        raise InputError(
+            f"{mosaic.name} is said to have {said:.6g} µm/px and the model {contract.um_per_px:.4g}: more than "
+            f"{_ABSURD} times apart. Give its size of a pixel in µm, not nm or mm (scale=<µm/px>), or use scale='as-is'"
+        )
     if not 1 / 8 <= factor <= 4:
         warnings.warn(
             f"{mosaic.name} is resampled by {factor:.3g} to the model's {contract.um_per_px} µm/px, "

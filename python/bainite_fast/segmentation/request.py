@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..models.device import resolve_device
-from .memory import default_budget, parse_memory
+from .memory import default_budget, format_bytes, parse_memory, total_memory
 from .run_plan import Edge
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -84,9 +85,21 @@ def check_request(
         edge="native" if edge == "native" else "mirror",
         scale=scale,
         tile=tile,
-        memory=default_budget() if memory is None else parse_memory(memory),
+        memory=default_budget() if memory is None else _budget(memory),
         **switches,
     )
+
+
+def _budget(memory: int | float | str) -> int:
+    """Return a budget in bytes, and say so where the machine has less."""
+    budget, there = parse_memory(memory), total_memory()
+    if budget > there:
+        warnings.warn(
+            f"memory={memory} is more than the {format_bytes(there)} that this machine has: the run may be killed",
+            BainiteWarning,
+            stacklevel=4,
+        )
+    return budget
 
 
 def _one_of(name: str, value: Any, allowed: tuple[str, ...], more: str = "") -> None:

@@ -122,6 +122,7 @@ class Prepared:
                 "ome_version": target.ome_version,
                 "confidence": self.request.confidence,
                 "with_image": self.request.with_image,
+                "um_per_px": self.um_per_px,
             },
         }
 

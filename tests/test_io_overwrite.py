@@ -1,0 +1,82 @@
+"""What is replaced, and what is not: an OME-Zarr, and never anything else that a user has there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bainite_fast
+from bainite_fast import io
+from bainite_fast.errors import BainiteWarning, InputError, OutputError, OutputExistsError
+from bainite_fast.synthetic import write
+from segment_helpers import small_unet
+
+IMAGE = np.arange(64 * 80, dtype=np.uint8).reshape(64, 80)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"mine")
+    return folder
+
+
+def test_a_folder_of_pictures_is_not_replaced(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputExistsError, match="is a folder that is no OME-Zarr"):
+        io.convert(IMAGE, photos, overwrite=True)
+    with pytest.raises(OutputExistsError, match="is a folder that is no OME-Zarr"):
+        write(photos, (32, 32), overwrite=True)
+    file = photos / "a.png"
+    with pytest.raises(OutputExistsError, match="is a file, and no OME-Zarr"):
+        io.convert(IMAGE, file.rename(photos / "a.dat"), overwrite=True)
+    assert (photos / "a.dat").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_ome_zarr_is_replaced_unless_it_holds_more(version: str, tmp_path: Path) -> None:
+    out = io.convert(IMAGE, tmp_path / "a.ome.zarr", ome_version=version)
+    bainite_fast.segment(out, small_unet(depth=1), scale="as-is", progress=False)
+    io.convert(IMAGE[::-1].copy(), out, ome_version=version, overwrite=True)
+    with io.open_mosaic(out) as mosaic:
+        assert np.array_equal(mosaic.read(0, 64, 0, 80), IMAGE[::-1])
+    (out / "notes.txt").write_text("mine")
+    (out / "sketches").mkdir()
+    with pytest.raises(OutputExistsError, match=r"also holds notes\.txt, sketches, which is no part of it"):
+        io.convert(IMAGE, out, overwrite=True)
+    with pytest.raises(OutputExistsError, match=r"also holds notes\.txt"):
+        write(out, (32, 32), overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_the_source_is_not_replaced(tmp_path: Path) -> None:
+    source = io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=0.5)
+    with pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"):
+        io.convert(source, source / ".." / "a.ome.zarr", um_per_px=0.2, overwrite=True)
+    with io.open_mosaic(source) as mosaic:
+        assert mosaic.um_per_px == 0.5
+
+
+@pytest.mark.parametrize("name", ["labels.tif", "a.PNG", "m.ome.tiff"])
+def test_a_group_does_not_take_the_name_of_a_picture(name: str, tmp_path: Path) -> None:
+    stem = name.split(".")[0]
+    for write_it in (
+        lambda: io.convert(IMAGE, tmp_path / name),
+        lambda: write(tmp_path / name, (32, 32)),
+        lambda: bainite_fast.segment(IMAGE, small_unet(depth=1), out=tmp_path / name, progress=False),
+    ):
+        with pytest.raises(OutputError, match=rf"would name a picture.*name it {stem}\.ome\.zarr"):
+            write_it()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_size_of_a_pixel_is_checked(tmp_path: Path) -> None:
+    for wrong in (-1.0, 0.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="is no size of a pixel"):
+            io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=wrong)
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(BainiteWarning, match="a pixel of 126.6 µm is larger"):
+        io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=126.6)
