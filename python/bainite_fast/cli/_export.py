@@ -26,7 +26,8 @@ def export(
         typer.Argument(
             parser=parse_output,
             metavar="OUT",
-            help="What to write: name.ome.tif for labels, name.pt, .pt2, .onnx or a folder or zip for models.",
+            help="What to write: name.ome.tif or name.png for labels, name.pt, .pt2, .onnx or a folder or zip for "
+            "models.",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +63,8 @@ def export(
 ) -> None:
     """Write labels for other programs or, with --to, a model.
 
-    Labels become a tiled OME-TIFF for Fiji, MIPAR or ZEN, and the area of each class as CSV beside it.
+    Labels become a tiled OME-TIFF for Fiji, MIPAR or ZEN, and the area of each class as CSV beside it; or, as
+    name.png, a picture of at most 3000 px: the labels over the image, with legend and scale bar.
 
     A model becomes TorchScript, torch.export's pt2, ONNX, or a bioimage.io model (ilastik, deepImageJ). Every exported
     network takes intensities 0…1 and normalises them itself; it is run and compared before it is written.
@@ -117,5 +119,9 @@ def _export_labels(source: str, place: str, name: str | None, overwrite: bool, q
 
     if is_package(source):
         raise typer.BadParameter(f"{source} is a model: say --to torchscript, pt2, onnx or bioimageio")
+    if place.lower().endswith(".png"):
+        from ._picture import export_picture
+
+        return [export_picture(source, Path(place), name=name, overwrite=overwrite)]
     with progress("export", quiet=quiet) as step:
         return list(io.export_labels(Path(source), place, name=name, overwrite=overwrite, progress=step))

@@ -121,7 +121,7 @@ def compose(field: Field, colors: Sequence[Color], classes: Sequence[str], lines
     for panel in panels:
         draw_scale_bar(panel, field.um_per_px)
     swatches = [
-        *((name, _mix(color)) for name, color in list(zip(classes, colors, strict=True))[1:]),
+        *((name, mix(color)) for name, color in list(zip(classes, colors, strict=True))[1:]),
         ("found too much", OVER),
         ("missed", UNDER),
     ]
@@ -136,17 +136,17 @@ def compose(field: Field, colors: Sequence[Color], classes: Sequence[str], lines
     for index, panel in enumerate(panels):
         x = MARGIN + index * (columns + GAP)
         page[top : top + rows, x : x + columns] = panel
-    _draw_legend(page, top + rows + 16, swatches)
+    draw_legend(page, top + rows + 16, swatches)
     return page
 
 
-def _mix(color: Color) -> Color:
+def mix(color: Color) -> Color:
     """Return how a class tint looks on a light gray."""
     red, green, blue = (round(190 + TINT * 1.6 * (part - 190)) for part in color)
     return red, green, blue
 
 
-def _draw_legend(page: Picture, y: int, swatches: Sequence[tuple[str, Color]]) -> None:
+def draw_legend(page: Picture, y: int, swatches: Sequence[tuple[str, Color]]) -> None:
     x = MARGIN
     for name, color in swatches:
         page[y + 4 : y + 24, x : x + 28] = INK

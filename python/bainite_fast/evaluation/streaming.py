@@ -155,7 +155,7 @@ def _open_truth(path: Path, stack: ExitStack) -> LabelImage | Mosaic:
     try:
         return read_labels(path)
     except (MosaicError, MosaicNotFoundError):  # no label group: an array or a picture, or nothing, which is told
-        return stack.enter_context(open_mosaic(path))
+        return stack.enter_context(open_mosaic(path, indexed=True))
 
 
 def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) -> Read:

@@ -31,6 +31,7 @@ def open_mosaic(
     level: int = 0,
     crop_bar: CropBar = None,
     storage_options: Mapping[str, Any] | None = None,
+    indexed: bool = False,
 ) -> Mosaic:
     """Open a mosaic of any kind; no pixels are read (PNG, JPEG and BMP are decoded whole).
 
@@ -52,6 +53,9 @@ def open_mosaic(
         Annotation bar of an SEM picture: found, or so many rows at the bottom, or (top, bottom).
     storage_options : mapping, optional
         Options of the fsspec file system.
+    indexed : bool
+        Whether a TIFF with palette colours is read as the indices that it stores, which is right for labels; otherwise
+        it is refused, for its values are no intensities.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def open_mosaic(
         raise InputError(f"the path of the mosaic is empty; {_READS}")
     if is_url(source):
         return crop(_open_url(str(source), plane, channel, level, storage_options), crop_bar)
-    return crop(_open_path(Path(source), plane, channel, level), crop_bar)
+    return crop(_open_path(Path(source), plane, channel, level, indexed), crop_bar)
 
 
 def _open_array(source: Any, plane: Plane, channel: Channel, level: int) -> Mosaic:
@@ -102,7 +106,7 @@ def _open_url(
     return ZarrMosaic(url, plane=plane, channel=channel, level=level, storage_options=storage_options)
 
 
-def _open_path(path: Path, plane: Plane, channel: Channel, level: int) -> Mosaic:
+def _open_path(path: Path, plane: Plane, channel: Channel, level: int, indexed: bool) -> Mosaic:
     if not path.exists():
         raise MosaicNotFoundError(f"{path} does not exist; check the path (relative paths start at {Path.cwd()})")
     if path.is_dir():
@@ -117,7 +121,7 @@ def _open_path(path: Path, plane: Plane, channel: Channel, level: int) -> Mosaic
     if head.startswith(b"PK"):
         return ZarrMosaic(path, plane=plane, channel=channel, level=level)
     if head[:4] in _TIFF:
-        return TiffMosaic(path, plane=plane, channel=channel, level=level)
+        return TiffMosaic(path, plane=plane, channel=channel, level=level, indexed=indexed)
     if picture_format(head):
         if level:
             raise InputError(f"level={level} is asked for, but {path} has no pyramid")

@@ -34,19 +34,28 @@ class TiffMosaic(Mosaic):
 
     Tiles and strips are decoded by tifffile and imagecodecs through tifffile's Zarr store; uncompressed contiguous
     pixels are read straight from the file. A file whose zero is white (MinIsWhite) is inverted, 1-bit pixels become 0
-    and 255, palettes are refused.
+    and 255, palettes are refused unless `indexed`.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The file.
-    plane, channel, level
+    plane, channel, level, indexed
         See `open_mosaic`; levels are those of a pyramid in SubIFDs or in pages.
     """
 
-    def __init__(self, path: str | Path, *, plane: Plane = None, channel: Channel = None, level: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        plane: Plane = None,
+        channel: Channel = None,
+        level: int = 0,
+        indexed: bool = False,
+    ) -> None:
         self._path = Path(path)
         self._level = level
+        self._indexed = indexed
         self._lock = threading.Lock()
         self._tiff: Any = None
         self._array: Any = None
@@ -105,9 +114,10 @@ class TiffMosaic(Mosaic):
 
     def _check(self, series: Any) -> None:
         page = series.keyframe
-        if int(page.photometric) == _PALETTE:
+        if int(page.photometric) == _PALETTE and not self._indexed:
             raise MosaicError(
-                f"{self._path} has palette colours, whose values are no intensities; save it as gray or RGB first",
+                f"{self._path} has palette colours, whose values are no intensities; save it as gray or RGB first. "
+                "Labels with a palette are read where masks are asked for",
                 place=str(self._path),
             )
         size = self._path.stat().st_size

@@ -35,7 +35,7 @@ def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool) -> Pair:
     InputError
         If the image has neither one nor three channels, or the bar is higher than the image.
     """
-    with open_mosaic(image) as picture, open_mosaic(mask) as drawn:
+    with open_mosaic(image) as picture, open_mosaic(mask, indexed=True) as drawn:
         if picture.channels not in (1, 3):
             raise InputError(f"{image} has {picture.channels} channels; gray or RGB is needed")
         bar = _bar_rows(picture, crop_bar)
@@ -58,7 +58,7 @@ def read_labels_file(path: Path) -> NDArray[Any]:
     MosaicError
         If it cannot be read.
     """
-    with open_mosaic(path) as drawn:
+    with open_mosaic(path, indexed=True) as drawn:
         return drawn.read(0, drawn.shape[0], 0, drawn.shape[1])
 
 
