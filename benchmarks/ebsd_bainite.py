@@ -1,7 +1,7 @@
 """How well EBSD analysis finds what is in synthetic maps: lath bainite, its variants, and the noise.
 
 Run: python benchmarks/ebsd_bainite.py [--seeds 41,42,…] > benchmarks/results/ebsd_bainite.md
-Thresholds were chosen on seeds 1–4; 41–43, and the failing maps of 51 and 52, were looked at for faults.
+Everything was chosen on seeds 1–8 and 41–43; 51, 52, 61 and 62 were reported on before that, and are spent.
 """
 
 from __future__ import annotations
@@ -24,10 +24,18 @@ from bainite_fast.ebsd import (
 )
 from bainite_fast.synthetic import EBSDTruth, Measurement, make_ebsd
 
-SEEDS = (51, 52)
+SEEDS = (71, 72)
 STEPS = (0.1, 0.2, 0.4)
 EDGE_UM = 44.0
 MOST = 150  # points per side
+OTHER_SEEDS = """\
+Maps are small and hold few grains, so two seeds say little. With the same settings, run afterwards and for
+comparison alone, all rows together, embedded ferrite ("unsure" as missed): seeds 73–78 0.990 (0.950 with the version
+before; lowest row 0.956, before 0.838; precision 0.997, recall 0.998, unsure 0.017, in its worst row 0.106); seeds 71
+and 72 0.996 (0.994 before); seeds 61 and 62 0.784 (0.814 before; lowest row 0.184): below the bar of 0.9. These last
+were not looked at. With ferrite that is bent as much as the limit (10¹⁴ m⁻², drawn on the seeds chosen on) large grains
+within bainite, of a K–S variant, come out unsure or as bainite.
+"""
 
 
 def grid_of(kind: str, step: float) -> Grid:
@@ -117,9 +125,12 @@ def report(
 ) -> None:
     print("# EBSD analysis on synthetic maps with known truth\n")
     print(f"`python benchmarks/ebsd_bainite.py`, seeds {', '.join(map(str, seeds))}.")
-    print("Thresholds were chosen on seeds 1–4, and the parting of grains was mended after a look at seed 43.")
-    print("Maps of seeds 51 and 52 that failed were looked at for the cause; what mends it (the KAM's order at fine")
-    print("steps, no parting at boundaries of low angle, the spread of small grains) was chosen on seeds 1–4.")
+    print(
+        "Everything was chosen on maps of seeds 1–8 and 41–43, and on other fields of the same with other noise: first"
+    )
+    print("the thresholds (1–4), then the parting of grains (43), then what left quiet ferrite within bainite unsure.")
+    print("Seeds 51, 52, 61 and 62 were reported on at earlier stages (51 and 52 were looked at, too), and are spent.")
+    print("Nothing was chosen or looked at on seeds 71 and 72: they were run once, for this table.")
     print(f"Maps of up to {MOST} × {MOST} points and {EDGE_UM:g} µm, noise 0.4° rms; all settings are the defaults.\n")
     print("## Lath bainite against polygonal ferrite\n")
     print(
@@ -135,6 +146,7 @@ def report(
     print(
         "Lowest of precision and recall in a single map: " + "; ".join(f"{v:.3f} ({w})" for v, w in worst[:3]) + ".\n"
     )
+    print(OTHER_SEEDS)
     print("## Drawn Kurdjumov–Sachs variants and the class of boundary found\n")
     print(
         "Boundaries between blocks of one parent, steps 0.1 and 0.2 µm, share by class. What occurs inside packets and"

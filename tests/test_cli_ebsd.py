@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from bainite_fast import ebsd
 from bainite_fast.cli import app
 from bainite_fast.cli._options import MAP_KINDS
+from bainite_fast.synthetic import make_ebsd
 from ebsd_files import FERRITE, make_map
 
 GRID = ebsd.Grid.hexagonal(12, 10, dx=0.2)
@@ -82,6 +83,61 @@ def test_convert_to_a_square_grid(scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "square.ctf"
     assert run("convert", scan, out, "--square", 0.1).exit_code == 0
     assert ebsd.read(out).grid == ebsd.read(scan).to_square(0.1).grid
+
+
+@pytest.fixture(scope="module")
+def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ferrite and bainite, with austenite in the last columns."""
+    made, _ = make_ebsd(ebsd.Grid.square(50, 50, dx=0.3), preset="sem", seed=24)
+    _, column = made.grid.row_and_column()
+    phases = (ebsd.Phase(1, "Ferrite", lattice=_cubic(2.87)), ebsd.Phase(2, "Austenite", lattice=_cubic(3.6)))
+    ids = np.where(made.indexed, np.where(column > 40, 2, 1), -1).astype(np.int16)
+    return ebsd.write(made.replace(phases=phases, phase_id=ids), tmp_path_factory.mktemp("steel") / "steel.zarr")
+
+
+def _cubic(a: float) -> tuple[float, float, float, float, float, float]:
+    return (a, a, a, 90.0, 90.0, 90.0)
+
+
+def test_bainite_is_that_of_the_library(steel: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / name for name in ("labels.npy", "grains.csv", "map.png", "map.ome.zarr")]
+    done = run("bainite", steel, *(word for path in outs for word in ("--out", path)), "--json")
+    expected = ebsd.find_bainite(ebsd.read(steel))
+    found = json.loads(done.stdout)
+    assert found["phases"] == [{"id": 1, "name": "Ferrite"}]
+    shares = {name.replace("_", " "): share for name, share in found["fractions"].items()}
+    assert shares == pytest.approx(expected.fractions)
+    assert 0.15 < shares["not judged"] < 0.25
+    assert sum(found["grains"].values()) == len(expected.grain_labels)
+    assert np.array_equal(np.load(outs[0]), expected.labels.reshape(50, 50))
+    with outs[1].open() as file:
+        assert len(list(csv.DictReader(file))) == len(expected.grain_labels)
+    assert outs[2].read_bytes().startswith(b"\x89PNG")
+    assert (outs[3] / "zarr.json").is_file()
+    assert found["written"] == [str(path) for path in outs]
+    again = run("bainite", steel, "--out", outs[0])
+    assert again.exit_code == 1
+    assert "labels.npy exists" in again.output
+    assert "not judged" in run("bainite", steel).stdout
+    filled = json.loads(run("bainite", steel, "--fill", "--json").stdout)
+    assert filled["fractions"]["not_judged"] == 0.0
+
+
+def test_phases_to_judge_are_named_or_numbered(steel: Path, tmp_path: Path) -> None:
+    by_name = json.loads(run("bainite", steel, "--phases", "Austenite", "--json").stdout)
+    assert by_name["phases"] == [{"id": 2, "name": "Austenite"}]
+    assert json.loads(run("bainite", steel, "--phases", "2", "--json").stdout) == by_name
+    both = json.loads(run("bainite", steel, "--phases", "2", "--phases", "Ferrite", "--json").stdout)
+    assert both["fractions"]["not_judged"] == 0.0
+    known = run("bainite", steel, "--phases", "Cementite")
+    assert known.exit_code == 1
+    assert "no phase 'Cementite'" in known.output
+    copper = ebsd.read(steel).replace(phases=(ebsd.Phase(1, "Copper"), ebsd.Phase(2, "Nickel")))
+    refused = run("bainite", ebsd.write(copper, tmp_path / "copper.zarr"))
+    assert refused.exit_code == 1
+    assert "cannot be ferrite or bainite" in refused.output
+    assert "--phases Copper" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1
 
 
 def test_maps_are_drawn(scan: Path, tmp_path: Path) -> None:

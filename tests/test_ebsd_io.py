@@ -305,6 +305,53 @@ def test_a_phase_that_is_no_whole_number_is_refused(tmp_path: Path, write: Any, 
         ebsd.read(path)
 
 
+@pytest.mark.parametrize(("write", "names"), [(write_oxford, "Y Cells × X Cells"), (write_bruker, "NROWS × NCOLS")])
+def test_an_hdf5_scan_that_was_stopped_is_read_where_that_is_allowed(tmp_path: Path, write: Any, names: str) -> None:
+    import h5py
+
+    ebsd_map = make_map(SQUARE, holes=False)
+    path, kept = write(ebsd_map, tmp_path / "map.h5"), SQUARE.size - 17
+    whole = ebsd.read(path, allow_missing=True)
+    assert_same(whole, ebsd_map, degrees=3e-3)
+
+    def shorten(size: int) -> None:
+        with h5py.File(path, "r+") as file:
+            scan = next(item["EBSD"] for item in file.values() if hasattr(item, "keys") and "EBSD" in item)
+            for group in (scan[name] for name in ("Data", "SEM") if name in scan):
+                for name in list(group):
+                    unit = dict(group[name].attrs)
+                    values = group[name][()][:size]
+                    del group[name]
+                    group[name] = values
+                    group[name].attrs.update(unit)
+
+    shorten(kept)
+    with pytest.raises(EBSDFileError, match=rf"{kept} points where {names} = .*allow_missing=True reads them"):
+        ebsd.read(path)
+    read = ebsd.read(path, allow_missing=True)
+    assert read.grid == whole.grid
+    np.testing.assert_array_equal(read.quaternions[:kept], whole.quaternions[:kept])
+    np.testing.assert_array_equal(read.phase_id[:kept], whole.phase_id[:kept])
+    assert (read.phase_id[kept:] == -1).all()
+    assert read.mad is not None
+    assert np.isnan(read.mad[kept:]).all()
+    shorten(0)
+    with pytest.raises(EBSDFileError):
+        ebsd.read(path, allow_missing=True)
+
+
+def test_an_oxford_file_with_more_points_than_cells_or_absurdly_few_is_refused(tmp_path: Path) -> None:
+    import h5py
+
+    path = write_oxford(make_map(SQUARE, holes=False), tmp_path / "map.h5oina")
+    for rows, words in ((SQUARE.rows - 1, f"{SQUARE.size} points where"), (2**30, "too few for Y Cells × X Cells")):
+        with h5py.File(path, "r+") as file:
+            file["1/EBSD/Header/Y Cells"][...] = rows
+        with pytest.raises(EBSDFileError, match=words) as caught:
+            ebsd.read(path, allow_missing=True)
+        assert "allow_missing" not in str(caught.value)
+
+
 def test_a_bruker_file_in_the_order_of_acquisition(tmp_path: Path) -> None:
     ebsd_map = make_map(SQUARE)
     order = np.random.default_rng(2).permutation(SQUARE.size)

@@ -253,3 +253,21 @@ def test_real_maps_are_drawn(tmp_path: Path) -> None:
     values = map_layer(real, "kam").values
     assert values is not None
     np.testing.assert_allclose(values, reference.reshape(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "least"), [(6, 20.0), (20, 14.0), (40, 3.0)])
+def test_phases_have_colours_that_the_eye_tells_apart(count: int, least: float) -> None:
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    grid = Grid.square(count + 1, 4, dx=1.0)
+    row, _ = grid.row_and_column()
+    phases = tuple(Phase(number, f"phase {number}") for number in range(count))
+    ids = np.where(row == count, -1, row).astype(np.int16)
+    ebsd = EBSDMap(grid=grid, phases=phases, quaternions=np.tile([1.0, 0, 0, 0], (grid.size, 1)), phase_id=ids)
+    layer = map_layer(ebsd, "phase")
+    assert layer.colors is not None
+    shown = layer.colors.reshape(count + 1, 4, 3)[:, 0]
+    assert list(layer.legend.values()) == [tuple(color) for color in shown.tolist()]
+    lab = rgb2lab(shown[None].astype(float) / 255)[0]
+    apart = deltaE_ciede2000(lab[:, None], lab[None])
+    assert apart[~np.eye(count + 1, dtype=bool)].min() >= least

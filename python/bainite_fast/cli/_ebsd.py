@@ -50,7 +50,7 @@ ebsd = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exception
 
 @ebsd.callback()
 def group() -> None:
-    """Read, clean and map EBSD scans, on square and hexagonal grids: KAM, grains, GOS, GAM, boundaries.
+    """Read, clean and map EBSD scans, on square and hexagonal grids: KAM, grains, GOS, GAM, boundaries, bainite.
 
     Formats are told by their content. Results go to stdout (--json: one JSON object).
     """
@@ -283,6 +283,47 @@ def maps(
         emit_json({"source": found.source, "maps": {name: str(path) for name, path in paths.items()}})
     else:
         emit(table([(name, str(path)) for name, path in paths.items()]))
+
+
+@ebsd.command(short_help="Lath bainite against polygonal ferrite.")
+def bainite(
+    file: File,
+    phases: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--phases",
+            metavar="NAME",
+            help="Name or id of a phase to judge; may be given again. By default body-centred cubic iron.",
+            show_default=False,
+        ),
+    ] = None,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Points of other phases, such as austenite films, count to what is around.")
+    ] = False,
+    out: Outputs = None,
+    scan: Scan = None,
+    allow_missing: AllowMissing = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Tell lath bainite from polygonal ferrite, grain by grain, and say what share of the map each has.
+
+    Only body-centred cubic iron is judged, told by its lattice or name; other phases are "not judged". --out writes one
+    row per grain to a .csv, the label of every point to a .npy (uint8: 0 polygonal ferrite, 1 lath bainite, 2 unsure, 3
+    not judged), or a map to a .png or .ome.zarr.
+    """
+    from .. import ebsd as house
+    from ._ebsd_files import bainite_summary, check_outputs, phase_arguments, write_bainite
+
+    targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
+    measured = _read(file, scan, allow_missing)
+    found = house.find_bainite(measured, phases=phase_arguments(measured, phases), fill=fill)
+    for path in targets:
+        write_bainite(found, measured.grid, path, overwrite=overwrite)
+    if as_json:
+        emit_json({"source": measured.source} | bainite_summary(found) | {"written": [str(path) for path in targets]})
+    else:
+        emit(f"{found!r}\n{table(_written(targets))}".rstrip())
 
 
 @ebsd.command(short_help="To .ang, .ctf or .zarr.")

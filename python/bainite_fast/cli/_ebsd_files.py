@@ -12,7 +12,19 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ebsd import EBSDMap, Grains, KamMap, MapOptions, available_kinds, draw, draw_layer, map_layer, write
+from ..ebsd import (
+    BainiteMap,
+    EBSDMap,
+    Grains,
+    Grid,
+    KamMap,
+    MapOptions,
+    available_kinds,
+    draw,
+    draw_layer,
+    map_layer,
+    write,
+)
 from ..ebsd.cleanup import Step, plan_step
 from ..ebsd.layer_images import write_layer
 from ..ebsd.layers import kam_layer
@@ -213,3 +225,36 @@ def write_grains(grains: Grains, path: Path, *, overwrite: bool) -> None:
     else:
         layer = map_layer(grains.ebsd, "grains", options=options, grains=grains)
         write_layer(layer, grains.ebsd.grid, path, overwrite=overwrite)
+
+
+def phase_arguments(ebsd: EBSDMap, texts: Sequence[str] | None) -> tuple[int | str, ...] | None:
+    """Return phases as they are called in the scan: what is no name and is a number is an id. None where none is."""
+    if not texts:
+        return None
+    names = {phase.name for phase in ebsd.phases}
+    return tuple(int(text) if text not in names and text.isdecimal() else text for text in texts)
+
+
+def bainite_summary(found: BainiteMap) -> dict[str, Any]:
+    """Return what matters of the classes as plain values."""
+    counts = np.bincount(found.grain_labels, minlength=3).tolist()
+    return {
+        "phases": [{"id": phase.id, "name": phase.name} for phase in found.phases],
+        "fractions": {name.replace(" ", "_"): share for name, share in found.fractions.items()},
+        "embedded_ferrite": float(found.embedded_ferrite.mean()),
+        "grains": dict(zip(("polygonal_ferrite", "lath_bainite", "unsure"), counts, strict=True)),
+        "noise_deg": found.noise.noise,
+    }
+
+
+def write_bainite(found: BainiteMap, grid: Grid, path: Path, *, overwrite: bool) -> None:
+    """Write the classes in the format of the suffix: a row per grain, the label of every point, or a map."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        write_npy(path, found.labels.reshape(found.shape))
+    elif suffix == ".csv":
+        found.write_csv(path, overwrite=overwrite)
+    elif suffix == ".png":
+        draw_layer(found.layer(), grid, path, overwrite=overwrite)
+    else:
+        write_layer(found.layer(), grid, path, overwrite=overwrite)

@@ -18,7 +18,7 @@ _NAMES = (
     "scale", "plane", "channel", "level", "memory", "tile", "normalize", "precision", "device", "edge", "crop_bar",
     "out", "name", "gigapixels", "tiles", "tolerance", "folds", "seeds", "subset", "by", "strengths", "lom", "sem",
     "source", "target", "classes", "um_per_px", "split", "epochs", "scan",
-    "max_angle", "in_grains", "min_points", "neighbourhood",
+    "max_angle", "in_grains", "min_points", "neighbourhood", "phases",
 )  # fmt: skip
 _OPTION = re.compile(
     rf"(?<![\w.])({'|'.join(_NAMES)})="

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,23 +21,67 @@ if TYPE_CHECKING:
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 _QUIET_SHARE, _LEAST_BENT_UM2 = 0.6, 1.0
-_ORDERS = range(3, 11)
+_ORDERS = range(1, 11)
+_SCATTER = math.sqrt(3.0 * math.pi / 8.0 - 1.0)
+"""Standard deviation over mean of the angle between two measurements of one orientation, 0.422."""
+_ERROR_OF_MEAN = 0.45
+"""Relative standard error of the mean KAM that noise gives, times the root of the number of points."""
 
 
 def order_of_reach(grid: Grid, reach: float) -> int:
-    """Return the order of KAM, 3 or more, whose pairs are `reach` µm apart in the mean, as nearly as an order can be.
+    """Return the order of KAM whose pairs are `reach` µm apart in the mean, as nearly as an order can be.
 
     The noise of a pair is the same at any distance, its bending grows with the distance up to `reach`: at a step of
-    0.1 µm the third-order KAM of bent and of quiet lattice differ by less than it scatters.
+    0.1 µm the third-order KAM of bent and of quiet lattice differ by less than it scatters. At a step of 0.4 µm it
+    reaches twice as far as the bending grows, and shows subgrain boundaries and bainite beside quiet ferrite in all of
+    a small grain.
     """
     return min(_ORDERS, key=lambda order: abs(_distance(grid, order) - reach))
 
 
-def kam_at_bending(grid: Grid, order: int, floor: NoiseFloor, bent: tuple[float, float]) -> float:
-    """Return the KAM in degrees, measured with this noise, of a lattice `bent` by °/µm over up to a length in µm."""
-    curvature, reach = bent
-    # Squares add up.
-    return float(np.hypot(FLOOR_PER_NOISE * floor.noise, curvature * min(_distance(grid, order), reach)))
+@dataclass(frozen=True, slots=True)
+class Bent:
+    """Where quiet lattice ends and bent lattice begins, for the KAM of one order on one map.
+
+    Attributes
+    ----------
+    floor : NoiseFloor
+        Of the map.
+    angle : float
+        Bending over the pairs of the KAM in degrees, without noise, from which on a lattice counts as bent.
+    """
+
+    floor: NoiseFloor
+    angle: float
+
+    @classmethod
+    def over(cls, grid: Grid, order: int, floor: NoiseFloor, bent: tuple[float, float]) -> Bent:
+        """Return the limit for a lattice `bent` by °/µm over up to a length in µm."""
+        curvature, reach = bent
+        return cls(floor, curvature * min(_distance(grid, order), reach))
+
+    @property
+    def kam_at(self) -> float:
+        """The KAM in degrees, measured with this noise, of a lattice at the limit. Squares add up."""
+        return float(np.hypot(self.floor.floor, self.angle))
+
+    def contrast(self, kam: Float64, points: NDArray[np.int64], width: float) -> Float64:
+        """Return by how much each grain is bent rather than quiet, -1 … 1, from its mean KAM; 0 where it has none.
+
+        It is the tanh of the logarithm of bending over its limit, over `width`. The standard error of the squared
+        bending is added to both squares: it has a part from the number of points and one from the interval of the
+        noise floor. So noise takes the say from few points, and not from many.
+        """
+        known = np.isfinite(kam)
+        square = np.where(known, kam, self.kam_at) ** 2
+        low, high = self.floor.interval
+        sigmas = 2.0 * NormalDist().inv_cdf(0.5 + 0.5 * self.floor.confidence)
+        of_floor = 2.0 * self.floor.floor * FLOOR_PER_NOISE * (high - low) / sigmas
+        of_mean = 2.0 * square * _ERROR_OF_MEAN / np.sqrt(points)
+        error = np.hypot(of_mean, of_floor) + 1e-9
+        ratio = (np.maximum(square - self.floor.floor**2, 0.0) + error) / (self.angle**2 + error)
+        found: Float64 = np.tanh(0.5 * np.log(ratio) / width)
+        return found
 
 
 def mean_kam(ebsd: EBSDMap, grains: Grains, order: int) -> Float64:
@@ -46,7 +93,7 @@ def mean_kam(ebsd: EBSDMap, grains: Grains, order: int) -> Float64:
     return mean
 
 
-def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, kam_at: float, reach: float, diameter: float) -> Grains:
+def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, limit: Bent, reach: float, diameter: float) -> Grains:
     """Part grains that are quiet here and bent there.
 
     A ferrite grain and a block of bainite beside it with the same variant are one grain by their angle; their KAM tells
@@ -54,10 +101,11 @@ def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, kam_at: float, rea
     """
     ids = grains.ids.reshape(-1)
     known, values = _point_kam(ebsd, grains, order)
-    rounds = int(np.clip(2.0 * (reach / ebsd.grid.dx) ** 2, 4, 60))
+    rounds = _rounds(ebsd.grid, limit, reach)
     smooth = _smoothed(ebsd, ids, (known, values), rounds)
-    # A boundary of low angle raises the KAM as far as its order reaches and the mean over neighbours spreads.
-    bent = _wide(ebsd, ids, known & (smooth >= kam_at), round(order + np.sqrt(rounds / 2)))
+    # A boundary of low angle raises the KAM as far as its order reaches and the mean over neighbours spreads, by
+    # 0.4 points² a round.
+    bent = _wide(ebsd, ids, known & (smooth >= limit.kam_at), round(order + 1.5 * np.sqrt(0.4 * rounds)))
     area, count = ebsd.grid.point_area, len(grains)
     calm_um2 = np.bincount(ids[known & ~bent], minlength=count) * area
     bent_um2 = np.bincount(ids[bent], minlength=count) * area
@@ -69,6 +117,17 @@ def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, kam_at: float, rea
     quiet = known & ~bent
     fresh = np.where((ids >= 0) & ~quiet & parted[ids], ids.astype(np.int64) + count, ids)
     return _renumbered(grains, fresh)
+
+
+def _rounds(grid: Grid, limit: Bent, reach: float) -> int:
+    """Return how often the KAM is averaged over neighbours before its limit is drawn.
+
+    Each time spreads by 0.4 points², so that it is over some 5 points more. It must be over `reach`, and over as many
+    points as bring noise down to a third of what the limit is above the floor.
+    """
+    floor = limit.floor.floor
+    scatter = _SCATTER * floor / max(limit.kam_at - floor, 1e-6)
+    return int(np.clip(max(2.0 * (reach / grid.dx) ** 2, (3.0 * scatter) ** 2 / 5.0), 4, 60))
 
 
 def _distance(grid: Grid, order: int) -> float:
@@ -98,10 +157,10 @@ def _smoothed(ebsd: EBSDMap, ids: NDArray[np.int32], kam: tuple[Bool, Float64], 
 
 
 def _wide(ebsd: EBSDMap, ids: NDArray[np.int32], bent: Bool, steps: int) -> Bool:
-    """Keep what is bent in grains where some of it lies further than `steps` points from the quiet rest.
+    """Keep what is bent where it is more than `2·steps` points wide: an opening within the grain.
 
-    Grains whose bent regions are all narrower have a boundary of low angle between subgrains, or between two grains
-    that are one within the tolerance, or noise at their rim: no block of bainite.
+    Narrower bands are a boundary of low angle between subgrains, or between two grains that are one within the
+    tolerance, or noise at their rim: no block of bainite. Points without a value go with what is around them.
     """
     i, j = nearest_pairs(ebsd.grid)
     same = (ids[i] == ids[j]) & (ids[i] >= 0)
@@ -112,10 +171,12 @@ def _wide(ebsd: EBSDMap, ids: NDArray[np.int32], bent: Bool, steps: int) -> Bool
         outer[i[~deep[j]]] = True
         outer[j[~deep[i]]] = True
         deep &= ~outer
-    wide = np.zeros(int(ids.max()) + 1, np.bool_)
-    wide[ids[deep]] = True
-    kept: Bool = bent & wide[ids]
-    return kept
+    for _ in range(steps):
+        grown = deep.copy()
+        grown[i[deep[j]]] = True
+        grown[j[deep[i]]] = True
+        deep = grown & bent
+    return deep
 
 
 def _renumbered(grains: Grains, numbers: NDArray[np.int64]) -> Grains:

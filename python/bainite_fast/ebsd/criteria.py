@@ -13,7 +13,9 @@ from ..errors import InputError
 class BainiteCriteria:
     """Thresholds and weights. Each criterion adds weight · tanh((value - threshold)/width) to the evidence.
 
-    The evidence E of a grain is a logit: the probability of lath bainite is 1/(1 + e⁻ᴱ).
+    The evidence E of a grain is a logit: the probability of lath bainite is 1/(1 + e⁻ᴱ). What the lattice itself shows
+    (curvature and spread) comes first: a quiet lattice takes the say from shape, size, boundaries and neighbours, as
+    far as it is sure, since polygonal ferrite within lath bainite has these in common with it.
 
     Attributes
     ----------
@@ -22,26 +24,29 @@ class BainiteCriteria:
     ks_tolerance : float
         Angle (degrees) up to which a boundary counts as one between two K–S variants.
     curvature, curvature_width, curvature_weight : float
-        Bending of the lattice in °/µm from the KAM without its noise, of third order, or of a higher order where the
-        step is so fine that third neighbours are nearer than `reach`. 0.71°/µm are dislocations of one sign
-        at 10¹⁴ m⁻² (ρ·b/2), between the 10¹³ of polygonal ferrite and the 10¹⁴–10¹⁵ of bainite. The width is a share
-        of the KAM at the threshold.
+        Bending of the lattice in °/µm, from the KAM without its noise over neighbours as far apart as `reach`.
+        0.71°/µm are dislocations of one sign at 10¹⁴ m⁻² (ρ·b/2), between the 10¹³ of polygonal ferrite and the
+        10¹⁴–10¹⁵ of bainite. Densities differ by factors: logarithms are compared, and the width is one. Where the
+        noise leaves the bending of a grain open, the criterion says little.
     reach : float
-        Length in µm over which bending adds up. Dislocations of both signs alternate from cell to cell, so at larger
-        steps the KAM of bainite grows no further; over shorter lengths it drowns in the noise, which is the same at
-        all lengths.
+        Length in µm over which bending adds up. Dislocations of both signs alternate from cell to cell, so over larger
+        lengths the KAM of bainite grows no further, and shows subgrain boundaries of ferrite everywhere; over shorter
+        lengths it drowns in the noise, which is the same at all lengths.
     spread, spread_width, spread_weight : float
-        Grain orientation spread in degrees, without its noise. A small spread speaks for ferrite only as far as the
-        grain is large enough to spread: up to spread/curvature (1.1 µm) in proportion to its diameter.
+        Grain orientation spread in degrees, without its noise. Quiet lattice and a small spread speak for ferrite only
+        as far as the grain has room to bend: in proportion to its width up to 4·`reach`, since a block of a few laths
+        is quiet too.
     aspect, aspect_width, aspect_weight : float
-        Aspect ratio: laths and blocks are long; equiaxed grains speak less for ferrite than long ones for bainite.
+        Aspect ratio: laths and blocks are long; equiaxed grains speak less for ferrite than long ones for bainite. A
+        grain that the edge of the map cuts has none.
     diameter, diameter_width, diameter_weight : float
-        Diameter in µm: polygonal ferrite is larger than blocks; the width is a share of it.
+        Diameter in µm: polygonal ferrite is larger than blocks; the width is a share of it. A grain that the edge of
+        the map cuts may be larger than it looks: it can speak for ferrite alone.
     relation, relation_width, relation_weight : float
         Share of the boundary between variants of one parent, less the share that cannot be (21–47°).
     neighbours : float
-        Weight of the grains around, by their share of the boundary: a block has blocks beside it. It adds to evidence
-        that is weak, and is never more than `neighbours`.
+        Weight of the grains around, by their share of the boundary: a block has blocks beside it. It is never more than
+        `neighbours`.
     sure : float
         Probability above which a grain is lath bainite; below 1 - `sure` it is polygonal ferrite; between, unsure.
     """
@@ -50,7 +55,7 @@ class BainiteCriteria:
     min_points: int = 5
     ks_tolerance: float = 6.0
     curvature: float = 0.71
-    curvature_width: float = 0.15
+    curvature_width: float = 0.7
     curvature_weight: float = 2.0
     reach: float = 0.5
     spread: float = 0.8

@@ -127,13 +127,15 @@ def _add_properties(
 def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     """Read a slice of an ``.h5oina`` file, after the specification of Oxford Instruments NanoAnalysis.
 
-    Angles are in radians (attribute ``Unit``), those of the lattice too; phase 0 is not indexed.
+    Angles are in radians (attribute ``Unit``), those of the lattice too; phase 0 is not indexed. Points are row by row:
+    a scan that was stopped lacks the last ones.
     """
     header, data = scan.group("EBSD/Header"), scan.group("EBSD/Data")
     columns, rows = header.count("X Cells"), header.count("Y Cells")
-    points = columns * rows
+    ids = data.needed("Phase").astype(np.float64)
+    points = ids.size
+    _check_count(header, data, points, ("Y Cells", rows, "X Cells", columns), allow_missing)
     euler = data.needed("Euler", points=points, width=3)
-    ids = data.needed("Phase", points=points).astype(np.float64)
     phases = _oxford_phases(header)
     # A map that is not rectangular has NaN outside of it.
     phase_id = phases_of(np.where((ids == 0) | np.isnan(euler).any(axis=1), -1, ids), 0, phases, data.refuse_row())
@@ -151,7 +153,22 @@ def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     dy = header.step("Y Step") if rows > 1 else dx
     grid = Grid.square(rows, columns, dx=dx, dy=dy)
     frame = Frame(phases, Hint(), "refuse", source, {"format": "h5oina", "scan": scan.where})
-    return arrange(made, Placement(grid, None), frame)
+    return arrange(made, Placement(grid, None if points == grid.size else np.arange(points)), frame)
+
+
+def _check_count(
+    header: Group, data: Group, points: int, announced: tuple[str, int, str, int], allow_missing: bool
+) -> None:
+    """Refuse more points than the header announces, fewer unless that is allowed, and absurdly few in any case."""
+    first, rows, second, columns = announced
+    text = f"{first} × {second} = {rows} × {columns}"
+    if not points:
+        data.refuse("there are no points")
+    if points > rows * columns or (points < rows * columns and not allow_missing):
+        remedy = "; allow_missing=True reads them" if points < rows * columns else ""
+        data.refuse(f"{points} points where {text}{remedy}")
+    if rows * columns > max(1 << 20, 50 * points):
+        header.refuse(f"{points} points are too few for {text}")
 
 
 def _unit(data: Group, name: str) -> str:
@@ -188,11 +205,7 @@ def read_bruker(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     columns, rows = header.count("NCOLS"), header.count("NROWS")
     phi = data.needed("PHI")
     points = phi.size
-    if points > rows * columns or (points < rows * columns and not allow_missing):
-        remedy = "; allow_missing=True reads them" if points < rows * columns else ""
-        data.refuse(f"{points} points where NROWS × NCOLS = {rows} × {columns}{remedy}")
-    if rows * columns > max(1 << 20, 50 * points):
-        header.refuse(f"{points} points are too few for NROWS × NCOLS = {rows} × {columns}")
+    _check_count(header, data, points, ("NROWS", rows, "NCOLS", columns), allow_missing)
     euler = np.stack([data.needed("phi1", points=points), phi, data.needed("phi2", points=points)], axis=1)
     ids = data.needed("Phase", points=points).astype(np.float64)
     phases = _bruker_phases(header)

@@ -28,7 +28,13 @@ UNKNOWN = (205, 205, 205)
 """Colour of points without a value: not indexed, or in no grain."""
 UNKNOWN_ON_GRAY = (150, 190, 230)
 """The same on a gray scale, where gray is a value."""
-_PHASE_COLORS = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0))
+_PHASE_COLORS = (
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0),
+    (224, 255, 102), (116, 10, 255), (66, 102, 0), (153, 0, 0), (76, 0, 92), (94, 241, 242), (194, 0, 136),
+    (143, 124, 0), (0, 51, 128), (43, 206, 72), (240, 163, 255), (255, 204, 153), (148, 255, 181), (255, 168, 187),
+)  # fmt: skip
+"""M. Okabe and K. Ito's colours (without the yellow), then those of P. Green-Armytage's colour alphabet (Colour: Design
+and Creativity 5 (2010) 10) that are farthest from what is before them and from `UNKNOWN`."""
 NOT_INDEXED = "not indexed"
 BOUNDARY_COLORS = {"low angle": (0, 114, 178), "high angle": (0, 0, 0), "between phases": (213, 94, 0)}
 """Colour of each kind of boundary segment, in the order of their numbers."""
@@ -242,7 +248,7 @@ def _phase(source: _Source) -> Layer:
     colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
     legend = {}
     for number, phase in enumerate(present):
-        color = _PHASE_COLORS[number % len(_PHASE_COLORS)]
+        color = _phase_color(number)
         own = ebsd.phase_id == phase.id
         colors[own] = color
         legend[f"{phase.name} {100 * own.mean():.1f} %"] = color
@@ -250,6 +256,13 @@ def _phase(source: _Source) -> Layer:
         legend[f"{NOT_INDEXED} {100 * (~ebsd.indexed).mean():.1f} %"] = UNKNOWN
     values = ebsd.phase_id.astype(np.float32)
     return Layer(kind="phase", title="Phases", values=values, colors=colors, legend=legend, key="legend")
+
+
+def _phase_color(number: int) -> tuple[int, int, int]:
+    """Return the colour of the n-th phase of a map: darker ones of the same hue where the palette is used up."""
+    again, which = divmod(number, len(_PHASE_COLORS))
+    red, green, blue = (round(channel * 0.55**again) for channel in _PHASE_COLORS[which])
+    return red, green, blue
 
 
 _MEASURED = {"iq": "Image quality", "ci": "Confidence index", "band_contrast": "Band contrast"}
