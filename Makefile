@@ -1,7 +1,7 @@
 # bainite_fast: `make demo` and `make test` do everything on a fresh machine; the other targets are for development.
 #
-# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS, CUDA (OFF, AUTO or ON),
-# GPU_PYTHON (of gpu-test and gpu-bench: a Python with torch for CUDA).
+# Variables: PYTHON (3.11 or newer), VENV, TORCH (what pip installs first), PYTEST_FLAGS, TEST_PROCESSES, CUDA (OFF, AUTO
+# or ON), GPU_PYTHON (of gpu-test and gpu-bench: a Python with torch for CUDA).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,6 +14,7 @@ TORCH ?= torch
 PYTEST_FLAGS ?= -q
 CUDA ?= OFF
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -71,8 +72,8 @@ demo: build ## Draw a mosaic, segment it, score it, and leave a picture in demo-
 	$(BIN)/bainite-fast demo --out demo-output --overwrite
 
 .PHONY: test
-test: build ## Run the Python tests on the installed package
-	$(BIN)/python -m pytest tests $(PYTEST_FLAGS)
+test: build ## Run the Python tests on the installed package, in TEST_PROCESSES (2) processes
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
 
 .PHONY: lint
 lint: build ## ruff, mypy --strict, clang-format

@@ -8,16 +8,18 @@ import pytest
 
 import bainite_fast
 from bainite_fast import io
-from segment_helpers import small_unet
+from segment_helpers import save_small_package, small_unet
 
 
 @pytest.fixture(scope="module")
-def net():
-    return small_unet(depth=2, base=4, seed=7)
+def net(tmp_path_factory):
+    """A package, for a module would be compiled anew for every picture."""
+    return save_small_package(small_unet(depth=2, base=4, seed=7), tmp_path_factory.mktemp("net") / "package")
 
 
 def _labels(source, net, out):
-    seg = bainite_fast.segment(source, net, out=out, progress=False, precision="float32", memory="4GiB", tile=512)
+    options = {"precision": "float32", "memory": "4GiB", "tile": 512, "scale": "as-is"}
+    seg = bainite_fast.segment(source, net, out=out, progress=False, **options)
     return np.asarray(seg.labels), seg
 
 
