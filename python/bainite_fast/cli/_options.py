@@ -309,7 +309,10 @@ Scale = Annotated[
 Tile = Annotated[
     int | None,
     typer.Option(
-        metavar="PX", help="Edge of a tile's core, in px, a multiple of the stride.", show_default="from the memory"
+        metavar="PX",
+        min=1,
+        help="Edge of a tile's core, in px, a multiple of the stride.",
+        show_default="from the memory",
     ),
 ]
 Memory = Annotated[

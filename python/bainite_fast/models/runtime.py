@@ -64,7 +64,9 @@ def compile(
     if precision not in PRECISIONS or layout not in LAYOUTS:
         raise ModelError(f"precision {precision!r} and layout {layout!r}: use one of {PRECISIONS} and of {LAYOUTS}")
     if precision == "float16" and device == "cpu":
-        raise DeviceError("float16 networks run on a GPU only; use precision='bfloat16' or 'float32' on the CPU")
+        raise DeviceError(
+            "float16 networks run on a GPU only; use precision='bfloat16' or precision='float32' on the CPU"
+        )
     key: tuple[Precision, Layout, str] = (precision, layout, device)
     with _compiling:
         if key not in _compiled.setdefault(loaded, {}):

@@ -43,7 +43,7 @@ def write(
     overwrite : bool
         Replace what is at `out`.
     progress : callable, optional
-        Called with (pixels done, all pixels), those of the mask included.
+        Called with (pixels done, all pixels); with a mask, a pixel is done when its label is.
 
     Returns
     -------
@@ -61,16 +61,18 @@ def write(
     """
     mosaic = SyntheticMosaic(shape, preset=preset, seed=seed, seams=seams)
     pixels = mosaic.shape[0] * mosaic.shape[1]
-    total = 2 * pixels if mask else pixels
+    passes = 2 if mask else 1
 
-    def image_progress(done: int, _: int) -> None:
+    def tell(done: int) -> None:
         if progress is not None:
-            progress(done, total)
+            progress(done // passes, pixels)
 
     origin = {"preset": mosaic.preset.name, "seed": mosaic.seed, "seams": seams, "version": VERSION}
-    path = write_image(mosaic, out, overwrite=overwrite, attributes={"origin": origin}, progress=image_progress)
+    path = write_image(
+        mosaic, out, overwrite=overwrite, attributes={"origin": origin}, progress=lambda done, _: tell(done)
+    )
     if mask:
-        _write_mask(mosaic, path, lambda done: progress(pixels + done, total) if progress is not None else None)
+        _write_mask(mosaic, path, lambda done: tell(pixels + done))
     return path
 
 
