@@ -95,7 +95,8 @@ def _budget(memory: int | float | str) -> int:
     budget, there = parse_memory(memory), total_memory()
     if budget > there:
         warnings.warn(
-            f"a budget of {format_bytes(budget)} is more than the {format_bytes(there)} that this machine has: the run may be killed",
+            f"a budget of {format_bytes(budget)} is more than the {format_bytes(there)} that this machine has: the run "
+            "may be killed",
             BainiteWarning,
             stacklevel=4,
         )
