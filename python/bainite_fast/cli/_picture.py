@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, MosaicError, OutputExistsError
-from ._lettering import text_height, text_width
+from ._lettering import draw_text, text_height, text_width
 from ._overlay import (
     FAINT,
     INK,
@@ -21,7 +21,6 @@ from ._overlay import (
     Picture,
     draw_legend,
     draw_scale_bar,
-    draw_text,
     mix,
     to_gray,
     write_png,
@@ -97,11 +96,11 @@ def _page(labels: LabelImage, drawn: NDArray[np.uint8], image: Picture | None) -
     for value in values.tolist():
         known.setdefault(value, (f"label {value}", (128, 128, 128)))
     panel = _tinted(image, drawn, {value: colour for value, (_, colour) in known.items()})
-    counts = labels.provenance.get("fractions") or {}
+    counts: dict[str, float] = labels.provenance.get("fractions") or {}
     seen = dict(zip(values.tolist(), (pixels / drawn.size).tolist(), strict=True))
     swatches = [
         (
-            f"{name} {100 * counts.get(name, seen.get(value, 0.0)):.1f} %",
+            f"{name} {100 * (counts[name] if name in counts else seen.get(value, 0.0)):.1f} %",
             mix(colour) if image is not None and any(colour) else colour if image is None else (190, 190, 190),
         )
         for value, (name, colour) in sorted(known.items())
@@ -120,7 +119,8 @@ def _tinted(image: Picture | None, drawn: NDArray[np.uint8], colours: dict[int, 
     if image is None:
         return flat.astype(np.uint8)
     shown = np.where((flat > 0).any(axis=2, keepdims=True), TINT, 0.0)
-    return np.rint(image + shown * (flat - image)).astype(np.uint8)
+    mixed: Picture = np.rint(image + shown * (flat - image)).astype(np.uint8)
+    return mixed
 
 
 def _heading(labels: LabelImage, factor: float, has_image: bool) -> list[str]:
@@ -132,7 +132,7 @@ def _heading(labels: LabelImage, factor: float, has_image: bool) -> list[str]:
     second = "labels of another program" if model is None else f"model {model}"
     if labels.provenance.get("trained_on") == "synthetic images only":
         second += ", which has seen no real steel"
-    return [first, second if has_image else f"{second} · labels alone: their OME-Zarr holds no image"]
+    return [first, second if has_image else f"{second} · labels alone: no gray or RGB image lies with them"]
 
 
 def _lay_out(panel: Picture, lines: Sequence[str], swatches: Sequence[tuple[str, Color]]) -> Picture:
