@@ -293,7 +293,12 @@ KINDS = tuple(_MAKERS)
 
 
 def available_kinds(ebsd: EBSDMap) -> tuple[str, ...]:
-    """Return those of `KINDS` that a map has the data for."""
+    """Return those of `KINDS` that a map has the data for.
+
+    Where no point is indexed, these are what was measured besides orientations and differs from point to point.
+    """
+    if not ebsd.indexed.any():
+        return tuple(name for name in _MEASURED if len(np.unique(ebsd.properties.get(name, np.zeros(1)))) > 1)
     missing = {name for name in _MEASURED if getattr(ebsd, name) is None}
     cubic = any(phase.laue == CUBIC and (ebsd.phase_id == phase.id).any() for phase in ebsd.phases)
     return tuple(kind for kind in KINDS if kind not in missing and (cubic or not kind.startswith("ipf-")))
