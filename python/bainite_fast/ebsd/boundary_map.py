@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ._points import angle_argument
-from .grain_map import angles_of
 from .describe import with_same_digits
+from .grain_map import angles_of
 from .grid import Grid
 from .map import EBSDMap
 from .tables import as_table
