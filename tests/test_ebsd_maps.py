@@ -256,6 +256,16 @@ def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
     assert draw(ebsd, "kam", tmp_path / "b.png", overwrite=True).read_bytes() == plain
 
 
+def test_an_inverse_pole_figure_says_of_which_direction_and_phases() -> None:
+    ebsd = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    phases = (Phase(0, "Ferrite"), Phase(1, "Austenite"), Phase(2, "Titanium", "6/mmm"))
+    for present, names in ((1, "Ferrite"), (2, "Ferrite, Austenite"), (3, "Ferrite, Austenite")):
+        ids = (np.arange(ebsd.size) % present).astype(np.int16)
+        layer = map_layer(ebsd.replace(phases=phases, phase_id=ids), "ipf-y")
+        assert layer.title == f"Inverse pole figure, sample direction Y, {names} (m-3m)"
+        assert list(layer.legend) == (["Titanium"] if present == 3 else [])
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     grid = Grid.square(6, 7, dx=1.0)
     turn = from_rotation_vector(np.radians(np.arange(42.0))[:, None] * [0, 0, 1.0])
@@ -310,13 +320,3 @@ def test_real_maps_are_drawn(tmp_path: Path) -> None:
     values = map_layer(real, "kam").values
     assert values is not None
     np.testing.assert_allclose(values, reference.reshape(-1), atol=1e-5)
-
-
-def test_an_inverse_pole_figure_says_of_which_direction_and_phases() -> None:
-    ebsd = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
-    phases = (Phase(0, "Ferrite"), Phase(1, "Austenite"), Phase(2, "Titanium", "6/mmm"))
-    for present, names in ((1, "Ferrite"), (2, "Ferrite, Austenite"), (3, "Ferrite, Austenite")):
-        ids = (np.arange(ebsd.size) % present).astype(np.int16)
-        layer = map_layer(ebsd.replace(phases=phases, phase_id=ids), "ipf-y")
-        assert layer.title == f"Inverse pole figure, sample direction Y, {names} (m-3m)"
-        assert list(layer.legend) == (["Titanium"] if present == 3 else [])
