@@ -228,9 +228,11 @@ def test_maps_names_its_kinds_and_checks_all_before_it_draws_any(scan: Path, tmp
 
 def test_what_a_format_cannot_hold_is_said(scan: Path, tmp_path: Path) -> None:
     done = run("convert", scan, tmp_path / "a.ctf", "--square", 0.1, "--json")
-    assert "warning: a.ctf: .ctf has no place for ci, iq, fit, sem_signal" in done.stderr
+    assert "warning: a.ctf: .ctf has no place for ci, iq, fit;" in done.stderr
     assert json.loads(done.stdout)["properties"].keys() >= {"ci", "iq"}
-    done = run("convert", tmp_path / "a.ctf", tmp_path / "b.ang")
+    assert "no place" not in run("convert", tmp_path / "a.ctf", tmp_path / "b.ang").stderr
+    whole = ebsd.write(make_map(ebsd.Grid.square(6, 7, dx=0.2), phases=(FERRITE,)), tmp_path / "whole.ctf")
+    done = run("convert", whole, tmp_path / "b.ang", "--overwrite")
     assert "has no place for band_contrast, band_slope, bands, mad" in done.stderr
     done = run("clean", scan, tmp_path / "c.ang")
     assert "no place" not in done.stderr

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from bainite_fast import io
 from bainite_fast.ebsd import (
@@ -153,6 +154,62 @@ def test_a_picture_shows_the_map_its_key_and_a_scale_bar(ebsd: EBSDMap, kind: st
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def _map_in(path: Path) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """Return the size of a picture, and where the map is in it: the largest thing that is not white."""
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    labels, _ = ndimage.label((picture < 250).any(axis=2), np.ones((3, 3)))
+    boxes = ndimage.find_objects(labels)
+    return picture.shape, max(boxes, key=lambda box: (box[0].stop - box[0].start) * (box[1].stop - box[1].start))
+
+
+@pytest.mark.parametrize("grid", [Grid.square(20, 25, dx=0.3), Grid.hexagonal(30, 20, dx=0.3)])
+def test_every_picture_of_a_scan_has_the_map_in_the_same_place(grid: Grid, tmp_path: Path) -> None:
+    ebsd = make_ebsd(grid, preset="sem", seed=3)[0]
+    assert ebsd.iq is not None
+    ebsd = ebsd.replace(iq=ebsd.iq * 1000)  # wide numbers beside the colour bar
+    kinds = ("kam", "boundaries", "grains", "ipf-z", "iq")
+    found = {kind: _map_in(draw(ebsd, kind, tmp_path / f"{kind}.png", outlines=kind == "iq")) for kind in kinds}
+    size, (rows, columns) = found["kam"]
+    assert {kind: place for kind, place in found.items() if place != found["kam"]} == {}
+    # Little is left white around it, but for the colour bar at its right.
+    assert rows.start < 110
+    assert columns.start < 40
+    assert rows.stop > size[0] - 110
+    assert columns.stop > size[1] - 260
+    assert (columns.stop - columns.start) / (rows.stop - rows.start) == pytest.approx(
+        raster_points(grid, 0.01).shape[1] / raster_points(grid, 0.01).shape[0], rel=0.01
+    )
+
+
+def test_many_phases_and_long_titles_leave_the_map_in_its_place(tmp_path: Path) -> None:
+    ebsd = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    phases = tuple(Phase(number, f"a phase with the rather long name ${number}") for number in range(9))
+    many = ebsd.replace(phases=phases, phase_id=(np.arange(ebsd.size) % 9).astype(np.int16))
+    few = many.replace(phase_id=(np.arange(ebsd.size) % 3).astype(np.int16))
+    plain, place = _map_in(draw(ebsd, "kam", tmp_path / "kam.png"))
+    high, legend_below = _map_in(draw(many, "phase", tmp_path / "phase.png"))
+    assert legend_below == place
+    assert high[1] == plain[1]
+    assert plain[0] < high[0] < plain[0] + 400
+    picture = np.asarray(Image.open(tmp_path / "phase.png").convert("RGB"))
+    assert (picture[:, [0, -1]] == 255).all()  # the legend is not cut at the edge
+    assert (picture[[0, -1]] == 255).all()
+    assert _map_in(draw(few, "ipf-x", tmp_path / "ipf.png")) == (plain, place)
+
+
+def test_a_flat_map_has_its_scale_bar_beside_it(tmp_path: Path) -> None:
+    for name, grid in (("flat", Grid.square(4, 200, dx=1)), ("narrow", Grid.square(200, 4, dx=1))):
+        plain = EBSDMap(grid=grid, phases=(Phase(0, "Ferrite"),), quaternions=np.tile([1.0, 0, 0, 0], (grid.size, 1)))
+        path = draw(plain, "phase", tmp_path / f"{name}.png")
+        _, (rows, columns) = _map_in(path)
+        picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        inside = picture[rows, columns][5:-5, 5:-5]
+        assert len(np.unique(inside.reshape(-1, 3), axis=0)) == 1  # nothing is drawn over it
+        black = (picture < 10).all(axis=2)
+        assert black.sum() > 100
+        assert (picture[:, [0, -1]] == 255).all()
+
+
 @pytest.mark.parametrize(
     "grid", [Grid.square(30, 30, dx=0.3), Grid.hexagonal(30, 30, dx=0.3), Grid.square(8, 400, dx=1)]
 )
@@ -197,6 +254,16 @@ def test_limits_change_the_picture_and_outlines_do(tmp_path: Path) -> None:
     assert draw(ebsd, "kam", tmp_path / "b.png", limits=(0, 1)).read_bytes() != plain
     assert draw(ebsd, "kam", tmp_path / "c.png", outlines=True).read_bytes() != plain
     assert draw(ebsd, "kam", tmp_path / "b.png", overwrite=True).read_bytes() == plain
+
+
+def test_an_inverse_pole_figure_says_of_which_direction_and_phases() -> None:
+    ebsd = make_ebsd(GRIDS["square"], preset="sem", seed=3)[0]
+    phases = (Phase(0, "Ferrite"), Phase(1, "Austenite"), Phase(2, "Titanium", "6/mmm"))
+    for present, names in ((1, "Ferrite"), (2, "Ferrite, Austenite"), (3, "Ferrite, Austenite")):
+        ids = (np.arange(ebsd.size) % present).astype(np.int16)
+        layer = map_layer(ebsd.replace(phases=phases, phase_id=ids), "ipf-y")
+        assert layer.title == f"Inverse pole figure, sample direction Y, {names} (m-3m)"
+        assert list(layer.legend) == (["Titanium"] if present == 3 else [])
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:

@@ -62,6 +62,15 @@ def _read(path: Path, scan: str | None, allow_missing: bool) -> EBSDMap:
     return read(path, scan=scan, allow_missing=allow_missing)
 
 
+def _read_indexed(path: Path, scan: str | None, allow_missing: bool) -> EBSDMap:
+    """Read a scan whose orientations are needed; refuse one that has none."""
+    from ..ebsd.describe import check_indexed
+
+    found = _read(path, scan, allow_missing)
+    check_indexed(found)
+    return found
+
+
 @ebsd.command(short_help="What a scan holds: grid, phases, what is indexed.")
 def info(file: File, scan: Scan = None, allow_missing: AllowMissing = False, as_json: Json = False) -> None:
     """Say what a scan holds: grid, step, phases with Laue group, lattice and share, points that are not indexed."""
@@ -108,7 +117,7 @@ def kam(
 
     targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
     angle_argument(max_angle, "max_angle", infinite=True)
-    found = _read(file, scan, allow_missing)
+    found = _read_indexed(file, scan, allow_missing)
     if in_grains is not None:
         grain_tolerance(in_grains, "in_grains", found.phases)
     kind: Any = None if neighbourhood is None else neighbourhood if neighbourhood == "hexagonal" else int(neighbourhood)
@@ -165,7 +174,7 @@ def grains(
 
     targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
     angle_argument(tolerance, "tolerance")
-    found = house.grains(_read(file, scan, allow_missing), tolerance, min_points)
+    found = house.grains(_read_indexed(file, scan, allow_missing), tolerance, min_points)
     for path in targets:
         write_grains(found, path, overwrite=overwrite)
     result = grain_summary(found)
@@ -196,7 +205,8 @@ def clean(
             parser=parse_step,
             metavar="NAME[:ARG,…]",
             help="ci_standardisation[:DEG], nci:CI[,PASSES|converge], noc:DEG,LEVEL; in the order given. "
-            "By default nci:0.01, then noc:5,2.",
+            "By default nci:0.01, then noc:5,2, for scans with a confidence index (CI). Those of Oxford Instruments "
+            "(.ctf, .cpr) and Bruker have none: give steps without nci there, such as --step noc:5,2.",
             show_default=False,
         ),
     ] = None,
@@ -205,13 +215,16 @@ def clean(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Clean up a scan and write it; say how many points every step, pass and level changed."""
+    """Clean up a scan and write it; say how many points every step, pass and level changed.
+
+    The default steps need a confidence index (.ang and other EDAX files); a .ctf or .cpr scan needs --step noc:5,2.
+    """
     from .. import ebsd as house
     from ..ebsd.writing import check_grid
     from ._ebsd_files import check_outputs, check_steps, write_scan
 
     (path,) = check_outputs([out], SCANS, scan=file, overwrite=overwrite)
-    found = _read(file, scan, allow_missing)
+    found = _read_indexed(file, scan, allow_missing)
     check_grid(found, path.suffix)
     steps = check_steps(found, step) if step else house.PAPER_CLEANUP
     if not step and found.ci is None:

@@ -26,6 +26,7 @@ from ..ebsd import (
     write,
 )
 from ..ebsd.cleanup import Step, plan_step
+from ..ebsd.describe import check_indexed
 from ..ebsd.layer_images import write_layer
 from ..ebsd.layers import kam_layer
 from ..ebsd.writing import left_out
@@ -84,6 +85,8 @@ def check_maps(
         If the folder is a file.
     """
     there = available_kinds(ebsd)
+    if not there or (not ebsd.indexed.any() and not set(kinds or there) <= set(there)):
+        check_indexed(ebsd)
     lacking = [kind for kind in kinds or () if kind not in there]
     if lacking:
         raise InputError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..kernels.orientations import NEIGHBOURHOODS, GridShape
 from .grid import Grid, number_of
 from .laue import Phase
@@ -30,6 +31,10 @@ LARGEST_DISORIENTATION = {
     "m-3m": 62.7995,
 }
 """Largest disorientation of each Laue group in degrees (A. Morawiec, J. Appl. Cryst. 28 (1995) 289)."""
+
+RADIANS_BELOW = 0.3
+"""Smaller angles, in degrees, were probably typed in radians, and are warned of: 0.3 rad are 17°, above the customary
+limits of 2, 5, 10 and 15°, and orientations of ordinary (Hough-indexed) patterns scatter by some tenths of a degree."""
 
 
 def grid_shape(grid: Grid) -> GridShape:
@@ -59,6 +64,14 @@ def angle_argument(value: object, name: str, *, infinite: bool = False) -> float
     if not 0 < number <= 180 and not (infinite and number == np.inf):
         extra = ", or math.inf for no limit" if infinite else ""
         raise InputError(f"{name}={value!r} is refused; use a positive angle of at most 180 degrees{extra}")
+    if number < RADIANS_BELOW:
+        # Without the argument's name: what is checked more than once on its way is then said once.
+        warnings.warn(
+            f"the angle {number:g} is taken as degrees, which is less than the noise of most scans; if radians are "
+            f"meant, give {np.rad2deg(number):.4g}",
+            BainiteWarning,
+            stacklevel=1,
+        )
     return number
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BainiteWarning, EBSDFileError, InputError
 from .columns import Columns, Frame, assemble, check_angles, is_four_pi, phases_of
+from .fillers import ANG_COLUMNS, ANG_KEY, fillers_in
 from .grid import GridKind
 from .laue import Phase, laue_from_tsl
 from .map import EBSDMap
@@ -50,6 +51,8 @@ def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
         raise EBSDFileError(
             "the header is not followed by a whole row of numbers", file=path.name, line=len(header.lines)
         )
+    for name in parsed.fillers:
+        columns.parts.pop(name, None)
     phases, phase_id = _phases(path.name, parsed.phases, columns.take("phase"), refuse)
     columns.add(phase_id=phase_id)
     frame = Frame(phases, parsed.hint, "allow" if allow_missing else "refuse", path.name, parsed.metadata)
@@ -101,6 +104,7 @@ def _phases(
 class _Parsed:
     phases: tuple[Phase, ...]
     hint: Hint
+    fillers: frozenset[str]
     metadata: dict[str, Any]
 
 
@@ -129,6 +133,7 @@ def _parse(name: str, header: Header) -> _Parsed:
     """Read grid and phases from the header's lines; whatever else has a name goes to the metadata."""
     phases: list[dict[str, Any]] = []
     grid: dict[str, Any] = {}
+    fillers: frozenset[str] = frozenset()
     metadata: dict[str, Any] = {"format": "ang"}
     for number, line in enumerate(header.lines, start=1):
         key, value = _split(line)
@@ -143,6 +148,8 @@ def _parse(name: str, header: Header) -> _Parsed:
                 phases[-1] |= _phase_field(key, value)
             elif key in _GRID:
                 grid |= _grid_field(key, value)
+            elif key == ANG_KEY:
+                fillers = fillers_in(value, ANG_COLUMNS)
             elif key not in ("Formula", "Info", "NumberFamilies", "hklFamilies", "ElasticConstants", "Categories", ""):
                 metadata[key] = value
         except InputError as error:
@@ -157,7 +164,7 @@ def _parse(name: str, header: Header) -> _Parsed:
     repeated = {phase.id for phase in listed if sum(other.id == phase.id for other in listed) > 1}
     if repeated:
         raise EBSDFileError(f"phase {min(repeated)} stands in the header twice", file=name)
-    return _Parsed(listed, Hint(**grid), metadata)
+    return _Parsed(listed, Hint(**grid), fillers, metadata)
 
 
 def _split(line: str) -> tuple[str, str]:

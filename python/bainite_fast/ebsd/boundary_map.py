@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ._points import angle_argument
+from .describe import with_same_digits
 from .grain_map import angles_of
 from .grid import Grid
 from .map import EBSDMap
@@ -68,11 +69,12 @@ class Boundaries:
     def __repr__(self) -> str:
         names = (f"low angle, {self.low:g} to {self.high:g}°", f"high angle, above {self.high:g}°", "between phases")
         rows = []
+        length = with_same_digits(*(float(self.length_um[self.kind == kind].sum()) for kind in range(len(names))))
         for kind, name in enumerate(names):
             mine = self.kind == kind
             angles = self.angle[mine]
             mean = f"{angles.mean():.2f}" if len(angles) and kind != PHASE else "–"
-            rows.append((name, f"{len(angles)}", f"{self.length_um[mine].sum():.6g}", mean))
+            rows.append((name, f"{len(angles)}", length[kind], mean))
         return as_table(f"{len(self)} boundary segments", ("kind", "segments", "µm", "mean °"), rows)
 
 

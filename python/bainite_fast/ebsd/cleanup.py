@@ -81,7 +81,7 @@ class CleanLog:
         for step in self.steps:
             turns = {"nci": "pass", "noc": "level"}.get(step.name)
             what = f"{step.name} {' '.join(f'{value}' for value in step.arguments)}".rstrip()
-            share = f"{step.changed.mean():.2%}"
+            share = f"{100 * step.changed.mean():.2f} %"
             rows.append((what, "all" if len(step.counts) > 1 else "", f"{int(step.changed.sum())}", share))
             if turns and len(step.counts) > 1:
                 first = 1 if turns == "pass" else 0
@@ -124,7 +124,8 @@ def clean(ebsd: EBSDMap, steps: Sequence[Step] = PAPER_CLEANUP) -> tuple[EBSDMap
     Raises
     ------
     InputError
-        If a step is unknown or its arguments are wrong, or the map has no CI and a step needs it.
+        If a step is unknown or its arguments are wrong, or the map has no CI and a step needs it, as the default ones
+        do: give others for what Oxford Instruments' files hold, such as ``[("noc", 5.0, 2)]``.
     """
     if not isinstance(ebsd, EBSDMap):
         raise InputError(f"clean() needs an EBSDMap; got {type(ebsd).__name__}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import EBSDFileError, InputError
 from .columns import Columns, Frame, assemble, check_angles, oxford_euler, phases_of
+from .fillers import CTF_KEY, fillers_in_ctf
 from .laue import Phase, laue_from_oxford, laue_from_space_group
 from .map import EBSDMap
 from .placing import Hint, Missing
@@ -31,6 +32,7 @@ class _Parsed:
     phases: tuple[Phase, ...]
     hint: Hint
     decimal_comma: bool
+    fillers: frozenset[str]
     metadata: dict[str, Any]
 
 
@@ -66,7 +68,8 @@ def _add(columns: Columns, start: int, values: NDArray[np.float64], parsed: _Par
     columns.add(
         x=at["x"].copy(), y=at["y"].copy(), phase_id=phase, quaternions=quaternions_from_euler(euler, degrees=True)
     )
-    columns.add(**{ours: at[name].astype(np.float32) for name, ours in _PROPERTIES.items() if name in at})
+    there = {name: ours for name, ours in _PROPERTIES.items() if name in at and ours not in parsed.fillers}
+    columns.add(**{ours: at[name].astype(np.float32) for name, ours in there.items()})
 
 
 def _parse(path: Path) -> _Parsed:
@@ -96,6 +99,8 @@ def _parse(path: Path) -> _Parsed:
                     expected = _count("Phases", words[1] if len(words) > 1 else "", 255)
                 elif words[0] == "Phase" and len(words) > 5:
                     return _with_columns(path, _named(path, Header(lines, size), words), tuple(phases), fields, comma)
+            except EBSDFileError:
+                raise  # names its line already
             except InputError as error:
                 raise EBSDFileError(str(error), file=path.name, line=number) from None
             for key, value in zip(words[::2], words[1::2], strict=False):
@@ -141,8 +146,15 @@ def _with_columns(
     with path.open("rb") as file:
         file.seek(header.size)
         comma = comma or b"," in file.readline(LONGEST_LINE)
-    metadata = {"format": "ctf"} | {key: value for key, (_, value) in fields.items() if key and value}
-    return _Parsed(header, names, phases, Hint(**hint), comma, metadata)
+    line, author = fields.get(CTF_KEY, (0, ""))
+    try:
+        fillers = fillers_in_ctf(author)
+    except InputError as error:
+        raise EBSDFileError(f"{CTF_KEY}: {error}", file=path.name, line=line) from None
+    metadata = {"format": "ctf"} | {
+        key: value for key, (_, value) in fields.items() if key and value and not (key == CTF_KEY and fillers)
+    }
+    return _Parsed(header, names, phases, Hint(**hint), comma, fillers, metadata)
 
 
 def _phase(number: int, text: str) -> Phase:

@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from .map import EBSDMap
+
+_EDAX_MARKS = "a CI of -1, a negative phase, phase 0 beside others, or PHI = 4π"
+_MARKS = {
+    "ang": _EDAX_MARKS,
+    "edax-hdf5": _EDAX_MARKS,
+    "ctf": "phase 0",
+    "cpr": "phase 0",
+    "h5oina": "phase 0, or angles that are NaN",
+    "bruker-hdf5": "phase 0",
+}
+"""What says in a file, by the `format` of its metadata, that a point was not indexed."""
+
+
+def not_indexed_text(ebsd: EBSDMap) -> str:
+    """Return that no point of a map is indexed, and what says so, as a part of a sentence."""
+    marks = _MARKS.get(str(ebsd.metadata.get("format", "")), "phase id -1")
+    if marks is _EDAX_MARKS and ebsd.ci is not None and (ebsd.ci == -1).all():
+        marks = "a CI of -1"
+    return f"none of the {ebsd.size:,} points is indexed: each is marked as not indexed, by {marks}"
+
+
+def check_indexed(ebsd: EBSDMap) -> None:
+    """Refuse a map without any orientation.
+
+    Raises
+    ------
+    InputError
+        If no point is indexed.
+    """
+    if not ebsd.indexed.any():
+        raise InputError(
+            f"{ebsd.source or 'the map'}: {not_indexed_text(ebsd)}; there are no orientations to compute anything of, "
+            "give a scan whose patterns were indexed"
+        )
+
+
+def with_same_digits(*values: float) -> list[str]:
+    """Return lengths as text with the same number of decimals: four digits of the largest, less zeros that all have."""
+    largest = max(abs(value) for value in values)
+    decimals = max(0, 3 - math.floor(math.log10(largest))) if largest > 0 else 0
+    while decimals and all(f"{value:.{decimals}f}".endswith("0") for value in values):
+        decimals -= 1
+    return [f"{value:.{decimals}f}" for value in values]
 
 
 def summary(ebsd: EBSDMap) -> dict[str, Any]:
@@ -66,8 +111,11 @@ def describe(ebsd: EBSDMap) -> str:
     rows.append(("-1", "not indexed", "", "", "", f"{missing:,}", f"{100 * missing / found['points']:.1f} %"))
     lines = [f"EBSDMap {found['source']}".rstrip()]
     lines.append(f"grid        {ebsd.grid}")
-    lines.append(f"size        {found['points']:,} points, {found['width_um']:g} × {found['height_um']:g} µm")
+    high, wide = with_same_digits(found["height_um"], found["width_um"])
+    lines.append(f"size        {found['points']:,} points, {high} µm high × {wide} µm wide")
     lines.append(f"properties  {', '.join(found['properties']) or 'none'}")
+    if not found["indexed"]:
+        lines.append(f"note        {not_indexed_text(ebsd)}")
     return "\n".join([*lines, *_aligned(rows)])
 
 

@@ -15,6 +15,7 @@ from ..kernels import grains as sums
 from ..kernels._checks import whole
 from ..kernels.orientations import FORWARD, add_links, kam_values, laue_code, neighbour_angles
 from ._points import comparable, grain_tolerance, grid_shape, nearest_code
+from .describe import with_same_digits
 from .map import EBSDMap
 from .tables import as_table
 
@@ -224,7 +225,7 @@ class Grains:
         return mean_of(total, count)
 
     def __repr__(self) -> str:
-        rows = []
+        names, lengths = [], []
         for phase in self.ebsd.phases:
             mine = self.phase_id == phase.id
             if not mine.any():
@@ -232,16 +233,10 @@ class Grains:
             area = self.area_um2[mine]
             diameter = 2 * math.sqrt(float(np.median(area)) / math.pi)
             share = float(self.sizes[mine].sum()) / max(1, self.ebsd.size)
-            rows.append(
-                (
-                    str(phase),
-                    f"{len(area)}",
-                    f"{share:.1%}",
-                    f"{area.mean():.4g}",
-                    f"{area.max():.4g}",
-                    f"{diameter:.4g}",
-                )
-            )
+            names.append((str(phase), f"{len(area)}", f"{100 * share:.1f} %"))
+            lengths.append((float(area.mean()), float(area.max()), diameter))
+        columns = [with_same_digits(*column) for column in zip(*lengths, strict=True)]
+        rows = [(*name, *row) for name, row in zip(names, zip(*columns, strict=True), strict=True)]
         head = ("phase", "grains", "of the map", "mean µm²", "largest µm²", "median diameter µm")
         title = f"{len(self)} grains at {self.tolerance:g}°, of {self.min_points} or more points"
         return as_table(title, head, rows)

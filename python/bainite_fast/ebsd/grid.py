@@ -164,5 +164,6 @@ class Grid:
     def __str__(self) -> str:
         columns = f"{self.columns}" if self.columns == self.columns_even else f"{self.columns}/{self.columns_even}"
         nominal = self.dx if self.kind == "square" else self.dx * math.sqrt(3) / 2
-        step = f"{self.dx:g}" if abs(self.dy - nominal) < 1e-3 * nominal else f"{self.dx:g} × {self.dy:g}"
-        return f"{self.kind}, {self.rows} rows × {columns} columns, step {step} µm"
+        step = f"{self.dx:g}" if abs(self.dy - nominal) < 1e-3 * nominal else f"{self.dx:g} µm across × {self.dy:g}"
+        below = "" if step == f"{self.dx:g}" else " down"
+        return f"{self.kind}, {self.rows} rows × {columns} columns, step {step} µm{below}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
 
+CUBIC = "m-3m"
+"""Laue group that inverse pole figures have colours for."""
 UNKNOWN = (205, 205, 205)
 """Colour of points without a value: not indexed, or in no grain."""
 UNKNOWN_ON_GRAY = (150, 190, 230)
@@ -222,18 +224,19 @@ def _boundaries(source: _Source) -> Layer:
 def _ipf(axis: Literal["x", "y", "z"]) -> Callable[[_Source], Layer]:
     def make(source: _Source) -> Layer:
         ebsd = source.ebsd
-        cubic = [phase.id for phase in ebsd.phases if phase.laue == "m-3m"]
-        shown = ebsd.indexed & np.isin(ebsd.phase_id, cubic)
+        cubic = [phase for phase in ebsd.phases if phase.laue == CUBIC and (ebsd.phase_id == phase.id).any()]
+        shown = ebsd.indexed & np.isin(ebsd.phase_id, [phase.id for phase in cubic])
         if not shown.any():
             listed = ", ".join(map(str, ebsd.phases)) or "none"
-            raise InputError(f"inverse pole figure colours are for cubic phases (m-3m); this map has {listed}")
+            raise InputError(f"inverse pole figure colours are for cubic phases ({CUBIC}); this map has {listed}")
         colors = np.full((ebsd.size, 3), UNKNOWN, np.uint8)
         colors[shown] = ipf_colors(ebsd.quaternions[shown], axis)
-        gray = [phase.name for phase in ebsd.phases if phase.laue != "m-3m" and (ebsd.phase_id == phase.id).any()]
+        gray = [phase.name for phase in ebsd.phases if phase.laue != CUBIC and (ebsd.phase_id == phase.id).any()]
+        of = ", ".join(phase.name for phase in cubic) if len(cubic) <= 3 else f"{len(cubic)} phases"
         gray += [] if ebsd.indexed.all() else [NOT_INDEXED]
         return Layer(
             kind=f"ipf-{axis}",
-            title=f"Inverse pole figure, {axis.upper()}",
+            title=f"Inverse pole figure, sample direction {axis.upper()}, {of} ({CUBIC})",
             colors=colors,
             legend={", ".join(gray): UNKNOWN} if gray else {},
             key="triangle",
@@ -303,9 +306,14 @@ KINDS = tuple(_MAKERS)
 
 
 def available_kinds(ebsd: EBSDMap) -> tuple[str, ...]:
-    """Return those of `KINDS` that a map has the data for."""
+    """Return those of `KINDS` that a map has the data for.
+
+    Where no point is indexed, these are what was measured besides orientations and differs from point to point.
+    """
+    if not ebsd.indexed.any():
+        return tuple(name for name in _MEASURED if len(np.unique(ebsd.properties.get(name, np.zeros(1)))) > 1)
     missing = {name for name in _MEASURED if getattr(ebsd, name) is None}
-    cubic = any(phase.laue == "m-3m" and (ebsd.phase_id == phase.id).any() for phase in ebsd.phases)
+    cubic = any(phase.laue == CUBIC and (ebsd.phase_id == phase.id).any() for phase in ebsd.phases)
     return tuple(kind for kind in KINDS if kind not in missing and (cubic or not kind.startswith("ipf-")))
 
 

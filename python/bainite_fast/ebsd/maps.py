@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from .._optional import require
 from ..errors import InputError, OutputError, OutputExistsError
+from ._page import DPI, MAP_INCHES, Page, draw_legend, draw_scale_bar, draw_title
 from ._raster import raster_points
 from .grid import Grid
 from .ipf import triangle_key
 from .layers import (
     BOUNDARY_COLORS,
+    CUBIC,
     NOT_INDEXED,
     UNKNOWN,
     UNKNOWN_ON_GRAY,
@@ -29,11 +31,8 @@ if TYPE_CHECKING:
     from .grain_map import Grains
 
 _LONG_SIDE = 1600  # pixels that a drawn map aims at
-_DPI = 200
-_MAP_INCHES = 6.0  # long side of a map
 _LINE_POINTS = 0.9  # width of a boundary
 _LEAST_PITCH = 5  # pixels from point to point that such boundaries need
-_KEY_INCHES = 1.3  # room beside the map for a colour bar or the triangle
 
 
 def draw(
@@ -49,7 +48,9 @@ def draw(
 ) -> Path:
     """Draw one kind of map as PNG, with what its colours mean and a scale bar.
 
-    Hexagonal points are drawn as hexagons. Points without a value are gray, and light blue on gray scales.
+    Every picture of one scan has the map in the same place and of the same size, so that they can be laid side by side
+    or over one another. Hexagonal points are drawn as hexagons. Points without a value are gray, and light blue on gray
+    scales.
 
     Parameters
     ----------
@@ -113,6 +114,7 @@ def draw_layer(
     target = _checked_target(path, overwrite=overwrite)
     values = _scale_of(layer, limits)
     require("matplotlib", "plots", "drawing a map")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = max(grid.columns, grid.rows * grid.dy / grid.dx)
@@ -123,29 +125,36 @@ def draw_layer(
     )
     points = raster_points(grid, step)
     height, width = points.shape
-    scale = _MAP_INCHES / max(height, width)
-    across = max(2.6, width * scale)
-    figure = Figure(figsize=(across + _KEY_INCHES, height * scale + 0.9), dpi=_DPI, layout="constrained")
-    if layer.key == "triangle":
-        axes, key = figure.subplots(1, 2, width_ratios=(across, 0.8 * _KEY_INCHES))
-        _draw_triangle(key)
-    else:
-        axes = figure.subplots()
+    page = Page.of(width, height)
+    figure = Figure(figsize=page.size, dpi=DPI)
+    FigureCanvasAgg(figure)  # measures text
+    handles = _legend_handles(layer, values)
+    if handles:
+        page = draw_legend(figure, page, handles)
+    axes = figure.add_axes(page.place(0.0, 0.0, page.map_width, page.map_height))
     extent = (0.0, width * step, height * step, 0.0)
-    axes.imshow(_picture(layer, points, values), extent=extent, interpolation="nearest" if step < grid.dx else None)
+    axes.imshow(
+        _picture(layer, points, values),
+        extent=extent,
+        interpolation="nearest" if step < grid.dx else None,
+        aspect="auto",
+    )
     _draw_lines(axes, layer if layer.boundaries is not None else outlines, grid, outlined=layer.boundaries is None)
     axes.set_xlim(0.0, width * step)
     axes.set_ylim(height * step, 0.0)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(color="0.6", linewidth=0.5)
-    axes.set_title(layer.title, fontsize=9, wrap=True)
-    _scale_bar(axes, width * step, height * step)
-    _key(figure, axes, layer, values)
+    draw_title(figure, page, layer.title)
+    draw_scale_bar(figure, page, width * step / page.map_width)
+    if layer.key == "triangle":
+        _draw_triangle(figure, page, layer)
+    elif values is not None:
+        _draw_color_bar(figure, page, layer, values)
     temporary = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        figure.savefig(temporary, format="png", dpi=DPI)
         temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -232,94 +241,62 @@ def _draw_lines(axes: Any, lines: Layer | None, grid: Grid, *, outlined: bool) -
     # A line thinner than two pixels is smoothed to a paler colour than its legend has: where there is no room for
     # wider ones, each is one pixel wide and not smoothed.
     order = np.argsort(found.kind, kind="stable")  # high angles over low ones
-    room = max(grid.columns, grid.rows) * _LEAST_PITCH <= _MAP_INCHES * _DPI
+    room = max(grid.columns, grid.rows) * _LEAST_PITCH <= MAP_INCHES * DPI
     axes.add_collection(
         LineCollection(
             list(ends[order]),
             colors=colors[found.kind[order]],
-            linewidths=_LINE_POINTS if room else 72.0 / _DPI,
+            linewidths=_LINE_POINTS if room else 72.0 / DPI,
             antialiaseds=room,
             capstyle="round" if room else "projecting",
         )
     )
 
 
-def _scale_bar(axes: Any, width: float, height: float) -> None:
-    from matplotlib.patches import Rectangle
+def _draw_color_bar(figure: Any, page: Page, layer: Layer, scale: tuple[float, float]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
 
-    length = _round_length(0.25 * width)
-    size = max(width, height)
-    left, bottom = 0.025 * size, height - 0.025 * size
-    pad, bar = 0.012 * size, 0.010 * size
-    axes.text(
-        left + pad + length / 2,
-        bottom - pad - 1.4 * bar,
-        f"{length:g} µm" if length >= 1 else f"{1000 * length:g} nm",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        zorder=6,
+    known = np.empty(0) if layer.values is None else layer.values[np.isfinite(layer.values)]
+    above = bool(known.size) and float(known.max()) > scale[1]
+    below = bool(known.size) and float(known.min()) < scale[0]
+    extend = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*scale), _color_map(layer)),
+        cax=figure.add_axes(page.place(page.width + 0.12, 0.0, 0.14, page.height)),
+        extend=extend[above, below],
     )
-    box_height = 0.062 * size
-    axes.add_patch(
-        Rectangle(
-            (left, bottom - box_height), length + 2 * pad, box_height, fc="white", ec="none", alpha=0.85, zorder=4
-        )
-    )
-    axes.add_patch(Rectangle((left + pad, bottom - pad - bar), length, bar, fc="black", ec="none", zorder=5))
+    bar.set_label(f"{layer.kind.upper() if layer.unit == '°' else layer.title}{f' ({layer.unit})' * bool(layer.unit)}")
+    bar.ax.tick_params(labelsize=8)
 
 
-def _round_length(limit: float) -> float:
-    """Return the largest 1, 2 or 5 times a power of ten that is not above `limit`."""
-    power = 10.0 ** math.floor(math.log10(limit))
-    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= limit * (1 + 1e-9))
+def _legend_handles(layer: Layer, scale: tuple[float, float] | None) -> list[Any]:
+    """Return what a legend shows of the classes of a map, and of points without a value."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-
-def _key(figure: Any, axes: Any, layer: Layer, scale: tuple[float, float] | None) -> None:
-    """Say what the colours mean: a colour bar, the standard triangle, or a legend."""
-    if scale is not None and layer.values is not None:
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
-
-        finite = layer.values[np.isfinite(layer.values)]
-        above = finite.size and float(finite.max()) > scale[1]
-        below = finite.size and float(finite.min()) < scale[0]
-        extend = {(False, False): "neither", (True, False): "max", (False, True): "min", (True, True): "both"}
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(*scale), _color_map(layer)),
-            ax=axes,
-            extend=extend[bool(above), bool(below)],
-            shrink=0.8,
-            pad=0.02,
-        )
-        bar.set_label(
-            f"{layer.kind.upper() if layer.unit == '°' else layer.title}{f' ({layer.unit})' * bool(layer.unit)}"
-        )
-        bar.ax.tick_params(labelsize=8)
     classes = {"no value": _unknown(layer)} if scale is not None and _has_unknown(layer) else layer.legend
-    if classes:
-        from matplotlib.lines import Line2D
-        from matplotlib.patches import Patch
-
-        handles = [
-            Line2D([], [], color=color, linewidth=2 * _LINE_POINTS, label=name)
-            if layer.boundaries is not None and name != NOT_INDEXED
-            else Patch(facecolor=color, edgecolor="0.4", linewidth=0.4, label=name)
-            for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in classes.items())
-        ]
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False
-        )
+    return [
+        Line2D([], [], color=color, linewidth=2 * _LINE_POINTS, label=name)
+        if layer.boundaries is not None and name != NOT_INDEXED
+        else Patch(facecolor=color, edgecolor="0.4", linewidth=0.4, label=name)
+        for name, color in ((name, f"#{bytes(rgb).hex()}") for name, rgb in classes.items())
+    ]
 
 
 def _has_unknown(layer: Layer) -> bool:
     return layer.values is not None and not bool(np.isfinite(layer.values).all())
 
 
-def _draw_triangle(axes: Any) -> None:
+def _draw_triangle(figure: Any, page: Page, layer: Layer) -> None:
+    """Draw the colour key of an inverse pole figure at the lower right, under its Laue group."""
     picture, corners = triangle_key(300)
     height, width = picture.shape[:2]
-    axes.imshow(picture, interpolation="antialiased")
+    across = 0.85
+    down = across * height / width
+    axes = figure.add_axes(page.place(page.width + 0.2, page.height - down - 0.18, across, down))
+    axes.imshow(picture, interpolation="antialiased", aspect="auto")
+    axes.set_axis_off()
     for name, (x, y) in corners.items():
         up = name == "111"
         axes.annotate(
@@ -333,6 +310,14 @@ def _draw_triangle(axes: Any) -> None:
             annotation_clip=False,
         )
     axes.set_xlim(0, width)
-    axes.set_ylim(height * 1.15, -0.15 * height)
-    axes.set_anchor("S")
-    axes.set_axis_off()
+    axes.set_ylim(height, 0)
+    axes.annotate(
+        f"sample {layer.kind[-1].upper()}\n{CUBIC}",
+        (0, 0),
+        xytext=(0, 16),
+        textcoords="offset points",
+        fontsize=8,
+        ha="left",
+        va="bottom",
+        annotation_clip=False,
+    )

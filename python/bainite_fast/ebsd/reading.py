@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 
 from ..errors import EBSDFileError, EBSDNotFoundError
+from ..io.open import image_format
 from .map import EBSDMap
 
+_OPEN = "open it with bainite_fast.open_mosaic()"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMATS = ("ang", "ctf", "cpr", "hdf5", "zarr")
 
@@ -72,6 +74,9 @@ def _read_file(path: Path, scan: str | int | None, allow_missing: bool) -> EBSDM
         return read_hdf5(path, scan=scan, allow_missing=allow_missing)
     if scan is not None:
         raise EBSDFileError("scan= chooses a scan of an HDF5 file, and this is none", file=path.name)
+    image = image_format(start)
+    if image:
+        raise EBSDFileError(f"this is a {image} image and no EBSD scan: {_OPEN}", file=path.name)
     kind = _text_kind(path, start)
     if kind == "ctf":
         from .ctf import read_ctf

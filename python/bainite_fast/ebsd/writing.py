@@ -15,6 +15,7 @@ from ..errors import InputError, OutputExistsError
 from ..io.shards import explain_os_errors
 from .atomic import Replacement
 from .columns import X_ALONG_A_STAR
+from .fillers import ANG_COLUMNS, ANG_KEY, CTF_COLUMNS, CTF_KEY, ctf_text, filler_names
 from .laue import laue_to_oxford, laue_to_tsl
 from .map import EBSDMap
 from .rotations import euler_from_quaternions
@@ -31,10 +32,11 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
     ebsd : EBSDMap
         The map.
     path : str or path-like
-        ``.ang`` (TSL, EDAX: Euler angles to 1e-5 rad, positions to 1e-5 µm; CI, IQ, detector signal and fit; 0 where
-        the map has none), ``.ctf`` (Oxford Instruments, square grids: Euler angles to 1e-4°; bands, MAD, band
-        contrast and slope; phases are numbered 1, 2, … in their order) or ``.zarr`` (everything, exactly). What a
-        format has no place for is left out, see :func:`left_out`. :func:`read` reads each.
+        ``.ang`` (TSL, EDAX: Euler angles to 1e-5 rad, positions to 1e-5 µm; CI, IQ, detector signal and fit), ``.ctf``
+        (Oxford Instruments, square grids: Euler angles to 1e-4°; bands, MAD, band contrast and slope; phases are
+        numbered 1, 2, … in their order) or ``.zarr`` (everything, exactly). What a format has no place for is left out,
+        see :func:`left_out`. A column that the format demands and the map has no values for holds fillers; the header
+        names it, and :func:`read`, which reads each format, leaves it out.
     overwrite : bool
         Replace what is there, once the new file is whole.
 
@@ -182,6 +184,8 @@ def _write_ang(ebsd: EBSDMap, file: BufferedWriter) -> None:
         "# SCANID: \t",
         "#",
     ]
+    fillers = filler_names(ebsd.properties, ANG_COLUMNS)
+    lines += [f"# {ANG_KEY}: {fillers}", "#"] if fillers else []
     file.write(("\n".join(lines) + "\n").encode())
     x, y = grid.coordinates()
     for part in _chunks(ebsd.size):
@@ -215,7 +219,7 @@ def _write_ctf(ebsd: EBSDMap, file: BufferedWriter) -> None:
     lines = [
         "Channel Text File",
         f"Prj {_one_line(ebsd.source)}",
-        "Author\t",
+        f"{CTF_KEY}\t{ctf_text(filler_names(ebsd.properties, CTF_COLUMNS))}",
         "JobMode\tGrid",
         f"XCells\t{grid.columns}",
         f"YCells\t{grid.rows}",

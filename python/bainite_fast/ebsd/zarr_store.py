@@ -195,6 +195,11 @@ class StoredMap:
         start_zarr_threads()
         try:
             group = zarr.open_group(path, mode="r")
+            if "ebsd" not in group.attrs and {"ome", "multiscales"} & set(group.attrs):
+                raise EBSDFileError(
+                    "this is an OME-Zarr image and no EBSD scan: open it with bainite_fast.open_mosaic()",
+                    file=str(path),
+                )
             described: Any = group.attrs["ebsd"]
             version = int(described["version"])
             self.grid = Grid(**described["grid"])
@@ -205,6 +210,8 @@ class StoredMap:
             self.metadata: dict[str, Any] = dict(described["metadata"])
             self.properties = tuple(name for name in PROPERTIES if name in group)
             self._arrays: dict[str, Any] = {name: group[name] for name in ("quaternions", "phase_id", *self.properties)}
+        except EBSDFileError:
+            raise
         # zarr-python raises errors of many kinds for damaged metadata.
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             raise EBSDFileError(

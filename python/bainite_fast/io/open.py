@@ -20,6 +20,8 @@ from .tiff_source import TiffMosaic
 from .zarr_source import ZarrMosaic
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HDF5 = b"\x89HDF"
+_EBSD = (".ang", ".ctf", ".cpr", ".crc")
 _READS = "OME-Zarr or Zarr (folder, zip or URL), TIFF, PNG, JPEG and BMP files, NumPy and dask arrays are read"
 
 
@@ -126,5 +128,13 @@ def _open_path(path: Path, plane: Plane, channel: Channel, level: int, indexed: 
         if level:
             raise InputError(f"level={level} is asked for, but {path} has no pyramid")
         return PictureMosaic(path, plane=plane, channel=channel)
+    if head.startswith(_HDF5) or path.suffix.lower() in _EBSD:
+        what = "an HDF5 file, perhaps an EBSD scan," if head.startswith(_HDF5) else "an EBSD scan,"
+        raise MosaicError(f"{path} is {what} and no image: read it with bainite_fast.ebsd.read()", place=str(path))
     what = "is empty" if not head else f"begins with {head[:4]!r}, which is no format that is known"
     raise MosaicError(f"{path} {what}; {_READS}", place=str(path))
+
+
+def image_format(head: bytes) -> str | None:
+    """Return "TIFF", "PNG", "JPEG" or "BMP" by the first bytes of a file, else None."""
+    return "TIFF" if head[:4] in _TIFF else picture_format(head)

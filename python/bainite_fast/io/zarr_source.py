@@ -271,6 +271,8 @@ def _find_below(store: Any, root: str, node: zarr.Group, location: str, level: i
         multiscale = read_multiscale(inner, version, f"{location}/{images[0]}")
         assert multiscale is not None  # noqa: S101  (what _is_image has just seen)
         return _level(store, path, f"{location}/{images[0]}", inner, multiscale, level)
+    if "ebsd" in node.attrs:
+        raise MosaicError(f"{location} is an EBSD scan, and no image: read it with bainite_fast.ebsd.read()")
     names = ", ".join(repr(name) for name in sorted(members)) or "nothing"
     raise MosaicError(
         f"{location} is a Zarr group without multiscales metadata that holds {names}; "
