@@ -167,7 +167,7 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
 
 def test_bad_input(package, steel):
     images, masks = steel
-    with pytest.raises(InputError, match="3 classes .* has 2"):
+    with pytest.raises(InputError, match="knows 2 classes .* the masks have 3"):
         evaluate(package, images, masks, classes=3)
     with pytest.raises(InputError, match="holds .*without a class|neither class indices"):
         evaluate(package, images, [mask * 2 for mask in masks])

@@ -119,6 +119,7 @@ def study(
         if value is not None and name not in TAKES[what]:
             takes = ", ".join(f"--{one}" for one in TAKES[what])
             raise typer.BadParameter(f"--{name} is not for {what}, which takes {takes}")
+    edges, tried = parse_numbers(sizes, int), parse_numbers(strengths, float, "0.05,0.1")
     tune_allocator()
     from ..evaluation import Budget
     from ..evaluation.study import read_study_data
@@ -136,7 +137,7 @@ def study(
             )
             for name in needed
         }
-        table = _run(what, data, Path(out) / what, budget, named, sizes, strengths, imagenet)
+        table = _run(what, data, Path(out) / what, budget, named, edges, tried, imagenet)
     if as_json:
         emit_json(table.to_dict())
     else:
@@ -149,8 +150,8 @@ def _run(
     out: Path,
     budget: Budget,
     recipes: list[str] | None,
-    sizes: str | None,
-    strengths: str | None,
+    sizes: list[int] | None,
+    strengths: list[float] | None,
     imagenet: Path | None,
 ) -> StudyTable:
     from .. import evaluation
@@ -170,11 +171,9 @@ def _run(
         chosen = RECIPES
         if recipes is not None:  # one for each data set, or one for all
             chosen = {name: recipes[min(k, len(recipes) - 1)] for k, name in enumerate(data)}
-        edges = parse_numbers(sizes, int)
-        options: dict[str, Any] = {} if edges is None else {"sizes": edges}
+        options: dict[str, Any] = {} if sizes is None else {"sizes": sizes}
         return evaluation.study_tile_sizes(data, out, budget, recipes=chosen, **options)
-    tried = parse_numbers(strengths, float)
-    options = {} if tried is None else {"strengths": tried}
+    options = {} if strengths is None else {"strengths": strengths}
     if recipes is not None:
         options["recipe"] = recipes[0]
     return evaluation.study_transfer(data["source"], data["target"], out, budget, **options)
@@ -216,6 +215,7 @@ def cross_validate(
 
     Finished folds are kept: the same command goes on where it was broken off.
     """
+    edges = parse_numbers(tiles, int)
     tune_allocator()
     from .. import evaluation
     from ..training import parse_changes
@@ -235,7 +235,7 @@ def cross_validate(
             epochs=epochs,
             init=init,
             changes=parse_changes(setting or []),
-            tiles=parse_numbers(tiles, int) or "recipe",
+            tiles=edges or "recipe",
             tolerance=tolerance,
             device=device,
             overwrite=overwrite,
