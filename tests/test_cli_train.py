@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +17,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from bainite_fast import training
-from bainite_fast.cli import app
+from bainite_fast.cli import _train, app
 from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.evaluation import cross_validate
 from bainite_fast.models import load_package
-from bainite_fast.training import Progress, read_recipe, recipe_names, search, train
+from bainite_fast.training import read_recipe, recipe_names, search, train
+from bainite_fast.training.loop import Trainer
 from training_helpers import SMALL, blobs
 
 
@@ -141,26 +147,101 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     assert done.exit_code == 1 and "give --images DIR and --masks DIR" in done.output
 
 
+def press_ctrl_c(monkeypatch: pytest.MonkeyPatch, *, before: int, times: int = 1) -> None:
+    """Send SIGINT to this process while a step is trained."""
+    whole = Trainer._backward
+
+    def backward(self: Trainer, *arguments: Any) -> Any:
+        if self.place.step == before:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_backward", backward)
+
+
 def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bainite_fast.cli import _train
-
-    def stop(step: object, *, quiet: bool) -> object:
-        def made(now: Progress) -> None:
-            if now.step == 3:
-                raise KeyboardInterrupt
-
-        return made
-
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(_train, "watch", stop)
+        press_ctrl_c(patch, before=2)
         done = run(*common(folders), "--out", folders / "out")
     assert done.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert "stopping after this step" in done.stderr
+    assert (
+        f"interrupted: the run is kept after 3 steps in {folders / 'out'}; the same command with --resume goes on"
+        in done.stderr
+    )
     assert "pass --resume to go on" in run(*common(folders), "--out", folders / "out").stderr
-    assert "--resume goes on" in done.stderr
     assert not (folders / "out/model").exists()
     done = run(*common(folders), "--out", folders / "out", "--resume")
     assert done.exit_code == 0 and "goes on with epoch 2 of 3" in done.stderr
     assert len((folders / "out/metrics.csv").read_text().splitlines()) == 4
+
+
+def test_a_second_ctrl_c_stops_at_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    press_ctrl_c(monkeypatch, before=3, times=2)
+    done = run(*common(folders), "--out", folders / "out")
+    assert done.exit_code == 130
+    assert "interrupted: the run is kept after 2 steps" in done.stderr  # those of the first epoch
+
+
+@pytest.mark.parametrize("where", ["open_data", "backward"])
+def test_a_run_that_was_stopped_before_it_kept_a_step_begins_anew(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        if where == "open_data":
+            patch.setattr(_train, "open_data", stop)
+        else:
+            press_ctrl_c(patch, before=0, times=2)
+        done = run(*common(folders), "--out", folders / "out")
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1].endswith(
+        "nothing was finished that could be kept; the same command begins anew"
+    )
+    again = run(*common(folders), "--out", folders / "out", "--epochs", 1)
+    assert again.exit_code == 0, again.output
+
+
+def test_a_dry_run_tells_and_writes_nothing(folders: Path) -> None:
+    line = [*common(folders), "--out", folders / "out", "--split", folders / "split.json", "--threads", 1, "--dry-run"]
+    done = run(*line)
+    assert done.exit_code == 0, done.output
+    for words in ("3 to learn from", "6 crops of 32 px, 2 steps of 4", "6 steps", "halo", "cpu, 1 thread", "(new)"):
+        assert words in done.stdout
+    assert not (folders / "out").exists()
+    found = json.loads(run(*line, "--json", "--epochs", 5).stdout)
+    assert (found["steps"], found["output"], found["steps_kept"]) == (10, str(folders / "out"), 0)
+    assert found["seconds"] >= 10 * found["seconds_per_step"] > 0
+    (folders / "out").mkdir()
+    (folders / "out/thesis.txt").write_text("mine")
+    refused = run(*line)
+    assert refused.exit_code == 1 and "thesis.txt" in refused.stderr
+
+
+def test_the_expected_time_is_said_once() -> None:
+    times = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    estimate = _train.Estimate(lambda: next(times))
+    said = [estimate.update(done, 1005) for done in range(7)]
+    assert said[5] == "a step takes 1.0 s: about 16 min 40 s for the 1,000 steps to go, validation not counted"
+    assert said[:5] == [""] * 5 and said[6] == ""
+    slow = iter([0.0, 50.0])
+    estimate = _train.Estimate(lambda: next(slow))
+    assert [estimate.update(7, 9), estimate.update(8, 9)][1].startswith("a step takes 50 s: about 50 s for the 1 step")
+
+
+def test_threads_that_wait_sleep() -> None:
+    """PyTorch's threads spin by default, which is many times slower where the cores are busy with other work."""
+    told = "import os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    line = [sys.executable, "-c", f"from bainite_fast.cli._train import tune_training; tune_training(); {told}"]
+    kept = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "passive False"), ({"OMP_WAIT_POLICY": "active"}, "active False")):
+        done = subprocess.run(line, env={**kept, **given}, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
@@ -184,9 +265,12 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     assert done.exit_code == 0, done.output
     assert len(json.loads(done.stdout)["trials"]) == 2
     assert "search: 100 %, 2 of 2 trials" in done.stderr
-    assert run(*line, "--trials", 3).exit_code == 1
+    refused = run(*line, "--trials", 3)
+    assert refused.exit_code == 1 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
     more = run(*line, "--trials", 3, "--resume")
     assert len(json.loads(more.stdout)["trials"]) == 3
+    anew = run(*line, "--trials", 1, "--overwrite")
+    assert anew.exit_code == 0 and len(json.loads(anew.stdout)["trials"]) == 1
     recipe = folders / "found/best.yaml"
     done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
     assert done.exit_code == 0, done.output
