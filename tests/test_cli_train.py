@@ -127,7 +127,17 @@ def test_a_drawn_data_set_needs_no_files_and_marks_the_model(tmp_path: Path) -> 
 
 def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     mistakes = [
-        (["--set", "loss.alhpa=2"], "alhpa: there is no such key", 1),
+        (["--set", "loss.alhpa=2"], "the setting loss.alhpa=2: there is no such key (did you mean loss.alpha?)", 1),
+        (
+            ["--set", "lr=0.1"],
+            "error: the setting lr=0.1: there is no such key (did you mean optimiser.learning_rate?)",
+            1,
+        ),
+        (["--set", "loss.label_smothing=1"], "(did you mean loss.label_smoothing?)", 1),
+        (["--set", "optimizer.weight_decay=1"], "did you mean optimiser.weight_decay?", 1),
+        (["--set", "batch=0"], "error: the setting batch=0: Input should be greater than 0", 1),
+        (["--set", "loss={kind: dice, smoth: 1}"], "smoth: there is no such key (did you mean loss.smooth?)", 1),
+        (["--set", "zzzz=1"], "the setting zzzz=1: there is no such key; `bainite-fast recipes", 1),
         (["--set", "loss"], "sets nothing", 1),
         (["--init", "nowhere"], "there is no model 'nowhere'", 1),
         (["--split", folders / "nowhere.json"], "nowhere.json", 1),
@@ -250,7 +260,9 @@ def test_recipes_are_listed_and_copied(tmp_path: Path) -> None:
     assert json.loads(run("recipes", "--json").stdout)["2v"]["data"]["scale_when"] == "after"
     done = run("recipes", "--copy", "vgg16", tmp_path / "mine.yaml")
     assert done.exit_code == 0 and "mine.yaml" in done.stdout
-    assert read_recipe(tmp_path / "mine.yaml") == read_recipe("vgg16")
+    mine, theirs = read_recipe(tmp_path / "mine.yaml"), read_recipe("vgg16")
+    assert mine.name == "mine" and mine.description == f"copy of vgg16 ({theirs.description})"
+    assert mine == theirs.model_copy(update={"name": mine.name, "description": mine.description})
     assert run("recipes", "--copy", "vgg16", tmp_path / "mine.yaml").exit_code == 1
 
 
@@ -275,4 +287,4 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
     assert done.exit_code == 0, done.output
     wrong = run(*line[:-1], "--set", "loss.kind=dice", "--out", folders / "other")
-    assert wrong.exit_code == 1 and "label_smoothing: there is no such key" in wrong.output
+    assert wrong.exit_code == 1 and "label_smoothing=0.0: this kind of loss has no such key" in wrong.output

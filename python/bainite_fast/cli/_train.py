@@ -268,11 +268,11 @@ def watch(step: Step, *, quiet: bool, check: Callable[[], None] = lambda: None) 
 
     def progress_made(now: Progress) -> None:
         check()
+        if now.plan is not None and not quiet:
+            say(f"{now.plan.extent}; {now.plan.device}")
         step(now.step, now.steps)
         if quiet:
             return
-        if now.plan is not None:
-            say(f"{now.plan.extent}; {now.plan.device}")
         if now.plan is not None and now.step:
             say(f"goes on with epoch {now.epoch} of {now.epochs}")
         if now.plan is None and now.scores is None and (text := estimate.update(now.step, now.steps)):
