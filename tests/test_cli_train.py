@@ -66,6 +66,29 @@ def test_from_folders_to_a_model(folders: Path) -> None:
     assert again.exit_code == 1 and "holds a finished training run" in again.stderr and "--overwrite" in again.stderr
 
 
+def test_a_model_says_what_is_known_of_it_and_nothing_else(folders: Path) -> None:
+    told = "cast steel, Nital, SEM"
+    line = [*common(folders), "--epochs", 1, "--quiet", "--set", "description=small U-Net for trials"]
+    for options, out in ((["--description", told], "told"), ([], "untold")):
+        done = run(*line, *options, "--out", folders / out)
+        assert done.exit_code == 0, done.output
+    found = {out: run("info", folders / out / "model").stdout for out in ("told", "untold")}
+    source = "images given by the user (not drawn by the package)"
+    for text in found.values():
+        lines = text.splitlines()
+        assert f"trained on    {source}, 4 of them" in lines
+        assert "recipe        small: small U-Net for trials" in lines
+        assert f"- source: {source}" in lines
+        for word in ("real micrographs", "validation images", "Scores", "|"):
+            assert word not in text
+    assert f"about         {told}" in found["told"].splitlines() and found["told"].count(told) == 2
+    assert "about" not in found["untold"].split("Recipe\n")[0]
+    scored = run(*line, "--split", folders / "split.json", "--out", folders / "scored")
+    assert scored.exit_code == 0, scored.output
+    text = run("info", folders / "scored/model").stdout
+    assert "- validation images: 3" in text and "Scores\n------\n\nscore " in text
+
+
 def test_values_of_masks_are_given_meaning(folders: Path) -> None:
     for path in (folders / "masks").iterdir():
         mask = np.asarray(Image.open(path))

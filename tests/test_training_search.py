@@ -131,7 +131,10 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
-        ({"space": {"loss.alhpa": {"low": 1, "high": 2}}}, "alhpa: there is no such key"),
+        (
+            {"space": {"loss.alhpa": {"low": 1, "high": 2}}},
+            r"loss.alhpa=1.0: there is no such key \(did",
+        ),
         ({"space": {"loss.alpha": {"low": -1, "high": 2}}}, "alpha"),
         ({"space": {"loss.alpha": {"low": 3, "high": 2}}}, "not below"),
         ({"space": {"loss.alpha": {"low": 0, "high": 2, "log": True}}}, "positive low"),
