@@ -150,17 +150,18 @@ def test_a_drawn_data_set_needs_no_files_and_marks_the_model(tmp_path: Path) -> 
 
 def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     mistakes = [
-        (["--set", "loss.alhpa=2"], "the setting loss.alhpa=2: there is no such key (did you mean loss.alpha?)", 1),
+        (["--set", "loss.alhpa=2"], "the setting loss.alhpa = 2: there is no such key (did you mean loss.alpha?)", 1),
         (
             ["--set", "lr=0.1"],
-            "error: the setting lr=0.1: there is no such key (did you mean optimiser.learning_rate?)",
+            "error: the setting lr = 0.1: there is no such key (did you mean optimiser.learning_rate?)",
             1,
         ),
         (["--set", "loss.label_smothing=1"], "(did you mean loss.label_smoothing?)", 1),
         (["--set", "optimizer.weight_decay=1"], "did you mean optimiser.weight_decay?", 1),
-        (["--set", "batch=0"], "error: the setting batch=0: Input should be greater than 0", 1),
+        (["--set", "batch=0"], "error: the setting batch = 0: Input should be greater than 0", 1),
         (["--set", "loss={kind: dice, smoth: 1}"], "smoth: there is no such key (did you mean loss.smooth?)", 1),
-        (["--set", "zzzz=1"], "the setting zzzz=1: there is no such key; `bainite-fast recipes", 1),
+        (["--set", "zzzz=1"], "the setting zzzz = 1: there is no such key; `bainite-fast recipes", 1),
+        (["--set", "epochs=0"], "the setting epochs = 0: Input should be greater than 0", 1),
         (["--set", "loss"], "sets nothing", 1),
         (["--init", "nowhere"], "there is no model 'nowhere'", 1),
         (["--split", folders / "nowhere.json"], "nowhere.json", 1),
@@ -240,6 +241,35 @@ def test_a_run_that_was_stopped_before_it_kept_a_step_begins_anew(
     assert again.exit_code == 0, again.output
 
 
+def test_jobs_of_several_runs_say_how_to_go_on(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``search`` goes on with --resume, ``cross-validate`` and ``study`` by the same command."""
+    (folders / "lom").mkdir()
+    for name in ("images", "masks"):
+        (folders / name).rename(folders / "lom" / name)
+    both = ["--images", folders / "lom/images", "--masks", folders / "lom/masks", "--out", folders / "out"]
+    jobs = [
+        (["search", *both], "bainite_fast.training.search", "out/study.db", "the same command with --resume goes on"),
+        (["cross-validate", *both], "bainite_fast.evaluation.cross_validate", "out/cross_validation.json",
+         "the same command goes on"),
+        (["study", "table1", "--lom", folders / "lom", "--out", folders / "out"],
+         "bainite_fast.evaluation.study_recipes", "out/table1/tiles.md", "the same command goes on"),
+    ]  # fmt: skip
+    for line, function, begun, how in jobs:
+        for left in (None, folders / begun):
+
+            def stop(*arguments: object, left: Path | None = left, **options: object) -> None:
+                if left is not None:
+                    left.parent.mkdir(parents=True, exist_ok=True)
+                    left.touch()
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(function, stop)
+            done = run(*line)
+            assert done.exit_code == 130, done.output
+            told = _train.NOTHING_KEPT if left is None else f"what is finished is kept in {left.parent}; {how}"
+            assert done.stderr.splitlines()[-1] == f"interrupted: {told}"
+
+
 def test_a_dry_run_tells_and_writes_nothing(folders: Path) -> None:
     line = [*common(folders), "--out", folders / "out", "--split", folders / "split.json", "--threads", 1, "--dry-run"]
     done = run(*line)
@@ -310,4 +340,4 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
     assert done.exit_code == 0, done.output
     wrong = run(*line[:-1], "--set", "loss.kind=dice", "--out", folders / "other")
-    assert wrong.exit_code == 1 and "label_smoothing=0.0: this kind of loss has no such key" in wrong.output
+    assert wrong.exit_code == 1 and "label_smoothing = 0.0: this kind of loss has no such key" in wrong.output

@@ -84,10 +84,10 @@ def test_a_section_that_is_off_can_be_switched_on() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"loss.alhpa": 2}, r"^the setting loss.alhpa=2: there is no such key \(did you mean loss.alpha\?\)"),
-        ({"los.alpha": 2}, r"^the setting los.alpha=2: there is no such key \(did you mean loss.alpha\?\)"),
-        ({"lr": 2}, r"^the setting lr=2: there is no such key \(did you mean optimiser.learning_rate\?\)"),
-        ({"loss": {"kind": "dice", "smoth": 1}}, r"^the setting loss=.*: smoth: .*did you mean loss.smooth"),
+        ({"loss.alhpa": 2}, r"^the setting loss.alhpa = 2: there is no such key \(did you mean loss.alpha\?\)"),
+        ({"los.alpha": 2}, r"^the setting los.alpha = 2: there is no such key \(did you mean loss.alpha\?\)"),
+        ({"lr": 2}, r"^the setting lr = 2: there is no such key \(did you mean optimiser.learning_rate\?\)"),
+        ({"loss": {"kind": "dice", "smoth": 1}}, r"^the setting loss = .*: smoth: .*did you mean loss.smooth"),
         ({"epochs": 0}, "epochs"),
         ({"epochs.more": 3}, "holds one value"),
         ({"data.crop": 100}, "not a multiple of 16"),
@@ -114,7 +114,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     for words in (
         "wrong.yaml: optimizer: there is no such key (did you mean optimiser.",
         "wrong.yaml: loss.dice.label_smoothing: this kind of loss has no such key",
-        "the setting batch=0: Input should be greater than 0",
+        "the setting batch = 0: Input should be greater than 0",
     ):
         assert words in str(caught.value)
     with pytest.raises(InputError, match="there is no recipe 'vanila'.*vanilla"):

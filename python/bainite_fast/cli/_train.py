@@ -114,7 +114,8 @@ def train(
 
     A run that was broken off, by Ctrl-C too, goes on with the same command and --resume. Images and masks are left out
     where the recipe draws them (data.synthetic). On the CPU PyTorch takes as many threads as there are cores; their
-    number changes the last bits of the weights, so a resumed run keeps that of its beginning.
+    number changes the last bits of the weights, so a resumed run keeps that of its beginning. On a busy machine fewer
+    --threads may be faster: --dry-run measures it.
     """
     tune_training()
     from .. import training

@@ -203,7 +203,7 @@ def describe(error: ValidationError, source: str = "", changes: Mapping[str, Any
             parts.append(f"{source}{': ' if source else ''}{place}: {what}")
         else:
             inside = "" if loc[-1] in setting.split(".") else f"{loc[-1]}: "
-            parts.append(f"the setting {setting}={(changes or {})[setting]}: {inside}{what}")
+            parts.append(f"the setting {setting} = {(changes or {})[setting]}: {inside}{what}")
     return "; ".join(parts)
 
 
