@@ -22,7 +22,7 @@ from bainite_fast.bench.floors import flop_per_pixel
 from bainite_fast.bench.timeline import STAGES, WAITS, timeline
 from bainite_fast.bench.usage import DeviceUsage
 from bainite_fast.cli import app
-from bainite_fast.cli._bench import write_report
+from bainite_fast.cli._bench import summarize, write_report
 from bainite_fast.errors import InputError, OutputError
 from bainite_fast.models import UNet, load, save_package
 from bainite_fast.models.compiled import Runtime
@@ -92,6 +92,14 @@ def test_a_report_adds_up(mosaic: np.ndarray[Any, Any], tmp_path: Path) -> None:
     assert seen[-1] == (2 * mosaic.size, 2 * mosaic.size)
     assert list(tmp_path.iterdir()) == []
     assert json.loads(json.dumps(values))["runs"] == 2
+
+
+def test_a_utilisation_above_one_is_explained(mosaic: np.ndarray[Any, Any]) -> None:
+    report = bench.measure(mosaic, UNet(base=4, depth=1).eval(), runs=1, tile=512, scale="as-is")
+    for share, text in ((1.321, "132.1 % of "), (0.5, "50.0 % of ")):
+        report.values["network"]["utilisation"] = share
+        assert text in summarize(report)
+        assert ("direct convolutions" in summarize(report)) == (share > 1)
 
 
 def test_operations_are_those_of_the_layers() -> None:

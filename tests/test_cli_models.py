@@ -14,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from bainite_fast.cli import app
+from bainite_fast.cli._card import readable
 from bainite_fast.models import DEFAULT_MODEL, VGG16UNet, load, save_package
 
 Run = Callable[..., Result]
@@ -53,13 +54,24 @@ def test_the_list_says_what_kind_of_network(run: Run) -> None:
     assert {name: model["kind"] for name, model in found.items()} == {DEFAULT_MODEL: "unet", "uhcs": "unet"}
 
 
+def test_a_card_is_readable_in_a_terminal(run: Run) -> None:
+    text = run("info", "uhcs").stdout
+    assert "|" not in text and "{" not in text and "**" not in text and "##" not in text
+    assert "Scores\n------\n" in text
+    rows = [line for line in text.splitlines() if "test images of the published split" in line]
+    assert len(rows) == 6 and len({line.index("4 test images") for line in rows}) == 1  # in one column
+    assert "loss.terms.1.loss.kind" in text and "trained on    16 training and 4 validation micrographs" in text
+    table = "| x \\| y |  | z |\n| --- | --- | --- |\n| 1 |  | 22 |"
+    assert readable(f"**a** `b`\n\n{table}\n") == "a b\n\nx | y  z\n1      22"
+
+
 def test_info_shows_contract_scores_and_card(run: Run, package: Path) -> None:
     text = " ".join(run("info", package).stdout.split())
     for words in (
         "kind model package", "about laths in etched sections", "network U-Net with VGG16 encoder",
         "classes 0 ferrite, 1 bainite", "stride, halo 16 px, 144 px", "softmax of logits / 1.25",
         "IoU of bainite 0.8125 0.79 … 0.83 (95 % t-interval) 5 folds", load(package).contract.sha256,
-        "# laths", "## Recipe | setting | value | | --- | --- | | loss.alpha | 1.5 |", "40 micrographs",
+        "laths ----- laths in etched", "Recipe ------ setting value loss.alpha 1.5", "trained on 40 micrographs",
     ):  # fmt: skip
         assert words in text
     found = json.loads(run("info", package, "--json").stdout)

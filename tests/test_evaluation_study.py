@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import imagecodecs
 import numpy as np
@@ -85,6 +86,27 @@ def test_table_of_recipes(steel, tmp_path, monkeypatch):
     # The same command trains nothing again, and answers the same.
     monkeypatch.setattr("bainite_fast.evaluation.cross_validation.train", None)
     assert json.loads(run(*line, "--json")) == found
+
+
+def test_copies_of_one_recipe_are_told_apart_by_their_files(steel, tmp_path, monkeypatch):
+    for name in ("small", "large"):  # copied by hand: both are called 1 inside
+        shutil.copy(bainite_fast.training.recipe_files.FOLDER / "1.yaml", tmp_path / f"{name}.yaml")
+    called = []
+
+    def stop(recipe, data, *, out, changes, **_):
+        called.append((changes["name"], out.name))
+        if len(called) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe_study, "cross_validate", stop)
+    for writer in ("recipe_table", "draw_recipes"):
+        monkeypatch.setattr(recipe_study, writer, lambda *_: MagicMock())
+    both = f"{tmp_path / 'small.yaml'},{tmp_path / 'large.yaml'}"
+    line = ["study", "table1", "--lom", steel / "lom", "--out", tmp_path / "out", "--recipes", both, *TINY]
+    assert CliRunner().invoke(app, [str(word) for word in line]).exit_code == 130
+    assert called == [("small", "small"), ("large", "large")]
+    text = (tmp_path / "out/table1/tiles.md").read_text()
+    assert "| recipe small |" in text and "| recipe large |" in text
 
 
 def test_the_papers_recipes_are_all_there():

@@ -54,7 +54,9 @@ def test_a_recipe_is_its_row(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_text_and_back_is_the_same_recipe(name: str, tmp_path: Path) -> None:
     recipe = read_recipe(name)
-    assert read_recipe(copy_recipe(name, tmp_path / "mine.yaml")) == recipe
+    copy = read_recipe(copy_recipe(name, tmp_path / "mine.yaml"))
+    assert (copy.name, copy.description) == ("mine", f"copy of {name} ({recipe.description})")
+    assert copy == recipe.model_copy(update={"name": copy.name, "description": copy.description})
     assert read_recipe(yaml.safe_load(recipe_text(recipe))) == recipe
 
 
@@ -82,8 +84,10 @@ def test_a_section_that_is_off_can_be_switched_on() -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"loss.alhpa": 2}, "loss.*alhpa: there is no such key"),
-        ({"los.alpha": 2}, "los: there is no such key"),
+        ({"loss.alhpa": 2}, r"^the setting loss.alhpa = 2: there is no such key \(did you mean loss.alpha\?\)"),
+        ({"los.alpha": 2}, r"^the setting los.alpha = 2: there is no such key \(did you mean loss.alpha\?\)"),
+        ({"lr": 2}, r"^the setting lr = 2: there is no such key \(did you mean optimiser.learning_rate\?\)"),
+        ({"loss": {"kind": "dice", "smoth": 1}}, r"^the setting loss = .*: smoth: .*did you mean loss.smooth"),
         ({"epochs": 0}, "epochs"),
         ({"epochs.more": 3}, "holds one value"),
         ({"data.crop": 100}, "not a multiple of 16"),
@@ -104,6 +108,15 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], complaint: str) -> None
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("optimizer: {kind: adam}\nloss: {kind: dice, label_smoothing: 0.1}\n")
+    with pytest.raises(InputError) as caught:
+        read_recipe(tmp_path / "wrong.yaml", changes={"batch": 0})
+    for words in (
+        "wrong.yaml: optimizer: there is no such key (did you mean optimiser.",
+        "wrong.yaml: loss.dice.label_smoothing: this kind of loss has no such key",
+        "the setting batch = 0: Input should be greater than 0",
+    ):
+        assert words in str(caught.value)
     with pytest.raises(InputError, match="there is no recipe 'vanila'.*vanilla"):
         read_recipe("vanila")
     (tmp_path / "broken.yaml").write_text("loss: {kind: [")
@@ -127,7 +140,7 @@ def test_a_copy_never_overwrites(tmp_path: Path) -> None:
     copy_recipe("vgg16", tmp_path / "mine.yaml")
     with pytest.raises(OutputExistsError):
         copy_recipe("vanilla", tmp_path / "mine.yaml")
-    assert read_recipe(tmp_path / "mine.yaml").name == "vgg16"
+    assert read_recipe(tmp_path / "mine.yaml").description.startswith("copy of vgg16 (")
 
 
 def test_no_public_name_hides_behind_a_module_of_its_name() -> None:

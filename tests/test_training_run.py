@@ -25,11 +25,11 @@ from bainite_fast.errors import (
     TrainingError,
 )
 from bainite_fast.metrics import iou_from_confusion
-from bainite_fast.training import Progress, read_recipe, record, train
+from bainite_fast.training import Progress, plan_training, read_recipe, record, train
 from bainite_fast.training import loop as loop_module
 from bainite_fast.training.checkpoint import read
 from bainite_fast.training.dataset import array_dataset
-from bainite_fast.training.folder import locked
+from bainite_fast.training.folder import locked, steps_kept
 from training_helpers import SPLIT, blobs, small
 
 EVERYTHING = {
@@ -171,9 +171,92 @@ def test_the_callers_random_numbers_are_left_alone(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_run_of_other_data_or_recipe_is_not_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [4, 6])  # in the middle of an epoch of three steps, and after its last, before its end
+def test_ctrl_c_between_steps_loses_none(step: int, unbroken: bainite_fast.TrainingRun, tmp_path: Path) -> None:
+    recipe, data, out = unbroken.recipe, blobs(), tmp_path / "broken"
+    seen: list[int] = []
+
+    def interrupt(now: Progress) -> None:
+        seen.append(now.step)
+        if now.step == step and now.scores is None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, data, out=out, split=SPLIT, progress=interrupt)
+    assert steps_kept(out) == seen[-1] == step
+    seen.clear()
+    resumed = train(recipe, data, out=out, split=SPLIT, resume=True, progress=lambda now: seen.append(now.step))
+    assert seen[0] == step  # before the first step
+    assert rows(resumed) == rows(unbroken)
+    expected = weights(unbroken)
+    for name, value in weights(resumed).items():
+        assert torch.equal(value, expected[name]), name
+    with (out / "metrics.csv").open() as file:
+        assert [int(row["epoch"]) for row in csv.DictReader(file)] == [1, 2, 3]
+
+
+def test_a_run_that_kept_no_step_is_in_nobodys_way(tmp_path: Path) -> None:
+    def interrupt(now: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), blobs(), out=tmp_path / "run", progress=interrupt)
     with pytest.raises(StopHereError):
         train(small(), blobs(), out=tmp_path / "run", progress=stop_at(1))
+    assert (tmp_path / "run/checkpoints/last.safetensors").exists() and steps_kept(tmp_path / "run") == 0
+    # Not even the same recipe is needed.
+    assert len(train(small(epochs=1, batch=2), blobs(), out=tmp_path / "run").history) == 1
+    with pytest.raises(OutputExistsError, match="a finished training run"):
+        train(small(), blobs(), out=tmp_path / "run")
+
+
+def test_a_resumed_run_keeps_its_number_of_threads(tmp_path: Path) -> None:
+    def begin(name: str) -> Path:
+        with pytest.raises(StopHereError):
+            train(small(), blobs(), out=tmp_path / name, threads=2, progress=stop_at(3))
+        return tmp_path / name
+
+    before, used = torch.get_num_threads(), set()
+    out = begin("kept")
+    train(small(), blobs(), out=out, resume=True, progress=lambda now: used.add(torch.get_num_threads()))
+    assert (used, torch.get_num_threads()) == ({2}, before)
+    assert json.loads((out / "run.json").read_text())["threads"] == 2
+    out = begin("changed")
+    with pytest.warns(BainiteWarning, match="begun with 2 threads and goes on with 1: .* last bits"):
+        train(small(), blobs(), out=out, resume=True, threads=1)
+    assert json.loads((out / "run.json").read_text())["threads"] == 1
+    with pytest.raises(InputError, match="threads=0"):
+        train(small(), blobs(), out=tmp_path / "none", threads=0)
+
+
+def test_a_plan_says_what_a_run_does_and_writes_nothing(
+    unbroken: bainite_fast.TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = plan_training(unbroken.recipe, blobs(), split=SPLIT, threads=1)
+    assert list(tmp_path.iterdir()) == []
+    assert (plan.steps, plan.steps_per_epoch, plan.epochs) == (9, 3, 3) == (9, 3, len(unbroken.history))
+    assert (plan.images, plan.validation_images, plan.samples_per_epoch, plan.batch) == (3, 1, 12, 4)
+    network = unbroken.load()
+    assert plan.parameters == sum(p.numel() for p in network.module.parameters())
+    assert (plan.stride, plan.halo, plan.radius) == (
+        network.contract.stride, network.contract.halo, network.contract.radius,
+    )  # fmt: skip
+    assert plan.class_names == ("background", "foreground") and plan.precision == "float32"
+    step, validation = plan.seconds_per_step, plan.seconds_per_validation
+    assert step is not None and validation is not None and min(step, validation) > 0
+    assert plan.seconds == pytest.approx(9 * step + plan.validations * validation)
+    text = str(plan)
+    for words in ("12 crops of 32 px, 3 steps of 4", "3 epochs, 9 steps", "cpu, 1 thread", "expected"):
+        assert words in text
+    assert "NaN" not in text and json.loads(json.dumps(plan.to_dict()))["seconds"] == plan.seconds
+    alone = plan_training(small(), blobs())
+    assert alone.seconds_per_validation is None and "validating" not in str(alone)
+
+
+def test_a_run_of_other_data_or_recipe_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(StopHereError):
+        train(small(), blobs(), out=tmp_path / "run", progress=stop_at(3))
     with pytest.raises(JournalError, match=r"another recipe \(batch was 4 and is 2\)"):
         train(small(batch=2), blobs(), out=tmp_path / "run", resume=True)
     with pytest.raises(
@@ -218,12 +301,12 @@ def test_what_a_killed_run_was_writing_stands_in_nobodys_way(tmp_path: Path) -> 
     out = tmp_path / "run"
     for options in ({"resume": True}, {"overwrite": True}):
         with pytest.raises(StopHereError):
-            train(small(epochs=1), blobs(), out=out, progress=stop_at(1), overwrite=out.exists())
+            train(small(), blobs(), out=out, progress=stop_at(3), overwrite=out.exists())
         scraps = [out / ".metrics.csv.partial", out / ".run.json.partial", out / ".model.0a1b2c3d.partial"]
         for scrap in scraps[:2]:
             scrap.write_text("half")
         scraps[2].mkdir()
-        train(small(epochs=1), blobs(), out=out, **options)
+        train(small(), blobs(), out=out, **options)
         assert not any(scrap.exists() for scrap in scraps)
 
 

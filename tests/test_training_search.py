@@ -51,6 +51,24 @@ def test_tpe_finds_a_planted_optimum_and_writes_its_recipe(tmp_path: Path) -> No
     assert "best score" in str(found) and "40 complete" in str(found)
 
 
+def test_overwrite_throws_away_a_search_and_nothing_else(tmp_path: Path) -> None:
+    out, space = tmp_path / "out", {"space": PLANTED, "trials": 3}
+    search(space, out=out, objective=landscape)
+    (out / "trials/trial-0000").mkdir(parents=True)
+    again = search({**space, "trials": 2, "seed": 7}, out=out, objective=landscape, overwrite=True)
+    assert len(again.trials) == 2 and not (out / "trials").exists()
+    with pytest.raises(InputError, match="choose one"):
+        search(space, out=out, objective=landscape, overwrite=True, resume=True)
+    (out / "thesis.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/thesis.txt").write_text("mine")
+    for folder in (out, tmp_path / "elsewhere"):
+        with pytest.raises(OutputExistsError, match="no search's .thesis.txt."):
+            search(space, out=folder, objective=landscape, overwrite=True)
+        assert (folder / "thesis.txt").exists()
+    assert (out / "study.db").exists()
+
+
 def stopping(after: int, seen: list[Any]) -> Any:
     def objective(recipe: Recipe, report: Callable[[int, float], None]) -> float:
         if len(seen) == after:
@@ -131,7 +149,10 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("space", "complaint"),
     [
-        ({"space": {"loss.alhpa": {"low": 1, "high": 2}}}, "alhpa: there is no such key"),
+        (
+            {"space": {"loss.alhpa": {"low": 1, "high": 2}}},
+            r"loss.alhpa = 1.0: there is no such key \(did",
+        ),
         ({"space": {"loss.alpha": {"low": -1, "high": 2}}}, "alpha"),
         ({"space": {"loss.alpha": {"low": 3, "high": 2}}}, "not below"),
         ({"space": {"loss.alpha": {"low": 0, "high": 2, "log": True}}}, "positive low"),

@@ -138,7 +138,7 @@ def main() -> None:
         test_input=image,
         um_per_px=UM_PER_PX,
         normalize=(loaded.contract.mean, loaded.contract.std),
-        description=loaded.config.description,
+        description=run.recipe.description,
         training={"data": f"{drawn}; every other one in a harder arrangement", "script": "tools/train_default.py",
                   "torch": torch.__version__},
         recipe=loaded.config.recipe,

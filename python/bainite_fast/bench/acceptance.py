@@ -151,7 +151,10 @@ def measure(
     Returns
     -------
     Report
-        Of the machine, the plan and the measurements.
+        Of the machine, the plan and the measurements. ``utilisation`` sets the operations of the network, counted as
+        direct convolutions (``flop_per_pixel``), per second of it against those of matrix products measured just
+        before. It may exceed 1: Winograd's convolutions (Lavin & Gray, 2016) multiply less often than is counted, and
+        other work on the machine may have slowed the matrix products.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -51,6 +51,7 @@ def evaluate(
         int | None,
         typer.Option(
             metavar="PX",
+            min=1,
             help="Give the network tiles of this edge, each alone with its own padding, and not whole images.",
             show_default="whole images",
         ),
@@ -100,11 +101,13 @@ def evaluate(
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
     tune_allocator()
     from .. import evaluation
+    from ..evaluation.api import is_mosaic
     from ..training.recipe_files import write_text
 
     if calibrate is not None:
         require("matplotlib", "plots", "the reliability diagram of --calibrate")
-    with progress("evaluate", unit="images", scale=1, quiet=quiet) as step:
+    units: dict[str, Any] = {} if is_mosaic(images) else {"unit": "images", "scale": 1}
+    with progress("evaluate", **units, quiet=quiet) as step:
         scores = evaluation.evaluate(
             model,
             images,

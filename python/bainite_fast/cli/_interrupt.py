@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,6 +14,7 @@ from ._console import say
 
 EXIT_INTERRUPTED = 130
 STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once, and what is done is kept either way"
+STOPPING_STEP = "stopping after this step; Ctrl-C again stops at once, and loses the steps since the last checkpoint"
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -41,5 +42,39 @@ def graceful_interrupt() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, stop)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def interrupt_between_steps() -> Iterator[Callable[[], None]]:
+    """Answer a SIGINT where the job calls what this yields; at once before it has done so, and at the second SIGINT.
+
+    Yields
+    ------
+    Callable[[], None]
+        To be called between two steps: raises KeyboardInterrupt if the user pressed Ctrl-C.
+    """
+    begun = pressed = False
+
+    def check() -> None:
+        nonlocal begun
+        begun = True
+        if pressed:
+            raise KeyboardInterrupt
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed or not begun:
+            raise KeyboardInterrupt
+        pressed = True
+        say(STOPPING_STEP)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield check
     finally:
         signal.signal(signal.SIGINT, before)

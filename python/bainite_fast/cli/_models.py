@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._card import readable
 from ._console import emit, emit_json, table
 from ._options import Json
 
@@ -32,11 +33,12 @@ def describe(name: str, model: dict[str, Any]) -> str:
 
 def _rows(model: dict[str, Any]) -> list[tuple[str, str]]:
     scale = "any" if model["um_per_px"] is None else f"{model['um_per_px']:g} µm/px"
-    seen = "synthetic mosaics only; it has seen no real steel" if model["synthetic_only"] else "real micrographs"
+    known = [("about", model["description"]), ("trained on", model["trained_on"])]
+    recipe = {key: str(value) for key, value in (model.get("recipe") or {}).items() if key in ("name", "description")}
+    known.append(("recipe", ": ".join(text for text in (recipe.get("name"), recipe.get("description")) if text)))
     return [
-        ("about", model["description"]),
+        *((name, text) for name, text in known if text),
         ("classes", ", ".join(f"{index} {label}" for index, label in enumerate(model["classes"]))),
-        ("trained on", seen),
         ("scale", scale),
         ("network", NETWORKS[model["kind"]]),
         ("channels", str(model["channels"])),
@@ -64,6 +66,7 @@ def show_model(source: str, *, as_json: bool) -> None:
         ("confidence", f"softmax of logits / {found['temperature']:g}"),
         ("sha256", found["sha256"]),
     ]
-    scores = score_rows([Score.model_validate(x) for x in found["scores"]])
-    rows += [(f"score {k}", "  ".join(x for x in row if x)) for k, row in enumerate(scores, start=1)]
-    emit(f"{table(rows)}\n\n{found['card']}".rstrip())
+    if "## Scores" not in found["card"]:
+        scores = score_rows([Score.model_validate(x) for x in found["scores"]])
+        rows += [(f"score {k}", "  ".join(x for x in row if x)) for k, row in enumerate(scores, start=1)]
+    emit(f"{table(rows)}\n\n{readable(found['card'])}".rstrip())

@@ -95,13 +95,32 @@ def parse_step_um(text: str) -> float:
     typer.BadParameter
         If the text is not a positive number.
     """
-    try:
-        step = float(text)
-    except ValueError:
-        step = math.nan
-    if not (math.isfinite(step) and step > 0):
+    step = _positive(text)
+    if step is None:
         raise typer.BadParameter(f"{text!r} is no step; write a positive number of µm, such as 0.5")
     return step
+
+
+def parse_um_per_px(text: str) -> float:
+    """Read the size of a px in µm.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is not a positive number.
+    """
+    um_per_px = _positive(text)
+    if um_per_px is None:
+        raise typer.BadParameter(f"{text!r} is no size of a px; write a positive number of µm/px, such as 0.1266")
+    return um_per_px
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def parse_scale(text: str) -> str | float:
@@ -114,11 +133,8 @@ def parse_scale(text: str) -> str | float:
     """
     if text in ("auto", "as-is"):
         return text
-    try:
-        um_per_px = float(text)
-    except ValueError:
-        um_per_px = math.nan
-    if not (math.isfinite(um_per_px) and um_per_px > 0):
+    um_per_px = _positive(text)
+    if um_per_px is None:
         raise typer.BadParameter(f"{text!r} is neither auto, as-is nor a positive number of µm/px, such as 0.1266")
     return um_per_px
 
@@ -225,8 +241,8 @@ def parse_mask_values(texts: list[str] | None) -> dict[str, int] | None:
     return meaning
 
 
-def parse_numbers(text: str | None, kind: type) -> list[Any] | None:
-    """Read numbers with commas between.
+def parse_numbers(text: str | None, kind: type, example: str = "64,128") -> list[Any] | None:
+    """Read positive numbers with commas between.
 
     Raises
     ------
@@ -236,9 +252,12 @@ def parse_numbers(text: str | None, kind: type) -> list[Any] | None:
     if text is None:
         return None
     try:
-        return [kind(part) for part in text.split(",")]
+        numbers = [kind(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} are not numbers with commas between, such as 64,128") from None
+        numbers = []
+    if not numbers or not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise typer.BadParameter(f"{text!r} is refused; write positive numbers with commas between, such as {example}")
+    return numbers
 
 
 def classes_option(default: str) -> Any:
@@ -348,7 +367,12 @@ MaskValues = Annotated[
 ]
 UmPerPx = Annotated[
     float | None,
-    typer.Option(metavar="UM", help="Size of an image px in µm, where the files do not say it.", show_default=False),
+    typer.Option(
+        parser=parse_um_per_px,
+        metavar="UM",
+        help="Size of an image px in µm, where the files do not say it.",
+        show_default=False,
+    ),
 ]
 Names = Annotated[
     Path | None,

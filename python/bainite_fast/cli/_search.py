@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, hushed, progress
-from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, TrainDevice, UmPerPx, parse_output
-from ._segment import tune_allocator
-from ._train import ImagesFolder, MasksFolder, SplitFile, open_data, reading, resumable
+from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, StartAgain, TrainDevice, UmPerPx, parse_output
+from ._train import ImagesFolder, MasksFolder, SplitFile, finished_parts, open_data, reading, resumable, tune_training
 
 
 def search(
@@ -55,6 +54,7 @@ def search(
     crop_bar: CropBar = None,
     device: TrainDevice = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR.")] = False,
+    overwrite: StartAgain = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,8 +62,9 @@ def search(
 
     Every trial trains on the training part of --split and is scored on its validation part; the test part stays
     unseen. Trials that fall behind are given up. The best recipe is written after every trial, for `train --recipe`.
+    A search that was broken off goes on with the same command and --resume; with --trials N it goes on to N.
     """
-    tune_allocator()
+    tune_training()
     from .. import training
 
     given: dict[str, Any] = {"trials": trials, "sampler": sampler, "seed": seed}
@@ -71,10 +72,13 @@ def search(
     changes = training.parse_changes(setting or []) | ({} if epochs is None else {"epochs": epochs})
     base = training.read_recipe(recipe, changes=changes)
     wanted.check(base)
-    with hushed(quiet):
-        data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
-    with resumable(out), progress("search", unit="trials", scale=1, quiet=quiet) as step:
-        found = training.search(
-            wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, progress=step
-        )
+    left = finished_parts("study.db", how="the same command with --resume goes on")
+    with resumable(out, left):
+        with hushed(quiet):
+            data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+        with progress("search", unit="trials", scale=1, quiet=quiet) as step:
+            found = training.search(
+                wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, overwrite=overwrite,
+                progress=step,
+            )  # fmt: skip
     emit_json(found.to_dict()) if as_json else emit(str(found))

@@ -26,8 +26,7 @@ from ._options import (
     parse_numbers,
     parse_output,
 )
-from ._segment import tune_allocator
-from ._train import reading, resumable
+from ._train import finished_parts, reading, resumable, tune_training
 
 if TYPE_CHECKING:
     from ..evaluation import Budget, StudyTable
@@ -39,6 +38,8 @@ TAKES = {
     "fig4": ("source", "target", "recipes", "strengths"),
 }
 """Which of the options that not all studies have each of them takes."""
+BEGUN = ("cross_validation.json", "tiles.md", "the-recipes")
+"""Files and folders of which one is there as soon as a study or a cross-validation has begun."""
 Folds = Annotated[int, typer.Option(metavar="N", min=2, help="Folds.")]
 Seeds = Annotated[int, typer.Option(metavar="N", min=1, help="How often each fold is trained.")]
 By = Annotated[
@@ -110,8 +111,8 @@ def study(
 ) -> None:
     """Rerun a table or figure of Durmaz et al. (2021) on your own data: Markdown, CSV and a plot in DIR/WHAT.
 
-    What is finished is kept: the same command goes on where it was broken off. --epochs, --folds and --subset make it
-    small.
+    What is finished is kept: the same command, without any --resume, goes on where it was broken off. --epochs, --folds
+    and --subset make it small.
     """
     folders = {"lom": lom, "sem": sem, "source": source, "target": target}
     chosen = {"recipes": recipes, "sizes": sizes, "strengths": strengths, "imagenet": imagenet}
@@ -119,7 +120,8 @@ def study(
         if value is not None and name not in TAKES[what]:
             takes = ", ".join(f"--{one}" for one in TAKES[what])
             raise typer.BadParameter(f"--{name} is not for {what}, which takes {takes}")
-    tune_allocator()
+    edges, tried = parse_numbers(sizes, int), parse_numbers(strengths, float, "0.05,0.1")
+    tune_training()
     from ..evaluation import Budget
     from ..evaluation.study import read_study_data
     from ..training import parse_changes
@@ -129,14 +131,14 @@ def study(
         what, [name for name in ("lom", "sem") if folders[name] is not None] or ["lom"]
     )
     named = None if recipes is None else [part.strip() for part in recipes.split(",")]
-    with hushed(quiet), resumable(Path(out) / what, "the same line"):
+    with hushed(quiet), resumable(Path(out) / what, finished_parts(*BEGUN)):
         data = {
             name: read_study_data(
                 folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar)
             )
             for name in needed
         }
-        table = _run(what, data, Path(out) / what, budget, named, sizes, strengths, imagenet)
+        table = _run(what, data, Path(out) / what, budget, named, edges, tried, imagenet)
     if as_json:
         emit_json(table.to_dict())
     else:
@@ -149,8 +151,8 @@ def _run(
     out: Path,
     budget: Budget,
     recipes: list[str] | None,
-    sizes: str | None,
-    strengths: str | None,
+    sizes: list[int] | None,
+    strengths: list[float] | None,
     imagenet: Path | None,
 ) -> StudyTable:
     from .. import evaluation
@@ -170,11 +172,9 @@ def _run(
         chosen = RECIPES
         if recipes is not None:  # one for each data set, or one for all
             chosen = {name: recipes[min(k, len(recipes) - 1)] for k, name in enumerate(data)}
-        edges = parse_numbers(sizes, int)
-        options: dict[str, Any] = {} if edges is None else {"sizes": edges}
+        options: dict[str, Any] = {} if sizes is None else {"sizes": sizes}
         return evaluation.study_tile_sizes(data, out, budget, recipes=chosen, **options)
-    tried = parse_numbers(strengths, float)
-    options = {} if tried is None else {"strengths": tried}
+    options = {} if strengths is None else {"strengths": strengths}
     if recipes is not None:
         options["recipe"] = recipes[0]
     return evaluation.study_transfer(data["source"], data["target"], out, budget, **options)
@@ -214,14 +214,15 @@ def cross_validate(
 ) -> None:
     """Train and test a recipe on every fold: mean and standard deviation, on whole images and on tiles.
 
-    Finished folds are kept: the same command goes on where it was broken off.
+    Finished folds are kept: the same command, without any --resume, goes on where it was broken off.
     """
-    tune_allocator()
+    edges = parse_numbers(tiles, int)
+    tune_training()
     from .. import evaluation
     from ..training import parse_changes
     from ..training.dataset import read_dataset
 
-    with hushed(quiet), resumable(out, "the same line"):
+    with hushed(quiet), resumable(out, finished_parts(*BEGUN)):
         data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
         done = evaluation.cross_validate(
             recipe,
@@ -235,7 +236,7 @@ def cross_validate(
             epochs=epochs,
             init=init,
             changes=parse_changes(setting or []),
-            tiles=parse_numbers(tiles, int) or "recipe",
+            tiles=edges or "recipe",
             tolerance=tolerance,
             device=device,
             overwrite=overwrite,

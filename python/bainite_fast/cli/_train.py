@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ._console import Step, emit, emit_json, hushed, progress, say, table
+from ..training.words import counted, span
+from ._console import Step, duration, emit, emit_json, hushed, progress, say, table
+from ._interrupt import EXIT_INTERRUPTED, interrupt_between_steps
 from ._options import (
     Classes,
     CropBar,
@@ -29,10 +33,18 @@ from ._options import (
 )
 from ._segment import tune_allocator
 
+ESTIMATE_STEPS, ESTIMATE_SECONDS = 5, 20.0
+
 if TYPE_CHECKING:
     from ..training import Progress, Recipe
     from ..training.dataset import Dataset
 
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads of PyTorch on the CPU.", show_default="OMP_NUM_THREADS, or the cores"
+    ),
+]
 ImagesFolder = Annotated[
     Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images.", show_default=False)
 ]
@@ -75,44 +87,102 @@ def train(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the model.", show_default="the folder's")
     ] = None,
+    description: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Of the model, in a line, for its card: steel, etching, microscope.",
+            show_default=False,
+        ),
+    ] = "",
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
     device: TrainDevice = "auto",
+    threads: Threads = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in DIR; the model is that of an unbroken run.")
     ] = False,
     overwrite: StartAgain = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would be trained and, from a few steps, its time; write nothing."),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a network on annotated images, and write it as a model package.
 
-    A run that was broken off goes on with --resume. Images and masks are left out where the recipe draws them
-    (data.synthetic).
+    A run that was broken off, by Ctrl-C too, goes on with the same command and --resume. Images and masks are left out
+    where the recipe draws them (data.synthetic). On the CPU PyTorch takes as many threads as there are cores; their
+    number changes the last bits of the weights, so a resumed run keeps that of its beginning. On a busy machine fewer
+    --threads may be faster: --dry-run measures it.
     """
-    tune_allocator()
+    tune_training()
     from .. import training
 
-    full = training.read_recipe(recipe, changes=training.parse_changes(setting or []))
-    with hushed(quiet):
-        data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
-    with resumable(out), progress("train", unit="steps", scale=1, quiet=quiet) as step:
-        run = training.train(
-            full,
-            data,
-            None,
-            out,
-            split=split,
-            epochs=epochs,
-            init=init,
-            seed=seed,
-            name=name,
-            device=device,
-            resume=resume,
-            overwrite=overwrite,
-            progress=watch(step, quiet=quiet),
-        )
+    given = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    with resumable(out, what_is_kept), interrupt_between_steps() as check:
+        full = training.read_recipe(recipe, changes=training.parse_changes(setting or []) | given)
+        with hushed(quiet):
+            data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+        if dry_run:
+            with hushed(quiet):
+                show_plan(full, data, Path(out), resume, overwrite, as_json, split, init, device, threads)
+            return
+        with progress("train", unit="steps", scale=1, quiet=quiet) as step:
+            run = training.train(
+                full,
+                data,
+                None,
+                out,
+                split=split,
+                init=init,
+                name=name,
+                description=description,
+                device=device,
+                threads=threads,
+                resume=resume,
+                overwrite=overwrite,
+                progress=watch(step, quiet=quiet, check=check),
+            )
     emit_json(run.to_dict()) if as_json else emit(str(run))
+
+
+def show_plan(
+    recipe: Recipe,
+    data: Dataset,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    split: Path | None,
+    init: str | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Print what a run would do, with a measured time; refuse what the run would."""
+    from .. import training
+    from ..training.folder import check_folder, steps_kept
+
+    check_folder(out, resume=resume, overwrite=overwrite)
+    plan = training.plan_training(recipe, data, split=split, init=init, device=device, threads=threads)
+    kept = steps_kept(out) if resume else 0
+    state = f"goes on after step {kept:,}" if kept else "replaces the run there" if overwrite else "new"
+    if as_json:
+        emit_json({**plan.to_dict(), "output": str(out), "steps_kept": kept})
+    else:
+        emit(f"{plan}\n{'output':<10}  {out} ({state})")
+
+
+def tune_training() -> None:
+    """Let PyTorch's threads sleep while they wait for one another, and keep large activations in this process.
+
+    By default they spin: on a machine whose cores are busy with other work a thread then burns the time that the one
+    it waits for needs, and training is many times slower. It must happen before torch is loaded, is process-wide, and
+    changes no result. A user's own OMP_WAIT_POLICY is left alone.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    tune_allocator()
 
 
 def reading(classes: Any, mask_value: list[str] | None, um_per_px: float | None, crop_bar: Any) -> dict[str, Any]:
@@ -150,35 +220,95 @@ def open_data(recipe: Recipe, images: Path | None, masks: Path | None, **options
     return read_dataset(images, masks, **options)
 
 
+NOTHING_KEPT = "nothing was finished that could be kept; the same command begins anew"
+
+
 @contextmanager
-def resumable(out: str | Path, how: str = "the same line with --resume") -> Iterator[None]:
-    """Say how to go on when the user stops a run that has left something to go on with."""
+def resumable(out: str | Path, kept: Callable[[Path], str]) -> Iterator[None]:
+    """Say what is kept and how to go on when the user stops a job, and end with the status of an interrupted one."""
     try:
         yield
     except KeyboardInterrupt:
-        begun = ("checkpoints", "study.db", "cross_validation.json", "tiles.md", "the-recipes")
-        if any((Path(out) / name).exists() for name in begun):
-            say(f"stopped: {how} goes on with {out}")
-        raise
+        say(f"interrupted: {kept(Path(out))}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def watch(step: Step, *, quiet: bool) -> Callable[[Progress], None]:
-    """Return a callback that moves the bar, and says where a run goes on and the scores of every validation."""
-    begun = False
+def what_is_kept(out: Path) -> str:
+    """Return in words what a training run that was stopped has left in its folder, and how to go on."""
+    from ..training.folder import steps_kept
+
+    kept = steps_kept(out)
+    if not kept:
+        return NOTHING_KEPT
+    return f"the run is kept after {counted(kept, 'step')} in {out}; the same command with --resume goes on"
+
+
+def finished_parts(*files: str, how: str = "the same command goes on") -> Callable[[Path], str]:
+    """Return what says the same of a job of several runs, which has begun where one of some files is in its folder."""
+
+    def kept(out: Path) -> str:
+        begun = any((out / file).exists() for file in files)
+        return f"what is finished is kept in {out}; {how}" if begun else NOTHING_KEPT
+
+    return kept
+
+
+def watch(step: Step, *, quiet: bool, check: Callable[[], None] = lambda: None) -> Callable[[Progress], None]:
+    """Return a callback that moves the bar, and says what is trained, how long it will take, and scores.
+
+    Parameters
+    ----------
+    step : callable
+        Moves the bar.
+    quiet : bool
+        Say nothing.
+    check : callable
+        Called between steps; what it raises ends the run.
+    """
+    estimate = Estimate()
 
     def progress_made(now: Progress) -> None:
-        nonlocal begun
+        check()
+        if now.plan is not None and not quiet:
+            say(f"{now.plan.extent}; {now.plan.device}")
         step(now.step, now.steps)
-        if not begun and now.epoch > 1 and not quiet:
+        if quiet:
+            return
+        if now.plan is not None and now.step:
             say(f"goes on with epoch {now.epoch} of {now.epochs}")
-        begun = True
-        if now.scores is not None and "mean_iou" in now.scores and not quiet:
+        if now.plan is None and now.scores is None and (text := estimate.update(now.step, now.steps)):
+            say(text)
+        if now.scores is not None and "mean_iou" in now.scores:
             say(
                 f"epoch {now.epoch} of {now.epochs}: loss {now.loss:.4f}, validation mean IoU "
                 f"{100 * now.scores['mean_iou']:.2f} %, accuracy {100 * now.scores['accuracy']:.2f} %"
             )
 
     return progress_made
+
+
+class Estimate:
+    """Says once, after a few steps, how long a run will take."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self._said = False
+
+    def update(self, done: int, total: int) -> str:
+        """Take note of `done` of `total` steps; return a line, or "" where there is nothing (new) to say."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, done
+            return ""
+        seconds, steps = now - self._first[0], done - self._first[1]
+        # The first steps warm up; a run that is over in seconds needs no estimate.
+        if self._said or steps < 1 or not (steps >= ESTIMATE_STEPS and seconds >= 1 or seconds >= ESTIMATE_SECONDS):
+            return ""
+        self._said = True
+        one = seconds / steps
+        left = f"{duration(one * (total - done))} for the {counted(total - done, 'step')} to go"
+        return f"a step takes {span(one)}: about {left}, validation not counted"
 
 
 def recipes(
@@ -213,8 +343,6 @@ def recipes(
         line = f"{path}: edit it, then bainite-fast train --recipe {path} …"
         emit_json({"path": str(path)}) if as_json else emit(line)
         return
-    from ..training.words import counted
-
     found = {name: training.read_recipe(name) for name in training.recipe_names()}
     if as_json:
         emit_json({name: recipe.to_dict() for name, recipe in found.items()})

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from .. import kernels
 from ..errors import InputError, OutputError
 from ..io import Mosaic
-from ..models import LoadedModel, load, serial_threads
+from ..models import Contract, LoadedModel, load, serial_threads
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES
 from ..training.pictures import CropBar
 from ..training.recipe_files import write_text
 from ..training.rescale import scale_mask
-from ..training.values import MaskValues
+from ..training.values import MaskValues, UnknownValuesError
+from ..training.words import counted
 from .boundary import tolerant_counts
 from .calibration import Calibration
 from .calibration import calibrate as calibrate_logits
@@ -32,6 +33,10 @@ from .streaming import evaluate_mosaic
 
 Step = Callable[[int, int], None]
 
+_OTHER_CLASSES = (
+    "say which class of the model each value means with mask_values={value: class, …} (255 as class: not scored), or "
+    "score a model that was trained on these classes"
+)
 _MOST_LOGITS = 4_000_000  # pixels that a calibration looks at
 
 
@@ -106,10 +111,11 @@ def evaluate(
     loaded = load(model, normalize=normalize)
     if not isinstance(tolerance, int) or tolerance < 0:
         raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
+    _check_scale(scale)
     predictor = Predictor(loaded, precision)
     if tiles is not None:
         predictor.check_tile(tiles)
-    if _is_mosaic(images):
+    if is_mosaic(images):
         _refuse_for_mosaics(
             calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values,
             crop_bar=None if crop_bar == "off" else crop_bar,
@@ -133,7 +139,8 @@ def evaluate(
     )
 
 
-def _is_mosaic(images: Any) -> bool:
+def is_mosaic(images: Any) -> bool:
+    """Say whether :func:`evaluate` takes its images for one mosaic, and not for a folder or a sequence of images."""
     if isinstance(images, Mosaic):
         return True
     if not isinstance(images, (str, os.PathLike)):
@@ -159,33 +166,46 @@ def _dataset(
     if hasattr(images, "subset"):
         data = as_dataset(images, masks, names=names, mask_values=mask_values)
     else:
-        data = as_dataset(
-            os.fspath(images) if isinstance(images, os.PathLike) else images,
-            os.fspath(masks) if isinstance(masks, os.PathLike) else masks,
-            classes=contract.classes if classes is None else classes,
-            names=names,
-            mask_values=mask_values,
-            gray=contract.in_channels == 1,
-            crop_bar=None if crop_bar == "off" else crop_bar,
-        )
+        try:
+            data = as_dataset(
+                os.fspath(images) if isinstance(images, os.PathLike) else images,
+                os.fspath(masks) if isinstance(masks, os.PathLike) else masks,
+                classes=contract.classes if classes is None else classes,
+                names=names,
+                mask_values=mask_values,
+                gray=contract.in_channels == 1,
+                crop_bar=None if crop_bar == "off" else crop_bar,
+            )
+        except UnknownValuesError as error:
+            if classes is not None:
+                raise
+            raise InputError(f"{_knows(contract)}, and the masks hold {error.held}; {_OTHER_CLASSES}") from error
     if data.n_classes != len(contract.classes):
         raise InputError(
-            f"the masks have {data.n_classes} classes ({', '.join(data.class_names)}) and the model "
-            f"{contract.name!r} has {len(contract.classes)} ({', '.join(contract.classes)}); they must be the same ones"
+            f"{_knows(contract)}, and the masks have {data.n_classes} ({', '.join(data.class_names)}); {_OTHER_CLASSES}"
         )
     if data.channels == 3 and contract.in_channels == 1:
         raise InputError(f"the images are RGB and the model {contract.name!r} takes gray; read them with gray=True")
     return data
 
 
+def _knows(contract: Contract) -> str:
+    classes = ", ".join(f"{value} {name}" for value, name in enumerate(contract.classes))
+    return f"the model {contract.name!r} knows {counted(len(contract.classes), 'class', 'classes')} ({classes})"
+
+
 def _factor(predictor: Predictor, data: Dataset, scale: str | float) -> float:
+    if isinstance(scale, str):
+        return 1.0 if scale == "as-is" else predictor.factor(data.um_per_px)
+    return predictor.factor(float(scale))
+
+
+def _check_scale(scale: str | float) -> None:
     if isinstance(scale, str):
         if scale not in ("auto", "as-is"):
             raise InputError(f"scale={scale!r} is not understood; use 'auto', 'as-is' or the images' µm/px")
-        return 1.0 if scale == "as-is" else predictor.factor(data.um_per_px)
-    if not (np.isfinite(scale) and scale > 0):
+    elif not (np.isfinite(scale) and scale > 0):
         raise InputError(f"scale={scale} is refused; a positive number of µm/px is needed")
-    return predictor.factor(float(scale))
 
 
 def _stride(data: Dataset) -> int:

@@ -57,7 +57,7 @@ def study_recipes(
     write_tile_summary(out / "tiles.md", recipe_tiles(data, recipes, budget))
     done = []
     for recipe in recipes:
-        changes = dict(budget.changes)
+        changes = {**budget.changes, "name": Path(recipe).stem}  # two copies of one recipe may have its name inside
         if imagenet is not None and read_recipe(recipe).network.weights == "imagenet":
             changes["network.weights"] = imagenet
         done.append(run_recipe(recipe, data, out / Path(recipe).stem, budget, changes))
@@ -71,7 +71,7 @@ def recipe_tiles(data: Dataset, recipes: Sequence[str], budget: Budget) -> dict[
     """Return the tiles that each recipe makes of the images, by its name; none for recipes of whole images."""
     sets = {}
     for one in recipes:
-        recipe = read_recipe(one, changes=budget.changes)
+        recipe = read_recipe(one, changes={**budget.changes, "name": Path(one).stem})
         rules = recipe.data
         if rules.tile is not None:
             sets[f"recipe {recipe.name}"] = tile_dataset(

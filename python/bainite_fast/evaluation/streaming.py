@@ -151,7 +151,14 @@ def _start(first: int, before: int, tile: int) -> int:
     return (first + before) // tile * tile - before
 
 
-def _open_truth(path: Path, stack: ExitStack) -> LabelImage | Mosaic:
+def _open_truth(path: Path, mosaic: Mosaic, stack: ExitStack) -> LabelImage | Mosaic:
+    group = mosaic.source_group
+    if group is not None and not path.exists() and "://" not in str(path):
+        names = label_names(group)
+        raise MosaicNotFoundError(
+            f"{mosaic.name} has no label image {str(path)!r} (it has {', '.join(names) or 'none'}), and no file is "
+            "called so; give the name of one of its label images, a label group, or an image of class indices"
+        )
     try:
         return read_labels(path)
     except (MosaicError, MosaicNotFoundError):  # no label group: an array or a picture, or nothing, which is told
@@ -169,7 +176,7 @@ def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) ->
         if group is not None and str(truth) in label_names(group):
             labels = read_labels(group, str(truth))
         else:
-            labels = _open_truth(Path(truth), stack)
+            labels = _open_truth(Path(truth), mosaic, stack)
     else:
         raise InputError(
             f"the true labels of the mosaic are {type(truth).__name__}; give the name of labels in its OME-Zarr, a "

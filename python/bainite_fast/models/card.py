@@ -16,8 +16,8 @@ def model_card(config: PackageConfig) -> str:
     Parameters
     ----------
     config : PackageConfig
-        Of the package: its ``training["data"]`` (words or a mapping), ``recipe`` and ``scores`` become sections. What
-        is not known is said to be unknown.
+        Of the package: its ``training["data"]`` (words or a mapping), ``recipe`` and ``scores`` become sections; there
+        is none of scores where there are none. Of data and recipe that are not known it says so.
     """
     sections = [f"# {config.name}", *([config.description] if config.description else [])]
     if config.synthetic_only:
@@ -26,8 +26,9 @@ def model_card(config: PackageConfig) -> str:
             "that the software works, and nothing about real micrographs."
         )
     sections += ["## What it takes and gives", _contract(config), "## Data", _data(config)]
-    sections += ["## Scores", _scores(config.scores), "## Recipe", _recipe(config)]
-    sections += ["## Limits", _limits(config)]
+    if config.scores:
+        sections += ["## Scores", _table(("score", "value", "interval", "measured on"), score_rows(config.scores))]
+    sections += ["## Recipe", _recipe(config), "## Limits", _limits(config)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -67,19 +68,18 @@ def _data(config: PackageConfig) -> str:
     data = config.training.get("data")
     if data is None:
         return "Not recorded."
-    return _list([f"{name}: {value}" for name, value in _flat(data)]) if isinstance(data, Mapping) else str(data)
-
-
-def _scores(scores: Sequence[Score]) -> str:
-    if not scores:
-        return "None recorded. Score it on annotated images of your own before you rely on it."
-    return _table(("score", "value", "interval", "measured on"), score_rows(scores))
+    if not isinstance(data, Mapping):
+        return str(data)
+    return _list([f"{name}: {value}" for name, value in _flat(data) if value])
 
 
 def _recipe(config: PackageConfig) -> str:
     if not config.recipe:
         return "Not recorded."
-    return _table(("setting", "value"), list(_flat(config.recipe)))
+    named = [str(config.recipe[key]) for key in ("name", "description") if config.recipe.get(key)]
+    settings = {key: value for key, value in config.recipe.items() if key not in ("name", "description")}
+    head = f"Recipe {': '.join(named)}\n\n" if named else ""
+    return head + _table(("setting", "value"), [(name, value or "none") for name, value in _flat(settings)])
 
 
 def _limits(config: PackageConfig) -> str:
@@ -100,6 +100,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value):
+            yield from _flat({str(k): one for k, one in enumerate(value)}, f"{prefix}{name}.")
         elif isinstance(value, (list, tuple)):
             yield f"{prefix}{name}", ", ".join(map(str, value))
         else:

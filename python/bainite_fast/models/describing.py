@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,9 @@ def available() -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By name: ``description``, ``classes`` (names), ``um_per_px``, ``kind`` (of network), ``channels``,
-        ``parameters``, ``bytes`` (size of the package), ``stride``, ``halo`` (px), ``synthetic_only``, ``default`` and
-        ``path``.
+        By name: ``description``, ``trained_on`` (in words, "" where it is not known), ``classes`` (names),
+        ``um_per_px``, ``kind`` (of network), ``channels``, ``parameters``, ``bytes`` (size of the package), ``stride``,
+        ``halo`` (px), ``synthetic_only``, ``default`` and ``path``.
     """
     folders = {name: bundled_path(name) for name in bundled_names()}
     return {name: summarize_package(read_description(folder)[0], folder) for name, folder in folders.items()}
@@ -87,6 +88,7 @@ def summarize_package(config: PackageConfig, path: Path) -> dict[str, Any]:
     files = [x for x in path.iterdir() if x.is_file()] if path.is_dir() else [path]
     return {
         "description": config.description,
+        "trained_on": _trained_on(config),
         "classes": [x.name for x in config.classes],
         "um_per_px": config.um_per_px,
         "kind": config.architecture.kind,
@@ -99,3 +101,15 @@ def summarize_package(config: PackageConfig, path: Path) -> dict[str, Any]:
         "default": DEFAULT_MODEL in bundled_names() and path == bundled_path(DEFAULT_MODEL),
         "path": str(path),
     }
+
+
+def _trained_on(config: PackageConfig) -> str:
+    """Return in a line what a model was trained on, as far as its package says it."""
+    if config.synthetic_only:
+        return "synthetic pictures only; it has seen no real steel"
+    data = config.training.get("data")
+    if isinstance(data, Mapping):
+        images = data.get("training images")
+        count = f", {len(images):,} of them" if isinstance(images, (list, tuple)) else ""
+        return f"{data['source']}{count}" if data.get("source") else ""
+    return str(data or "").partition(". ")[0]

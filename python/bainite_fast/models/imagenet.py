@@ -146,8 +146,9 @@ def _pieces(url: str, target: Path) -> Iterator[tuple[bytes, int]]:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise ModelError(
             f"the ImageNet weights cannot be downloaded from {url} ({reason}). On a machine without network, fetch "
-            f"that file elsewhere and give its path as the source of the weights, or put it at {target}; or train from "
-            "random weights"
+            f"that file elsewhere and put it at {target}, or give its path: `bainite-fast train … --set "
+            "network.weights=FILE`, `bainite-fast study … --imagenet FILE`; or train from random weights: --set "
+            "network.weights=random"
         ) from error
 
 

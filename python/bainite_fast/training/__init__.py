@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import train
+    from .api import plan_training, train
     from .curve import LearningCurve, learning_curve
     from .loop import Progress
+    from .plan import TrainingPlan
     from .recipe import Recipe
     from .recipe_files import copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
     from .result import TrainingRun, read_run
@@ -24,11 +25,13 @@ _LAZY = {
     "Recipe": "recipe",
     "SearchResult": "searching",
     "SearchSpace": "space",
+    "TrainingPlan": "plan",
     "TrainingRun": "result",
     "copy_recipe": "recipe_files",
     "copy_space": "space",
     "learning_curve": "curve",
     "parse_changes": "recipe_files",
+    "plan_training": "api",
     "read_recipe": "recipe_files",
     "recipe_names": "recipe_files",
     "recipe_text": "recipe_files",
@@ -44,11 +47,13 @@ __all__ = [
     "Recipe",
     "SearchResult",
     "SearchSpace",
+    "TrainingPlan",
     "TrainingRun",
     "copy_recipe",
     "copy_space",
     "learning_curve",
     "parse_changes",
+    "plan_training",
     "read_recipe",
     "read_run",
     "read_space",

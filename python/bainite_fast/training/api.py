@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from .batches import measure_intensities, mirrored
 from .checkpoint import LAST, read
 from .dataset import Classes, Dataset, as_dataset
 from .folder import FORMAT, check_folder, locked, open_record, write_record
-from .hardware import choose_device
+from .hardware import choose_device, choose_threads, torch_threads
 from .loop import Callback, Job, Progress, Trainer
 from .losses import make_loss
+from .plan import TrainingPlan, plan_of
 from .prepare import SplitSource, check_classes, digest_of, part_indices, training_items
 from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
@@ -49,7 +51,9 @@ def train(
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
     name: str | None = None,
+    description: str = "",
     device: str = "auto",
+    threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Callback | None = None,
@@ -84,16 +88,24 @@ def train(
         Other values of the recipe by dotted name, such as ``{"loss.alpha": 2.0}``.
     name : str, optional
         Of the model; that of the folder by default.
+    description : str
+        Of the model, in a line, for its card: steel, etching, microscope. The recipe's own stands in the card too.
     device : {"auto", "cpu", "cuda", "cuda:N"}
         Auto: a GPU where there is one.
+    threads : int, optional
+        Threads of PyTorch for each operation on the CPU. By default those that a resumed run was begun with, for their
+        number changes the last bits of sums; else as PyTorch has it: ``OMP_NUM_THREADS``, or the cores. Threads that
+        wait for one another by spinning are many times slower where other work wants the cores: set
+        ``OMP_WAIT_POLICY=passive`` before torch is imported (the command line does), or take one.
     resume : bool
         Go on with the unfinished run in `out`, to the same weights as if it had never been broken off; a run that is
         finished is returned as it is, and without one there it begins.
     overwrite : bool
         Throw away the run in `out`.
     progress : callable, optional
-        Called with a :class:`~bainite_fast.training.Progress` after every step and epoch. What it raises ends the run,
-        which can be resumed.
+        Called with a :class:`~bainite_fast.training.Progress` before the first step (its ``plan`` says what will be
+        trained), and after every step and epoch. What it raises ends the run, which can be resumed; before a
+        ``KeyboardInterrupt`` the steps done are saved.
 
     Returns
     -------
@@ -107,13 +119,18 @@ def train(
     ModelError
         If `init` or the recipe's weights are of another architecture.
     OutputExistsError
-        If there is a run in `out`, and neither `resume` nor `overwrite` is set.
+        If there is a run in `out` that is finished or has kept steps, and neither `resume` nor `overwrite` is set.
     JournalError
         If the run to resume was begun with another recipe, other data or another start.
     OutputLockedError
         If another process trains in `out`.
     TrainingError
         If loss or gradient is NaN or infinite: the batch is named and written out, the last good checkpoint kept.
+
+    Warns
+    -----
+    BainiteWarning
+        If a run goes on with another number of threads than it was begun with.
     """
     if resume and overwrite:
         raise InputError("resume goes on with a run and overwrite throws it away; choose one")
@@ -125,13 +142,59 @@ def train(
     check_folder(target, resume=resume, overwrite=overwrite)
     data = _dataset(full, images, masks, classes, mask_values)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
+    record["description"] = description
     trainer = Trainer(job)
     with locked(target):
-        found = open_record(target, record, overwrite=overwrite)
+        check_folder(target, resume=resume, overwrite=overwrite)  # another run may have been there in the meantime
+        found = open_record(target, record, overwrite=not resume)
         if found["result"] is not None:
             return read_run(target)
+        record["threads"] = choose_threads(threads, found.get("threads"))
+        write_record(target, record)
         write_text(target / RECIPE, recipe_text(full))
-        return _run(trainer, record, target, progress)
+        with torch_threads(record["threads"]):
+            return _run(trainer, record, target, progress)
+
+
+def plan_training(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+    images: str | os.PathLike[str] | Sequence[Any] | Dataset,
+    masks: str | os.PathLike[str] | Sequence[Any] | None = None,
+    *,
+    split: SplitSource = None,
+    classes: Classes = None,
+    mask_values: MaskValues | None = None,
+    init: Init = None,
+    changes: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> TrainingPlan:
+    """Return what :func:`train` would do with the same arguments, with a measured time; nothing is written.
+
+    A few steps are trained and thrown away to time them, and one validation image is predicted.
+
+    Parameters
+    ----------
+    recipe, images, masks, split, classes, mask_values, init, changes, device, threads
+        As :func:`train` takes them.
+
+    Returns
+    -------
+    TrainingPlan
+
+    Raises
+    ------
+    InputError, ModelError, DeviceError
+        As :func:`train` does.
+    """
+    full, where = read_recipe(recipe, changes=changes), choose_device(device)
+    data = _dataset(full, images, masks, classes, mask_values)
+    job, record = prepare_job(full, data, split, init, device=where, out=Path(), name=None)
+    with torch_threads(choose_threads(threads, None)):
+        trainer = Trainer(job)
+        plan = plan_of(trainer, len(record["split"]["train"]), torch.get_num_threads())
+        precision, step, validation = trainer.measure()
+    return replace(plan, precision=precision, seconds_per_step=step, seconds_per_validation=validation)
 
 
 def prepare_job(
@@ -184,6 +247,7 @@ def _record(job: Job, about: dict[str, Any], parts: dict[str, list[str]], name: 
         "data": about,
         "split": parts,
         "origin": start.origin,
+        "drawn": recipe.data.synthetic is not None,
         "synthetic_only": recipe.data.synthetic is not None and start.synthetic is not False,
         "normalize": {"mean": list(start.mean), "std": list(start.std)},
         "fingerprint": fingerprint,
@@ -236,9 +300,12 @@ def _about(data: Dataset, tiles: Dataset, counts: np.ndarray, digest: str) -> di
 def _run(trainer: Trainer, record: dict[str, Any], out: Path, progress: Callback | None) -> TrainingRun:
     job, board = trainer.job, TensorBoard(out / "tensorboard")
     try:
+        if progress is not None:
+            progress(trainer.begin(plan_of(trainer, len(record["split"]["train"]), record["threads"])))
         place = trainer.run(_watching(job, board, out, progress))
     finally:
         board.close()
+    write_metrics(out / METRICS, place.history, job.train.n_classes)
     network = trainer.result()
     keeps_best = job.recipe.validation.keep == "best" and place.best_epoch
     result = {
@@ -286,8 +353,9 @@ def _watching(job: Job, board: TensorBoard, out: Path, progress: Callback | None
 def _pack(network: torch.nn.Module, job: Job, record: Mapping[str, Any], run: TrainingRun) -> None:
     split, about = record["split"], record["data"]
     data = {
+        "source": "drawn by the package" if record["drawn"] else "images given by the user (not drawn by the package)",
         "training images": split["train"],
-        "validation images": split["validation"],
+        **({"validation images": split["validation"]} if split["validation"] else {}),
         "items to learn from": about["tiles"],
         "class shares": {name: round(share, 4) for name, share in about["class_shares"].items()},
         "sha256": about["sha256"],
@@ -301,7 +369,7 @@ def _pack(network: torch.nn.Module, job: Job, record: Mapping[str, Any], run: Tr
         test_input=package_test_input(job.validate or job.train, job.reach.stride),
         um_per_px=about["um_per_px"],
         normalize=(job.start.mean, job.start.std),
-        description=job.recipe.description,
+        description=record["description"],
         training={"data": data, **training, "run": run.to_dict()},
         recipe=job.recipe.to_dict(),
         scores=score_entries(run, len(split["validation"])),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,18 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], place: Mapping[str, An
         raise OutputError(f"the checkpoint {path} cannot be written ({error})") from error
 
 
+def read_place(path: Path) -> dict[str, Any]:
+    """Return the JSON-able values of what :func:`save` wrote, without the tensors.
+
+    Raises
+    ------
+    JournalError
+        If the file is not a checkpoint of this version.
+    """
+    with _opened(path) as (_, values):
+        return values
+
+
 def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Return what :func:`save` wrote.
 
@@ -50,12 +62,18 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     JournalError
         If the file is not a checkpoint of this version.
     """
+    with _opened(path) as (file, values):
+        return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise KeyError("format")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["place"])  # noqa: SIM118
+            yield file, json.loads(metadata["place"])
     except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise JournalError(
             f"{path} is not a checkpoint that can be resumed ({error}); start again with overwrite=True"

@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
-from .checkpoint import LAST
+from .checkpoint import LAST, read_place
 from .differences import recipe_changes
 from .recipe_files import write_text
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
 
 FORMAT = 1
 LOCK = ".lock"
-_OURS = (CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN, "nan_batch", "tensorboard", LOCK)
+_NAN_BATCH = "nan_batch"
+_OURS = (CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN, _NAN_BATCH, "tensorboard", LOCK)
 
 
 def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse a folder that a run may not write to, before anything else is done.
+
+    A run that was stopped before it kept a step is in nobody's way: there is nothing to lose.
 
     Raises
     ------
@@ -42,6 +45,8 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if not (resume or overwrite):
         done = _record(out).get("result") is not None
+        if not done and steps_kept(out) == 0 and not (out / _NAN_BATCH).exists():
+            return
         raise OutputExistsError(
             f"{out} holds {'a finished' if done else 'an unfinished'} training run; "
             f"{'' if done else 'pass resume=True to go on with it, '}pass overwrite=True to throw it away, or give "
@@ -103,9 +108,16 @@ def write_record(out: Path, record: Mapping[str, Any]) -> None:
     write_text(out / RUN, json.dumps(record, indent=2) + "\n")
 
 
-def has_checkpoint(out: Path) -> bool:
-    """Say whether an unfinished run can go on."""
-    return (out / CHECKPOINTS / LAST).exists()
+def steps_kept(out: Path) -> int:
+    """Return after how many steps the unfinished run in a folder goes on; 0 where it begins anew.
+
+    Raises
+    ------
+    JournalError
+        If its checkpoint is damaged.
+    """
+    last = out / CHECKPOINTS / LAST
+    return int(read_place(last)["place"]["step"]) if last.exists() else 0
 
 
 @contextlib.contextmanager

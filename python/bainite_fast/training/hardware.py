@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ..errors import DeviceError
+from ..errors import BainiteWarning, DeviceError, InputError
 from ..models.precision import cpu_has_bfloat16
+from .words import counted
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LONG = 3.0
 _GAIN = 0.95  # bfloat16 must take at most this share of float32's time
 
 
@@ -100,19 +103,66 @@ def choose_hardware(device: torch.device, requested: str, step: Callable[[Hardwa
     if not cpu_has_bfloat16():
         return Hardware(device, "float32")
     full, low = Hardware(device, "float32"), Hardware(device, "bfloat16")
-    faster = _seconds(lambda: step(low)) < _GAIN * _seconds(lambda: step(full))
+    faster = seconds_of(lambda: step(low)) < _GAIN * seconds_of(lambda: step(full))
     return low if faster else full
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    """Return the median time of three runs after one that warms up."""
+def seconds_of(work: Callable[[], None]) -> float:
+    """Return the median time of three runs after one that warms up, or of the first where it is long."""
+    start = time.perf_counter()
     work()
+    first = time.perf_counter() - start
+    if first > _LONG:  # s; what warming up adds does not count then, and waiting for three more would
+        return first
     times = []
     for _ in range(3):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def choose_threads(wanted: int | None, begun: int | None) -> int:
+    """Return how many threads PyTorch computes an operation on.
+
+    Parameters
+    ----------
+    wanted : int, optional
+        What the caller asks for.
+    begun : int, optional
+        What the run to go on with was begun with.
+
+    Raises
+    ------
+    InputError
+        If that is less than one.
+
+    Warns
+    -----
+    BainiteWarning
+        If the two differ: sums over threads differ in their last bits.
+    """
+    if wanted is not None and wanted < 1:
+        raise InputError(f"threads={wanted} is refused; at least one thread is needed")
+    if wanted is not None and begun is not None and wanted != begun:
+        warnings.warn(
+            f"the run was begun with {counted(begun, 'thread')} and goes on with {wanted}: its weights will differ in "
+            "their last bits from those of an unbroken run",
+            BainiteWarning,
+            stacklevel=3,
+        )
+    return wanted or begun or torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Let PyTorch compute each operation on so many threads while the context is open."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,11 @@ from . import checkpoint
 from .augment import Augmentation
 from .batches import Batch, Batches, Intensities, without_margin
 from .dataset import Dataset
-from .hardware import Hardware, check_precision, choose_hardware, determinism, without_trace
+from .hardware import Hardware, check_precision, choose_hardware, determinism, seconds_of, without_trace
 from .losses import LossFunction
 from .nonfinite import write_batch
 from .optimise import MovingAverage, learning_rate, make_optimiser
+from .plan import TrainingPlan
 from .predict import count_confusion
 from .recipe import Recipe
 from .start import Start
@@ -45,6 +46,8 @@ class Progress:
         Mean of the epoch so far.
     scores : mapping or None
         At the end of an epoch: its row of ``metrics.csv``.
+    plan : TrainingPlan or None
+        Before the first step, when nothing has been done yet: what will be trained.
     """
 
     epoch: int
@@ -53,6 +56,7 @@ class Progress:
     steps: int
     loss: float
     scores: Mapping[str, float] | None = None
+    plan: TrainingPlan | None = None
 
 
 Callback = Callable[[Progress], None]
@@ -151,6 +155,14 @@ class Trainer:
         self.hardware = Hardware(job.device, "float32")
         self.scaler = torch.amp.GradScaler(job.device.type, enabled=False)
         self._saved = self._began = time.monotonic()
+        self._saved_step = -1
+
+    def begin(self, plan: TrainingPlan) -> Progress:
+        """Return where the run stands before its first step, of this time."""
+        last = self.job.folder / checkpoint.LAST
+        step = int(checkpoint.read_place(last)["place"]["step"]) if last.exists() else 0
+        epoch = min(step // self.batches.steps + 1, self.job.recipe.epochs)
+        return Progress(epoch, self.job.recipe.epochs, step, self.steps, math.nan, plan=plan)
 
     def run(self, progress: Callback) -> Place:
         """Train to the end, from the last checkpoint where there is one.
@@ -159,7 +171,7 @@ class Trainer:
         ----------
         progress : callable
             Called with a :class:`Progress` after every step and every epoch. What it raises ends the run; the
-            checkpoint stays.
+            checkpoint stays. A ``KeyboardInterrupt`` loses nothing: the steps done are saved first.
         """
         self.progress, self._began = progress, time.monotonic()
         last = self.job.folder / checkpoint.LAST
@@ -169,6 +181,8 @@ class Trainer:
             self._use(choose_hardware(self.job.device, self.job.recipe.precision, self._trial))
             self._save()
         with determinism(self.job.recipe.deterministic):
+            if self.place.images_seen and self.place.step % self.batches.steps == 0:
+                self._end_epoch()  # it was broken off between an epoch's last step and its end
             while self.place.step < self.steps and not self.place.stopped:
                 self._step()
                 if self.place.step % self.batches.steps == 0:
@@ -176,6 +190,33 @@ class Trainer:
                 elif time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
                     self._save()
         return self.place
+
+    def measure(self) -> tuple[str, float, float | None]:
+        """Return the precision that a run would take, and the seconds of a step and of a validation.
+
+        A few steps are done for it, and nothing is written: the trainer is of no use for a run afterwards.
+        """
+        self._use(choose_hardware(self.job.device, self.job.recipe.precision, self._trial))
+
+        def step() -> None:
+            batch = self.batches.batch(0, self.place.step % self.batches.steps)
+            self.network.train()
+            loss = self._backward(batch, self.hardware)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.optimiser.zero_grad(set_to_none=True)
+            self.place.step += 1
+            float(loss.detach())  # so that a GPU has finished
+
+        seconds = seconds_of(step)
+        whole = self.job.validate
+        if whole is None:
+            return self.hardware.precision, seconds, None
+        first = whole.subset((0,))
+        start = time.perf_counter()
+        self._validate(first)
+        share = first.mask(0).size / sum(whole.mask(i).size for i in range(len(whole)))
+        return self.hardware.precision, seconds, (time.perf_counter() - start) / share
 
     def result(self) -> nn.Module:
         """Return the network with the weights that the recipe keeps, in evaluation mode."""
@@ -210,7 +251,15 @@ class Trainer:
         place.step += 1
         place.loss_sum += value * len(batch.names)
         place.images_seen += len(batch.names)
-        self.progress(Progress(epoch + 1, recipe.epochs, place.step, self.steps, place.loss_sum / place.images_seen))
+        self._tell(Progress(epoch + 1, recipe.epochs, place.step, self.steps, place.loss_sum / place.images_seen))
+
+    def _tell(self, now: Progress) -> None:
+        try:
+            self.progress(now)
+        except KeyboardInterrupt:
+            if self.place.step != self._saved_step:
+                self._save()
+            raise
 
     def _backward(self, batch: Batch, hardware: Hardware) -> torch.Tensor:
         """Leave the gradients of a batch in the network and return its loss."""
@@ -236,19 +285,23 @@ class Trainer:
         epoch = place.step // self.batches.steps
         row: dict[str, float] = {
             "epoch": epoch,
-            "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
+            "learning_rate": learning_rate(recipe.optimiser, recipe.schedule, place.step - 1, self.steps),
             "loss": place.loss_sum / place.images_seen,
         }
         if self.job.validate is not None and (epoch % recipe.validation.every == 0 or epoch == recipe.epochs):
             row |= self._validate(self.job.validate)
             self._compare(epoch, row["mean_iou"])
-        place.seconds += time.monotonic() - self._began
-        self._began = time.monotonic()
+        self._clock()
         row["seconds"] = place.seconds
         place.history.append(row)
         place.loss_sum, place.images_seen = 0.0, 0
         self._save()
-        self.progress(Progress(epoch, recipe.epochs, place.step, self.steps, row["loss"], row))
+        self._tell(Progress(epoch, recipe.epochs, place.step, self.steps, row["loss"], row))
+
+    def _clock(self) -> None:
+        now = time.monotonic()
+        self.place.seconds += now - self._began
+        self._began = now
 
     def _validate(self, data: Dataset) -> dict[str, float]:
         trained = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -278,6 +331,7 @@ class Trainer:
             place.stopped = True
 
     def _save(self) -> None:
+        self._clock()
         tensors = checkpoint.pack(self.network, self.optimiser, None if self.average is None else self.average.state)
         place = {
             "place": self.place.to_dict(),
@@ -285,13 +339,14 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
         checkpoint.save(self.job.folder / checkpoint.LAST, tensors, place)
-        self._saved = time.monotonic()
+        self._saved, self._saved_step = time.monotonic(), self.place.step
 
     def _restore(self, path: Path) -> None:
         tensors, values = checkpoint.read(path)
         average = None if self.average is None else self.average.state
         checkpoint.unpack(tensors, self.network, self.optimiser, average)
         self.place = Place.from_dict(values["place"])
+        self._saved_step = self.place.step
         self._use(Hardware(self.job.device, values["precision"]))
         if values["scaler"]:
             self.scaler.load_state_dict(values["scaler"])

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import InputError, OutputExistsError
+from .keys import nearest_key
 from .recipe import Recipe
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -53,7 +54,7 @@ def read_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise InputError(
-            f"{source}: {describe(error)}; `bainite-fast recipes --copy vanilla FILE` gives a whole one"
+            f"{describe(error, source, changes or {})}; `bainite-fast recipes --copy vanilla FILE` gives a whole one"
         ) from error
 
 
@@ -64,7 +65,10 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def copy_recipe(name: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-    """Write a recipe, every default written out, to a file to edit.
+    """Write a recipe, every default written out, to a file to edit; the copy is called as the file is.
+
+    Two edited copies are told apart by their names in tables, plots and cards. What a copy was made of stands in its
+    description.
 
     Raises
     ------
@@ -78,8 +82,13 @@ def copy_recipe(name: str, path: str | os.PathLike[str], *, overwrite: bool = Fa
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another file or pass overwrite=True")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, recipe_text(recipe))
+    copy = recipe.model_copy(update={"name": target.stem, "description": _derived(recipe)})
+    write_text(target, recipe_text(read_recipe(copy)))
     return target
+
+
+def _derived(recipe: Recipe) -> str:
+    return f"copy of {recipe.name}{f' ({recipe.description})' if recipe.description else ''}"
 
 
 def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
@@ -170,12 +179,51 @@ def _missing(place: Any, section: str, name: str) -> Any:
     return place[section]
 
 
-def describe(error: ValidationError) -> str:
-    """Return what pydantic found, in one line."""
+def describe(error: ValidationError, source: str = "", changes: Mapping[str, Any] | None = None) -> str:
+    """Return what pydantic found, in one line.
+
+    Parameters
+    ----------
+    error : ValidationError
+        What it found.
+    source : str
+        Where the values come from, which is said before those that come from there.
+    changes : mapping
+        Values that were set over those of the source, by dotted name.
+    """
     parts = []
     for item in error.errors(include_url=False):
-        place = ".".join(str(x) for x in item["loc"]) or "recipe"
-        known = item["type"] != "extra_forbidden"
-        message = item["msg"].removeprefix("Value error, ")
-        parts.append(f"{place}: {message}" if known else f"{place}: there is no such key")
+        loc = [str(x) for x in item["loc"]]
+        unknown = item["type"] == "extra_forbidden"
+        place, setting = ".".join(loc) or "recipe", _setting_at(loc, changes or {}, section=unknown)
+        what = item["msg"].removeprefix("Value error, ")
+        if unknown:
+            what = _no_such_key(loc, setting if setting and loc[-1] in setting.split(".") else place)
+        if setting is None:
+            parts.append(f"{source}{': ' if source else ''}{place}: {what}")
+        else:
+            inside = "" if loc[-1] in setting.split(".") else f"{loc[-1]}: "
+            parts.append(f"the setting {setting} = {(changes or {})[setting]}: {inside}{what}")
     return "; ".join(parts)
+
+
+def _no_such_key(loc: list[str], name: str) -> str:
+    likely = nearest_key(name)
+    if likely is None:
+        return "there is no such key"
+    if likely.split(".")[0] == loc[0] and likely.split(".")[-1] == loc[-1]:
+        return f"this kind of {loc[0]} has no such key"  # such as label_smoothing of the Dice loss
+    return f"there is no such key (did you mean {likely}?)"
+
+
+def _setting_at(loc: list[str], changes: Mapping[str, Any], *, section: bool) -> str | None:
+    """Return which of some changes brought the value at a place, or a whole section of it; or None.
+
+    A place names the kind of a loss too, and a change does not.
+    """
+    for name in changes:
+        parts = name.split(".")
+        ends = parts if section else parts[-1:]
+        if loc and parts[0] == loc[0] and (loc[-1] in ends or loc[: len(parts)] == parts):
+            return name
+    return None

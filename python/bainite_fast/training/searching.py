@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from .._optional import require
-from ..errors import InputError, JournalError, OutputExistsError, TrainingError
+from ..errors import InputError, JournalError, OutputError, OutputExistsError, TrainingError
 from .api import train
 from .dataset import Classes, Dataset, as_dataset
 from .differences import recipe_changes, space_changes
@@ -38,6 +38,7 @@ Objective = Callable[[Recipe, Report], float]
 """Returns the score of a recipe, the higher the better."""
 
 STUDY, BEST, TRIALS, TRIAL_FOLDER = "study.db", "best.yaml", "trials.csv", "trials"
+_OURS = (STUDY, f"{STUDY}-journal", BEST, TRIALS, TRIAL_FOLDER, f".{BEST}.partial", f".{TRIALS}.partial")
 _NAME, _STARTED, _DIVERGED = "bainite-fast search", "fingerprint", "diverged"
 
 
@@ -95,6 +96,7 @@ def search(
     mask_values: MaskValues | None = None,
     device: str = "auto",
     resume: bool = False,
+    overwrite: bool = False,
     objective: Objective | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SearchResult:
@@ -112,6 +114,8 @@ def search(
         What the rest of the values is.
     resume : bool
         Go on with the search in `out`; a trial that was broken off does not count.
+    overwrite : bool
+        Throw away the search in `out`.
     objective : callable, optional
         Scores a recipe in place of training it; `images`, `masks` and `split` are then left out.
     progress : callable, optional
@@ -127,7 +131,7 @@ def search(
         If something in the space, the recipe or the data is not right, there is no validation part, or no trial came
         to its end.
     OutputExistsError
-        If `out` holds something, and `resume` is false.
+        If `out` holds a search, and neither `resume` nor `overwrite` is set; or files that are no search's.
     JournalError
         If the search in `out` is of another space, recipe or data.
     MissingExtraError
@@ -140,12 +144,7 @@ def search(
         raise InputError("an objective scores recipes in place of training; leave images, masks and split out")
     wanted, base, target = read_space(space), read_recipe(recipe), Path(out)
     wanted.check(base)
-    held = target.exists() and any(path.name != LOCK for path in target.iterdir())
-    if held and not (resume and (target / STUDY).exists()):
-        raise OutputExistsError(
-            f"{target} is not empty; {'resume=True goes on with the search there, or ' if not resume else ''}give "
-            "another folder"
-        )
+    _check_folder(target, resume=resume, overwrite=overwrite)
     fingerprint: dict[str, Any] = {"space": wanted.model_dump(mode="json"), "recipe": base.to_dict()}
     del fingerprint["space"]["trials"]  # more may be asked for
     if objective is None:
@@ -153,9 +152,40 @@ def search(
         objective = _training(data, split, target / TRIAL_FOLDER, device)
         fingerprint["data"] = digest_of(data)
     with locked(target), _quiet(optuna):
+        if overwrite:
+            _throw_away(target)
         study = _open(optuna, target, wanted, fingerprint)
         _run(optuna, study, wanted, base, objective, target, progress or (lambda done, total: None))
         return _result(optuna, study, base, target)
+
+
+def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    if resume and overwrite:
+        raise InputError("resume goes on with a search and overwrite throws it away; choose one")
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; give a folder to make")
+    names = {path.name for path in out.iterdir()} - {LOCK} if out.exists() else set()
+    if not names:
+        return
+    foreign = sorted(names - set(_OURS))
+    if foreign or STUDY not in names:
+        raise OutputExistsError(
+            f"{out} holds files that are no search's ({', '.join(foreign[:3]) or 'no ' + STUDY}); give another folder"
+        )
+    if not (resume or overwrite):
+        raise OutputExistsError(
+            f"{out} holds a search; pass resume=True to go on with it, pass overwrite=True to throw it away, or give "
+            "another folder"
+        )
+
+
+def _throw_away(out: Path) -> None:
+    try:
+        for name in _OURS:
+            path = out / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be emptied ({error})") from error
 
 
 def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> Objective:

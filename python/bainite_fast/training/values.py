@@ -24,6 +24,20 @@ _REMEDY = "say what the values mean with mask_values={value: class, …}"
 _JPEG = "JPEG and smooth edges change values: save masks as PNG or TIFF, drawn without anti-aliasing"
 
 
+class UnknownValuesError(InputError):
+    """Masks hold values that are no classes.
+
+    Attributes
+    ----------
+    held : str
+        The values, in words.
+    """
+
+    def __init__(self, held: str, remedy: str) -> None:
+        super().__init__(f"masks hold {held}{remedy}. {_JPEG}")
+        self.held = held
+
+
 @dataclass(frozen=True, slots=True)
 class ValueMap:
     """From what stands in a mask to classes.
@@ -102,9 +116,9 @@ def choose_values(
     if outside.size:
         which = next(n for n, values in zip(names, per_mask, strict=True) if np.isin(outside, values).any())
         shown = ", ".join(str(int(v)) for v in outside[:6]) + (" …" if outside.size > 6 else "")
-        raise InputError(
-            f"masks hold the values {shown} (first in {which}), which are neither class indices 0 … {most - 1} nor 0 "
-            f"and 255; raise classes, or {_REMEDY}. {_JPEG}"
+        raise UnknownValuesError(
+            f"the values {shown} (first in {which})",
+            f", which are neither class indices 0 … {most - 1} nor 0 and 255; raise classes, or {_REMEDY}",
         )
     count = n_classes if n_classes is not None else max(int(labels.max(initial=1)) + 1, 2)
     return _map({**{i: i for i in range(count)}, IGNORE: IGNORE}, count, False)
@@ -150,8 +164,9 @@ def _colours(found: NDArray[np.int64], n_classes: int | None) -> ValueMap:
     most = n_classes if n_classes is not None else MOST_GUESSED
     if len(found) > most:
         shown = ", ".join(_show(int(v), True) for v in found[:6])
-        raise InputError(
-            f"masks hold {len(found)} colours ({shown} …), and classes are at most {most}; {_REMEDY}. {_JPEG}"
+        raise UnknownValuesError(
+            f"{len(found)} colours ({shown}{' …' if len(found) > 6 else ''})",
+            f", and classes are at most {most}; {_REMEDY}",
         )
     return _map({int(c): i for i, c in enumerate(found)}, n_classes or max(len(found), 2), True)
 
