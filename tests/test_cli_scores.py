@@ -81,7 +81,13 @@ def test_masks_of_more_classes_than_the_model_knows(package: Path, tmp_path: Pat
 @pytest.mark.parametrize("um", ["-0.5", "0", "nan", "inf", "half"])
 def test_a_pixel_size_is_a_positive_number(um: str, tmp_path: Path) -> None:
     folders = ["--images", "i", "--masks", "m", "--out", tmp_path / "out"]
-    for command in (["train", *folders], ["search", *folders], ["cross-validate", *folders], ["study", "table1"]):
+    for command in (
+        ["train", *folders],
+        ["search", *folders],
+        ["cross-validate", *folders],
+        ["study", "table1"],
+        ["convert", "a.png", "b.ome.zarr"],
+    ):
         done = run(*command, "--um-per-px", um)
         assert done.exit_code == 2 and "write a positive number of µm/px" in flat(done), done.output
     assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import typer
 
 from ._console import emit, emit_json, file_size, progress, table
 from ._models import show_model
-from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, parse_output
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx, parse_output
 
 
 def info(
@@ -111,10 +111,7 @@ def convert(
     channel: Channel = None,
     level: Level = 0,
     crop_bar: CropBar = None,
-    um_per_px: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Size of a px in µm, where the file does not say it.", show_default=False),
-    ] = None,
+    um_per_px: UmPerPx = None,
     ome_version: Annotated[Literal["0.4", "0.5"], typer.Option(help="OME-Zarr version to write.")] = "0.5",
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -275,11 +275,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but errors."
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
 ]
-Plane = Annotated[int | None, typer.Option(metavar="N", help="Plane of a stack, counted from 0.", show_default=False)]
-Channel = Annotated[
-    int | None, typer.Option(metavar="N", help="Channel of the file, counted from 0.", show_default=False)
+Plane = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Plane of a stack, counted from 0.", show_default=False)
 ]
-Level = Annotated[int, typer.Option(metavar="N", help="Pyramid level of the file; 0 is full resolution.")]
+Channel = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Channel of the file, counted from 0.", show_default=False)
+]
+Level = Annotated[int, typer.Option(metavar="N", min=0, help="Pyramid level of the file; 0 is full resolution.")]
 CropBar = Annotated[
     Any,
     typer.Option(
@@ -370,7 +372,7 @@ UmPerPx = Annotated[
     typer.Option(
         parser=parse_um_per_px,
         metavar="UM",
-        help="Size of an image px in µm, where the files do not say it.",
+        help="Size of a px in µm, where the files do not say it.",
         show_default=False,
     ),
 ]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from ..errors import BainiteWarning, InputError
+from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Mask, Pixels
 from .rescale import MaskScaling, scale_image, scale_mask
 from .values import IGNORE, MOST_GUESSED, MaskValues, choose_values
@@ -45,7 +46,7 @@ def assemble(
     InputError
         As :func:`bainite_fast.training.dataset.read_dataset` does.
     """
-    check_um_per_px(um_per_px)
+    check_pixel_size(um_per_px)
     for name, image, mask in zip(names, images, masks, strict=True):
         _check_pair(name, image, mask)
     wanted = classes if classes is None or isinstance(classes, int) else len(classes)
@@ -68,21 +69,6 @@ def assemble(
         images=tuple(scale_image(image, factor) for image in equal),
         masks=tuple(scale_mask(mask, factor, how) for mask in indexed),
     )
-
-
-def check_um_per_px(um_per_px: float | None) -> None:
-    """Refuse the size of a pixel, µm, that is no positive number; None is a size that is not known.
-
-    Raises
-    ------
-    InputError
-        If that is what it is.
-    """
-    if um_per_px is not None and not (np.isfinite(um_per_px) and um_per_px > 0):
-        raise InputError(
-            f"um_per_px={um_per_px} is refused; a positive number of µm/px is needed, such as 0.1266, or None where it "
-            "is not known"
-        )
 
 
 def _check_pair(name: str, image: Pixels, mask: NDArray[Any]) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
+from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Dataset, Pixels, check_indices, class_pixels
-from .checks import assemble, check_um_per_px, common_scale
+from .checks import assemble, common_scale
 from .matching import match_files
 from .pictures import CropBar, read_pair, to_gray
 from .rescale import MaskScaling
@@ -91,7 +92,7 @@ def read_dataset(
     BainiteWarning
         If files have no partner or images differ in scale: they are named.
     """
-    check_um_per_px(um_per_px)
+    check_pixel_size(um_per_px)
     matched = match_files(Path(images), Path(masks), names)
     read = [read_pair(one.image, one.mask, crop_bar, gray) for one in matched]
     return assemble(
