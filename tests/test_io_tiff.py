@@ -7,6 +7,7 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -96,6 +97,7 @@ def test_stacks_channels_and_pyramids_of_ome_tiff(tmp_path: Path) -> None:
         io.open_mosaic(path)
     with pytest.raises(InputError, match="plane="):
         io.open_mosaic(path, channel=0)
+    assert str(path) not in [one.path for one in psutil.Process().open_files()]  # what is refused is closed
     mosaic = io.open_mosaic(path, plane={"t": 1, "z": 3}, channel="df")
     assert mosaic.um_per_px == pytest.approx(0.25) and mosaic.unit_source == "OME-TIFF PhysicalSizeX"
     check(mosaic, stack[1, 1, 3])

@@ -198,7 +198,8 @@ def test_without_a_network_the_file_is_named(site: Site, tmp_path: Path) -> None
         load_imagenet(VGG16UNet(base=4), url=f"http://127.0.0.1:{port}/vgg16-397923af.pth")
     site.server.shutdown()
     site.server.server_close()
-    message = rf"fetch that file elsewhere and give its path.*{tmp_path}/torch/hub/checkpoints/vgg16-397923af.pth"
+    place = f"{tmp_path}/torch/hub/checkpoints/vgg16-397923af.pth"
+    message = rf"fetch that file elsewhere and put it at {place}, or give its path.*network\.weights=FILE"
     with pytest.raises(ModelError, match=message):
         load_imagenet(VGG16UNet(base=4), url=f"http://127.0.0.1:{port}/vgg16-397923af.pth")
     assert cached(tmp_path) == []

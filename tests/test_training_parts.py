@@ -219,7 +219,7 @@ def test_precision_is_chosen_by_measurement_and_floats_on_request(monkeypatch: p
         work()
         return seconds[ran[-1]]
 
-    monkeypatch.setattr(hardware, "_seconds", measured)
+    monkeypatch.setattr(hardware, "seconds_of", measured)
     monkeypatch.setattr(hardware, "cpu_has_bfloat16", lambda: True)
     device = torch.device("cpu")
     assert choose_hardware(device, "auto", lambda h: ran.append(h.precision)).precision == "bfloat16"

@@ -59,6 +59,14 @@ class TiffMosaic(Mosaic):
         self._lock = threading.Lock()
         self._tiff: Any = None
         self._array: Any = None
+        try:
+            super().__init__(self._look(plane, channel, level))
+        except BaseException:
+            self.close()  # nobody else has it to close
+            raise
+
+    def _look(self, plane: Plane, channel: Channel, level: int) -> MosaicSpec:
+        """Open the file, and find out what it holds and which of it is meant."""
         series = self._open()
         self._check(series)
         axes, colour = _axes(series)
@@ -85,7 +93,7 @@ class TiffMosaic(Mosaic):
         }
         self._facts = _facts(self._tiff, series)
         self._strips = _StripCache(STRIP_CACHE_BYTES)
-        super().__init__(self._make_spec(series))
+        return self._make_spec(series)
 
     def _make_spec(self, series: Any) -> MosaicSpec:
         plan, page = self._plan, series.keyframe
