@@ -142,7 +142,7 @@ def test_each_command_points_to_the_other(scan: Path, tmp_path: Path) -> None:
         done = run("ebsd", "info", path)
         assert done.exit_code == 1
         assert "image and no EBSD scan: see `bainite-fast info`" in done.output
-        with pytest.raises(EBSDFileError, match=r"open it with bainite_fast\.open_mosaic\(\)"):
+        with pytest.raises(EBSDFileError, match=r"open it with bainite_fast\.io\.open_mosaic\(\)"):
             ebsd.read(path)
 
 

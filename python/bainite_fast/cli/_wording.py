@@ -12,7 +12,7 @@ _FLAGS = {
     "allow_missing=True": "--allow-missing",
     "math.inf": "inf",
     "read it with bainite_fast.ebsd.read()": "see `bainite-fast ebsd info`",
-    "open it with bainite_fast.open_mosaic()": "see `bainite-fast info`",
+    "open it with bainite_fast.io.open_mosaic()": "see `bainite-fast info`",
     ".to_square()": "`bainite-fast ebsd convert --square UM`",
 }
 _FLAG = re.compile("|".join(map(re.escape, _FLAGS)))

@@ -9,7 +9,7 @@ from ..errors import EBSDFileError, EBSDNotFoundError
 from ..io.open import image_format
 from .map import EBSDMap
 
-_OPEN = "open it with bainite_fast.open_mosaic()"
+_OPEN = "open it with bainite_fast.io.open_mosaic()"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 FORMATS = ("ang", "ctf", "cpr", "hdf5", "zarr")
 

@@ -197,7 +197,7 @@ class StoredMap:
             group = zarr.open_group(path, mode="r")
             if "ebsd" not in group.attrs and {"ome", "multiscales"} & set(group.attrs):
                 raise EBSDFileError(
-                    "this is an OME-Zarr image and no EBSD scan: open it with bainite_fast.open_mosaic()",
+                    "this is an OME-Zarr image and no EBSD scan: open it with bainite_fast.io.open_mosaic()",
                     file=str(path),
                 )
             described: Any = group.attrs["ebsd"]
