@@ -190,8 +190,13 @@ def test_absurd_scale_is_told(tmp_path):
     package = save_small_package(small_unet(depth=1), tmp_path / "package")
     with pytest.warns(BainiteWarning, match="25 times as many pixels"):
         bainite_fast.plan(GRAY, package, scale=0.5)
-    with pytest.raises(InputError, match=r"to have 500 µm/px and the model 0\.1: more than 100 times apart.*not nm"):
-        bainite_fast.plan(GRAY, package, scale=500.0)
+    with pytest.raises(InputError, match=r"to have 20 µm/px and the model 0\.1: more than 100 times apart.*not nm"):
+        bainite_fast.plan(GRAY, package, scale=20.0)
+
+
+def test_a_size_of_a_pixel_that_no_micrograph_has_is_told(net):
+    with pytest.warns(BainiteWarning, match="a pixel of 500 µm is larger than that of any micrograph"):
+        bainite_fast.plan(GRAY, net, scale=500.0)
 
 
 def test_a_run_is_not_gone_on_with_at_another_scale(net, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import BainiteWarning, InputError
+from ..io.pixel_size import check_pixel_size
 from ..models.device import resolve_device
 from .memory import default_budget, format_bytes, parse_memory, total_memory
 from .run_plan import Edge
@@ -76,6 +77,8 @@ def check_request(
         _one_of("scale", scale, ("auto", "as-is"), "or the mosaic's scale in µm/px, a positive number")
     elif not (math.isfinite(scale) and scale > 0):
         raise InputError(f"scale={scale!r} is not a scale; use 'auto', 'as-is' or a positive number of µm/px")
+    else:
+        check_pixel_size(scale)
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
         raise InputError(f"tile={tile!r} is not a positive whole number of pixels")
     return Request(
