@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import bainite_fast
-from bainite_fast import io
+from bainite_fast import ebsd, io
 from bainite_fast.errors import BainiteWarning, InputError, OutputError, OutputExistsError
 from bainite_fast.synthetic import write
 from segment_helpers import small_unet
@@ -34,6 +35,35 @@ def test_a_folder_of_pictures_is_not_replaced(photos: Path, tmp_path: Path) -> N
         io.convert(IMAGE, file.rename(photos / "a.dat"), overwrite=True)
     assert (photos / "a.dat").read_bytes() == b"mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_another_zarr_is_not_replaced(tmp_path: Path) -> None:
+    scan = ebsd.EBSDMap(
+        grid=ebsd.Grid.square(2, 3, dx=0.1), phases=(ebsd.Phase(1, "Ferrite"),), quaternions=np.eye(4)[np.zeros(6, int)]
+    )
+    ebsd.write(scan, tmp_path / "scan.zarr")
+    zarr.create_array(tmp_path / "array.zarr", data=IMAGE)
+    zarr.create_group(tmp_path / "group.zarr", attributes={"mine": 1}).create_array("x", data=IMAGE)
+    for path in tmp_path.iterdir():
+        before = sorted(one.relative_to(path) for one in path.rglob("*"))
+        for write_it in (
+            lambda at: io.convert(IMAGE, at, overwrite=True),
+            lambda at: write(at, (32, 32), overwrite=True),
+        ):
+            with pytest.raises(OutputExistsError, match="is a folder that is no OME-Zarr"):
+                write_it(path)
+        assert sorted(one.relative_to(path) for one in path.rglob("*")) == before
+    assert ebsd.read(tmp_path / "scan.zarr").size == 6
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_alone_are_an_ome_zarr(version: str, tmp_path: Path) -> None:
+    out = tmp_path / "labels.ome.zarr"
+    bainite_fast.segment(IMAGE, small_unet(depth=1), out=out, ome_version=version, progress=False)
+    assert io.read_labels(out).shape == IMAGE.shape
+    io.convert(IMAGE[::2, ::2].copy(), out, overwrite=True)
+    with io.open_mosaic(out) as mosaic:
+        assert mosaic.shape == (32, 40)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

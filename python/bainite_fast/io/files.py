@@ -16,6 +16,7 @@ from typing import Any
 import zarr
 
 from ..errors import MosaicError, OutputError, OutputExistsError
+from .ome_metadata import ome_attributes
 from .shards import explain_os_errors
 
 
@@ -90,19 +91,30 @@ def check_replaceable(folder: Path) -> None:
     Raises
     ------
     OutputExistsError
-        If there is a file, a folder that is no Zarr group, or a group with anything in it that is no part of it.
+        If there is a file, a folder that is no OME-Zarr (another Zarr, such as an EBSD store, is none), or one with
+        anything in it that is no part of it.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     cure = "it is not replaced; choose another name, or move it away first"
     if not folder.is_dir():
         raise OutputExistsError(f"{folder} is a file, and no OME-Zarr: {cure}")
-    if not any((folder / name).exists() for name in _METADATA):
+    if not _is_ome_zarr(folder):
         raise OutputExistsError(f"{folder} is a folder that is no OME-Zarr: {cure}")
     foreign = [one.name for one in sorted(folder.iterdir()) if not _belongs(one)]
     if foreign:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise OutputExistsError(f"{folder} also holds {', '.join(foreign[:3])}{more}, which is no part of it: {cure}")
+
+
+def _is_ome_zarr(folder: Path) -> bool:
+    """Say whether a folder is an OME-Zarr image, or holds labels alone."""
+    with contextlib.suppress(MosaicError):
+        for place, key in ((folder, "multiscales"), (folder / "labels", "labels")):
+            group = read_group(place)
+            if group is not None and key in ome_attributes(group[0])[0]:
+                return True
+    return False
 
 
 def _belongs(path: Path) -> bool:
