@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError, OutputError, OutputExistsError
-from ._console import duration, emit, emit_json, file_size, plain, progress, say, table
+from ..training.words import duration
+from ._console import emit, emit_json, file_size, plain, progress, say, table
 from ._options import (
     Channel,
     CropBar,

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from ..errors import BainiteWarning
+from ..training.words import duration
 
 Step = Callable[[int, int], None]
 """Called with the work done and the total, in the same unit."""
@@ -56,16 +57,6 @@ def table(rows: Sequence[tuple[str, str]], *, indent: str = "") -> str:
     """Align (name, text) pairs in two columns."""
     width = max((len(name) for name, _ in rows), default=0)
     return "\n".join(f"{indent}{name:<{width}}  {text}".rstrip() for name, text in rows)
-
-
-def duration(seconds: float) -> str:
-    """Write a time span as ``42 s``, ``3 min 05 s`` or ``2 h 07 min``."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def file_size(size: float) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import OutputExistsError
-from ._console import duration, emit, emit_json, progress, table
+from ..training.words import duration
+from ._console import emit, emit_json, progress, table
 from ._options import Json, Quiet, parse_shape
 from ._segment import tune_allocator
 from ._synth import PresetName

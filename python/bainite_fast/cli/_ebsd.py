@@ -329,7 +329,7 @@ def bainite(
     from ._ebsd_files import bainite_summary, check_outputs, phase_arguments, write_bainite
 
     targets = check_outputs(out, (".npy", ".csv", ".png", ".zarr"), scan=file, overwrite=overwrite)
-    measured = _read(file, scan, allow_missing)
+    measured = _read_indexed(file, scan, allow_missing)
     found = house.find_bainite(measured, phases=phase_arguments(measured, phases), fill=fill)
     for path in targets:
         write_bainite(found, measured.grid, path, overwrite=overwrite)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ._console import Step, duration, emit, emit_json, progress, say
+from ..training.words import duration
+from ._console import Step, emit, emit_json, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import (
     Channel,

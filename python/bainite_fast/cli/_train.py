@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..training.words import counted, span
-from ._console import Step, duration, emit, emit_json, hushed, progress, say, table
+from ..training.words import counted, duration, span
+from ._console import Step, emit, emit_json, hushed, progress, say, table
 from ._interrupt import EXIT_INTERRUPTED, interrupt_between_steps
 from ._options import (
     Classes,
