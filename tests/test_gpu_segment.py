@@ -141,7 +141,10 @@ def test_memory_that_runs_out_halves_the_batch(image, tmp_path, monkeypatch):
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert tight.provenance["decided"]["batch"] < alone.plan.batch
     assert tight.plan.batch == alone.plan.batch
-    assert np.array_equal(tight.labels, alone.labels)
+    # cuDNN may take another algorithm for another batch, and then logits differ in their last bit.
+    logits = whole_logits(net, image, halo=alone.plan.halo, stride=alone.plan.stride)
+    for seg in (alone, tight):
+        assert_exact(np.asarray(seg.labels), logits)
 
 
 def test_the_exported_network_gives_the_labels_of_one_pass(image, tmp_path):

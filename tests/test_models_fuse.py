@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from bainite_fast import _core
 from bainite_fast.models import UNet, compile, fuse, load, runtime, serial_threads
 from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.fuse import ConvReLU2d, JoinChannels, MaxPool2x2, fuse_layers, middle
+from bainite_fast.models.trim import trim
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -166,3 +168,49 @@ def test_fused_layers_are_in_the_compiled_network(monkeypatch: pytest.MonkeyPatc
     compiled = compile(load(UNet(base=4, depth=2).eval()), precision="bfloat16")
     assert compiled.mode == "traced"
     assert any(isinstance(module, ConvReLU2d) for module in seen[0].modules())
+
+
+class _OnTheCpu:
+    """The compiled module, whose kernels for a GPU are those of the CPU."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_core, name)
+
+    @staticmethod
+    def join_channels(parts: list[torch.Tensor], out: torch.Tensor, *, stream: int = 7, threads: int = 0) -> None:
+        assert stream == 7
+        _core.join_channels(parts, out)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_upsampling_goes_into_the_concatenation(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU runs, with the kernels of the CPU: as a whole, trimmed, and as TorchScript."""
+    monkeypatch.setattr(fuse, "_core", _OnTheCpu())
+    monkeypatch.setattr(fuse, "_on_device", lambda x: True)
+    monkeypatch.setattr(fuse, "_stream", lambda x: 7)
+    monkeypatch.setattr(fuse, "takes_gray", lambda conv: False)  # a kernel that the CPU has not
+    library: Any = cast(Any, torch.library.Library)("bainite_fast", "FRAGMENT")
+    library.impl("upsample_join", fuse._upsample_join, "CPU")
+    loaded = load(UNet(base=8, depth=depth))
+    network, _ = fold_batch_norm(loaded.module)
+    network = fuse_layers(network.eval().requires_grad_(False).to(memory_format=torch.channels_last))
+    halo, stride = loaded.contract.halo, loaded.contract.stride
+    x = noise(2, 1, 2 * halo + 3 * stride, 2 * halo + 2 * stride)
+    trimming = trim(network, halo)
+    assert trimming is not None
+    with torch.inference_mode():
+        for plain in (network, trimming[0]):
+            fused = fuse.fuse_upsampling(plain)
+            kinds = [type(layer) for layer in fused.modules()]
+            assert kinds.count(fuse.UpsampleJoin) == depth and nn.ConvTranspose2d not in kinds
+            expected = plain(x)
+            torch.testing.assert_close(fused(x), expected)
+            with runtime._quiet():
+                script = runtime._jit.trace(fused, x, check_trace=False)
+            torch.testing.assert_close(script(x), expected)
+    library._destroy()
+
+
+def test_on_the_cpu_upsampling_stays_as_it_is() -> None:
+    network = fuse_layers(fold_batch_norm(UNet(base=4, depth=1).eval())[0])
+    assert fuse.fuse_upsampling(network) is network

@@ -260,6 +260,7 @@ def test_predicted_memory_is_what_the_layers_hold(loaded: LoadedModel) -> None:
     else:  # oneDNN then works on float32 copies, beside the bfloat16 ones
         assert alive(compiled, 512) / 2 < half < 1.5 * alive(compiled, 512)
     assert compiled.activation_bytes(2, 512, 512) == compiled.activation_bytes(1, 512, 1024)
+    assert compiled.largest_tensor(2, 512, 512) == compiled.largest_tensor(1, 512, 1024)
 
 
 def test_predicted_memory_is_what_the_process_grows_by() -> None:
@@ -284,3 +285,10 @@ print((status("VmHWM") - before) / predicted)
     for name in ("float32", "bfloat16"):
         done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
         assert 0.5 < float(done.stdout) < 1.25  # too little would break a budget; what smaller runs left free lowers it
+
+
+def test_the_largest_tensor_is_known() -> None:
+    """Of a U-Net of base 4, the first level's concatenation; of a network that widens, where it is widest."""
+    assert compile(load(UNet(base=4, depth=2))).largest_tensor(1, 1024, 512) == 8 * 1024 * 512
+    wide = torch.nn.Sequential(torch.nn.Conv2d(1, 48, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(48, 2, 1))
+    assert compile(load(wide)).largest_tensor(2, 64, 64) == 48 * 2 * 64 * 64

@@ -183,9 +183,12 @@ def _bytes(n: int, height: int, width: int) -> int:
     return 1000 * n * height * width
 
 
-def _device_plan(device_gib: float, fixed: Fixed | None = None, host_gib: float = 32, **changes: Any) -> Any:
+def _device_plan(
+    device_gib: float, fixed: Fixed | None = None, host_gib: float = 32, widest: int = 32, **changes: Any
+) -> Any:
     host = Budget(int(host_gib * 2**30), 2**30, 8, _bytes)
-    return make_device_plan(_demand(**changes), host, DeviceBudget(int(device_gib * 2**30), _bytes), fixed)
+    device = DeviceBudget(int(device_gib * 2**30), _bytes, lambda n, height, width: widest * n * height * width)
+    return make_device_plan(_demand(**changes), host, device, fixed)
 
 
 def test_tile_and_batch_follow_the_free_memory_of_the_device() -> None:
@@ -204,6 +207,16 @@ def test_tile_and_batch_follow_the_free_memory_of_the_device() -> None:
     small = _device_plan(40, Fixed(tile=256))
     assert small.tile == 256 and small.batch == 16
     assert _device_plan(40, Fixed(tile=256, batch=3, block=512)).batch == 3
+
+
+def test_no_tensor_is_larger_than_fast_kernels_address() -> None:
+    for widest, tile in ((32, 4096), (128, 2048), (512, 1024)):
+        plan = _device_plan(40, widest=widest)
+        assert plan.tile == tile
+        assert widest * plan.batch * (tile + 2 * plan.halo) ** 2 < 2**31
+    with pytest.raises(InputError, match=r"tile=4096 makes a tensor of 2,353,\d+,\d+ elements.*smaller tile"):
+        _device_plan(40, Fixed(tile=4096), widest=128)
+    assert _device_plan(40, Fixed(tile=3072), widest=128).tile == 3072
 
 
 def test_a_plan_that_cannot_be() -> None:

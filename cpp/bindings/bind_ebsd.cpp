@@ -1,3 +1,4 @@
+#include <optional>
 #include <stdexcept>
 
 #include "bainite/cuda_ebsd.hpp"
@@ -6,11 +7,12 @@
 namespace bainite::bind {
 namespace {
 
-// Calls call(orientations) with the quaternions in their own type.
+// Calls call(orientations) with the quaternions in their own type; all arrays lie where `out` does.
 template <class Call>
 void with_map(const py::object& quaternions_object, const py::object& labels_object, const PointGrid& grid,
-              const Call& call) {
-  const Borrowed quaternions(quaternions_object, "quaternions", false);
+              const Borrowed& out, Where where, const Call& call) {
+  const Borrowed quaternions(quaternions_object, "quaternions", false, where);
+  out.require_device_of(quaternions);
   per_point(quaternions, grid, 4);
   const auto run = [&](const Labels& labels) {
     if (quaternions.dtype() == DType::float32) {
@@ -22,23 +24,32 @@ void with_map(const py::object& quaternions_object, const py::object& labels_obj
     }
   };
   if (labels_object.is_none()) return run({});
-  const Borrowed labels(labels_object, "labels", false);
+  const Borrowed labels(labels_object, "labels", false, where);
+  out.require_device_of(labels);
   run(labels_of(labels, grid));
+}
+
+KamOptions kam_options(const PointGrid& grid, int neighbourhood, int order, bool perimeter, double max_angle,
+                       bool keep) {
+  if (order < 1 || order > 10) throw py::value_error("order must be 1 to 10; got " + std::to_string(order));
+  return {checked_neighbourhood(neighbourhood, grid), order, perimeter, max_angle, keep};
 }
 
 void bind_kam(const py::object& quaternions, const py::object& labels, const py::object& out_object,
               const GridArgument& grid_argument, int laue_code, int neighbourhood, int order, bool perimeter,
-              double max_angle, bool keep, int threads) {
+              double max_angle, bool keep, int threads, const std::optional<std::uint64_t>& stream) {
+  const Where where(stream);
   const PointGrid grid = checked_grid(grid_argument);
   const Laue laue = checked_laue(laue_code);
-  if (order < 1 || order > 10) throw py::value_error("order must be 1 to 10; got " + std::to_string(order));
-  const KamOptions options{checked_neighbourhood(neighbourhood, grid), order, perimeter, max_angle, keep};
-  const Borrowed out(out_object, "out", true);
+  const KamOptions options = kam_options(grid, neighbourhood, order, perimeter, max_angle, keep);
+  const Borrowed out(out_object, "out", true, where);
   out.require(DType::float32, 1, "float32 [points]");
   per_point(out, grid, 0);
   checked_threads(threads);
-  with_map(quaternions, labels, grid,
-           [&](const auto& map) { without_gil([&] { kam(map, laue, options, out.data<float>(), threads); }); });
+  with_map(quaternions, labels, grid, out, where, [&](const auto& map) {
+    if (!where.device()) return without_gil([&] { kam(map, laue, options, out.data<float>(), threads); });
+    on_device(out, where, [&](cuda::Stream queue) { cuda::kam(map, laue, options, out.data<float>(), queue); });
+  });
 }
 
 void bind_kam_cuda(const py::object& quaternions, const py::object& labels, const py::object& out_object,
@@ -46,13 +57,12 @@ void bind_kam_cuda(const py::object& quaternions, const py::object& labels, cons
                    double max_angle, bool keep) {
   const PointGrid grid = checked_grid(grid_argument);
   const Laue laue = checked_laue(laue_code);
-  if (order < 1 || order > 10) throw py::value_error("order must be 1 to 10; got " + std::to_string(order));
-  const KamOptions options{checked_neighbourhood(neighbourhood, grid), order, perimeter, max_angle, keep};
+  const KamOptions options = kam_options(grid, neighbourhood, order, perimeter, max_angle, keep);
   const Borrowed out(out_object, "out", true);
   out.require(DType::float32, 1, "float32 [points]");
   per_point(out, grid, 0);
 #if BAINITE_HAS_CUDA
-  with_map(quaternions, labels, grid,
+  with_map(quaternions, labels, grid, out, {},
            [&](const auto& map) { without_gil([&] { cuda::kam_from_host(map, laue, options, out.data<float>()); }); });
 #else
   static_cast<void>(quaternions);
@@ -73,7 +83,7 @@ void bind_neighbour_angles(const py::object& quaternions, const py::object& labe
   out.require(DType::float32, 2, "float32 [points, forward neighbours]");
   per_point(out, grid, static_cast<std::int64_t>(half_stencil(neighbourhood, 1, 1).size()));
   checked_threads(threads);
-  with_map(quaternions, labels, grid, [&](const auto& map) {
+  with_map(quaternions, labels, grid, out, {}, [&](const auto& map) {
     without_gil([&] { neighbour_angles(map, laue, neighbourhood, keep, out.data<float>(), threads); });
   });
 }
@@ -88,7 +98,7 @@ void bind_links(const py::object& quaternions, const py::object& labels, const p
   out.require(DType::uint8, 1, "uint8 [points]");
   per_point(out, grid, 0);
   checked_threads(threads);
-  with_map(quaternions, labels, grid, [&](const auto& map) {
+  with_map(quaternions, labels, grid, out, {}, [&](const auto& map) {
     without_gil([&] { links(map, laue, neighbourhood, tolerance, out.data<std::uint8_t>(), threads); });
   });
 }
@@ -122,7 +132,7 @@ void bind_disorientation(const py::object& q1_object, const py::object& q2_objec
 void bind_ebsd(py::module_& m) {
   m.def("kam", &bind_kam, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(), py::arg("grid"),
         py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"), py::arg("max_angle"),
-        py::arg("keep") = false, py::arg("threads") = 0);
+        py::arg("keep") = false, py::arg("threads") = 0, py::arg("stream") = py::none());
   m.def("kam_cuda", &bind_kam_cuda, py::arg("quaternions"), py::arg("labels"), py::arg("out"), py::kw_only(),
         py::arg("grid"), py::arg("laue"), py::arg("neighbourhood"), py::arg("order"), py::arg("perimeter"),
         py::arg("max_angle"), py::arg("keep") = false);

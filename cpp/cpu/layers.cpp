@@ -40,6 +40,15 @@ void spread(const std::uint8_t* from, std::uint8_t* to, std::int64_t cols, std::
   }
 }
 
+// Columns x … x + cols of a line of an input, counted from its own border, which begins at `line`.
+void spread_line(const JoinInput& input, const std::uint8_t* line, std::int64_t x, std::uint8_t* to, std::int64_t cols,
+                 std::int64_t step) {
+  if (!input.quads) return spread(line + x * input.bytes, to, cols, step, input.bytes);
+  for (std::int64_t i = 0; i < cols; ++i) {
+    std::memcpy(to + i * step, line + column_place(true, x + i) * input.bytes, static_cast<std::size_t>(input.bytes));
+  }
+}
+
 // Vectors of half a cache line, whatever the instruction set: the compiler splits them where it must. Comparisons of
 // vectors are masks, 0 or -1 in each lane.
 constexpr std::int64_t kVector = 32;
@@ -119,8 +128,9 @@ void join_channels(const std::vector<JoinInput>& inputs, void* out, std::int64_t
         for (const JoinInput& input : inputs) {
           const std::int64_t m = input.margin;
           const std::int64_t y = row / rows * (rows + 2 * m) + row % rows + m;
-          const std::int64_t pixel = y * (cols + 2 * m) + m + x;
-          spread(static_cast<const std::uint8_t*>(input.data) + pixel * input.bytes, to, count, step, input.bytes);
+          const std::int64_t place = row_place(input.quads, y, cols + 2 * m);
+          spread_line(input, static_cast<const std::uint8_t*>(input.data) + place * input.bytes, m + x, to, count,
+                      step);
           to += input.bytes;
         }
         if (stream) cpu::stream_copy(line + x * step, whole.data(), count * step);

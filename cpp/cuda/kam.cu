@@ -261,13 +261,21 @@ void kam(const UnitOrientations& map, Laue laue, const KamOptions& options, floa
 }
 
 template <class In>
+void kam(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out, Stream stream) {
+  const auto points = static_cast<std::size_t>(map.grid.size());
+  if (points == 0) return;
+  const Scratch unit = Scratch::uninitialised(4 * points * sizeof(double), stream);
+  const Scratch labels = Scratch::uninitialised(points * sizeof(std::int32_t), stream);
+  unit_orientations(map, unit.as<double>(), labels.as<std::int32_t>(), stream);
+  kam(UnitOrientations{unit.as<double>(), labels.as<std::int32_t>(), map.grid}, laue, options, out, stream);
+}
+
+template <class In>
 void kam_from_host(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out) {
   const std::int64_t points = map.grid.size();
   if (points == 0) return;
   const Buffer<In> quaternions(4 * points);
   const Buffer<std::uint8_t> given(map.labels.bytes * points);
-  const Buffer<double> unit(4 * points);
-  const Buffer<std::int32_t> labels(points);
   const Buffer<float> result(points);
   copy(quaternions.get(), map.quaternions, 4 * points * static_cast<std::int64_t>(sizeof(In)), cudaMemcpyHostToDevice);
   if (map.labels.data != nullptr) {
@@ -276,13 +284,14 @@ void kam_from_host(const Orientations<In>& map, Laue laue, const KamOptions& opt
   const std::int64_t result_bytes = points * static_cast<std::int64_t>(sizeof(float));
   if (options.keep) copy(result.get(), out, result_bytes, cudaMemcpyHostToDevice);
   const Labels on_device{map.labels.data == nullptr ? nullptr : given.get(), map.labels.bytes};
-  unit_orientations(Orientations<In>{quaternions.get(), on_device, map.grid}, unit.get(), labels.get(), nullptr);
-  kam(UnitOrientations{unit.get(), labels.get(), map.grid}, laue, options, result.get(), nullptr);
+  kam(Orientations<In>{quaternions.get(), on_device, map.grid}, laue, options, result.get(), nullptr);
   copy(out, result.get(), result_bytes, cudaMemcpyDeviceToHost);
 }
 
 template void unit_orientations<float>(const Orientations<float>&, double*, std::int32_t*, Stream);
 template void unit_orientations<double>(const Orientations<double>&, double*, std::int32_t*, Stream);
+template void kam<float>(const Orientations<float>&, Laue, const KamOptions&, float*, Stream);
+template void kam<double>(const Orientations<double>&, Laue, const KamOptions&, float*, Stream);
 template void kam_from_host<float>(const Orientations<float>&, Laue, const KamOptions&, float*);
 template void kam_from_host<double>(const Orientations<double>&, Laue, const KamOptions&, float*);
 

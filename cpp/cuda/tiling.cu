@@ -9,6 +9,10 @@ namespace {
 template <class Out>
 constexpr int kPixels = 16 / static_cast<int>(sizeof(Out));  // of a thread: 16 bytes of every output channel
 
+// Reads of a thread on their way before the first of them is used, as registers allow.
+template <class Source>
+constexpr int kAhead = sizeof(Source) >= 64 ? 1 : (sizeof(Source) <= 16 ? 4 : 64 / static_cast<int>(sizeof(Source)));
+
 // Seldom reached, and long: not inlined.
 __device__ __noinline__ std::int64_t padded_column(std::int64_t i, std::int64_t n, PadMode pad) {
   return mirror_index(i, n, pad);
@@ -67,18 +71,19 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(View3D<const In> regio
     const bool in_words = Source::aligned(row.in);
     const bool out_words =
         interleaved ? Interleaved::aligned(to) : Plane::aligned(to) && (kOut == 1 || Plane::aligned(to + out.stride_c));
-    for (std::int64_t x = begin + lane() * kPixels<Out>; x < end; x += kWarp * kPixels<Out>) {
-      Source source;
+    const auto fetch = [&](std::int64_t x, Source& source) {
       if (row.in != nullptr && x >= row.first && x + kPixels<Out> <= row.last) {
         source.load(row.in + x * kIn, in_words);
-      } else {
-#pragma unroll
-        for (int i = 0; i < kPixels<Out>; ++i) {
-          const In* pixel = x + i < end ? row.padded(x + i, kIn) : nullptr;
-#pragma unroll
-          for (int c = 0; c < kIn; ++c) source.items[i * kIn + c] = pixel == nullptr ? fill : pixel[c];
-        }
+        return;
       }
+#pragma unroll
+      for (int i = 0; i < kPixels<Out>; ++i) {
+        const In* pixel = x + i < end ? row.padded(x + i, kIn) : nullptr;
+#pragma unroll
+        for (int c = 0; c < kIn; ++c) source.items[i * kIn + c] = pixel == nullptr ? fill : pixel[c];
+      }
+    };
+    const auto write = [&](std::int64_t x, const Source& source) {
       const auto value = [&](int i, int c) {
         const In* pixel = source.items + i * kIn;
         const float raw = kIn == 3 && kOut == 1
@@ -107,6 +112,18 @@ __global__ void __launch_bounds__(kThreads) gather_kernel(View3D<const In> regio
           for (int i = 0; i < kPixels<Out>; ++i) plane.items[i] = value(i, c);
           plane.store(to + c * out.stride_c + x, out_words);
         }
+      }
+    };
+    constexpr std::int64_t kStep = kWarp * kPixels<Out>;
+    for (std::int64_t x = begin + lane() * kPixels<Out>; x < end; x += kAhead<Source> * kStep) {
+      Source sources[kAhead<Source>];
+#pragma unroll
+      for (int i = 0; i < kAhead<Source>; ++i) {
+        if (x + i * kStep < end) fetch(x + i * kStep, sources[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < kAhead<Source>; ++i) {
+        if (x + i * kStep < end) write(x + i * kStep, sources[i]);
       }
     }
   });

@@ -2,6 +2,8 @@
 // addresses and values.
 #include "bainite/cuda.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -218,6 +220,97 @@ void check_downsampling(Random& random) {
   CHECK(same_bits(cpu.items, gpu.items));
 }
 
+// Images of any width behind any address, with margins.
+void check_joining(Random& random) {
+  const std::int64_t n = random.between(0, 2), rows = random.between(1, 9), cols = random.between(1, 200);
+  const std::int64_t sizes[] = {1, 2, 6, 8, 12, 16, 32, 128, 144};
+  const bool even = random.coin();  // words of 16 bytes throughout
+  std::vector<Buffer<std::uint8_t>> images;
+  std::vector<JoinInput> inputs;
+  std::int64_t step = 0;
+  const std::int64_t count = random.between(1, 6);
+  images.reserve(static_cast<std::size_t>(count));
+  for (std::int64_t k = 0; k < count; ++k) {
+    const std::int64_t bytes = sizes[random.between(even ? 5 : 0, 8)], margin = random.between(0, 3);
+    const bool quads = rows % 2 == 0 && cols % 2 == 0 && random.coin();
+    auto& image = images.emplace_back(n * (rows + 2 * margin) * (cols + 2 * margin) * bytes, random);
+    image.fill([&] { return static_cast<std::uint8_t>(random.between(0, 255)); });
+    inputs.push_back({image.data(), bytes, margin, quads});
+    step += bytes;
+  }
+  Buffer<std::uint8_t> cpu(n * rows * cols * step, random);
+  Buffer<std::uint8_t> gpu = cpu;
+  join_channels(inputs, cpu.data(), n, rows, cols, 1);
+  cuda::join_channels(inputs, gpu.data(), n, rows, cols, nullptr);
+  CHECK(same_bits(cpu.items, gpu.items));
+}
+
+template <class T>
+void check_pooling(Random& random) {
+  const std::int64_t n = random.between(0, 2), rows = random.between(1, 9), cols = random.between(1, 40);
+  const std::int64_t channels = random.coin() ? 8 * random.between(1, 9) : random.between(1, 30);
+  Buffer<T> image(n * rows * cols * channels, random);
+  const bool coarse = random.coin();
+  image.fill([&] { return logit<T>(random, coarse); });
+  Buffer<T> out(n * (rows / 2) * (cols / 2) * channels, random);
+  Buffer<T> cpu = out;
+  cuda::max_pool2x2(static_cast<const T*>(image.data()), out.data(), n, rows, cols, channels, nullptr);
+  if constexpr (std::is_same_v<T, float16>) {  // not of the CPU's layers
+    std::size_t at = 0;
+    const auto value = [&](std::int64_t i, std::int64_t y, std::int64_t x, std::int64_t c) {
+      return to_float(image.data()[((i * rows + y) * cols + x) * channels + c]);
+    };
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t y = 0; y + 1 < rows; y += 2) {
+        for (std::int64_t x = 0; x + 1 < cols; x += 2) {
+          for (std::int64_t c = 0; c < channels; ++c, ++at) {
+            const float four[] = {value(i, y, x, c), value(i, y, x + 1, c), value(i, y + 1, x, c),
+                                  value(i, y + 1, x + 1, c)};
+            const bool nan = std::any_of(four, four + 4, [](float v) { return std::isnan(v); });
+            const float found = to_float(out.data()[at]);
+            CHECK((nan ? std::isnan(found) : found == *std::max_element(four, four + 4)));
+          }
+        }
+      }
+    }
+  } else {
+    max_pool2x2(image.data(), cpu.data(), n, rows, cols, channels * static_cast<std::int64_t>(sizeof(T)),
+                sizeof(T) == 4, 1);
+    CHECK(same_bits(cpu.items, out.items));
+  }
+}
+
+template <class T>
+void check_gray(Random& random) {
+  const std::int64_t n = random.between(0, 2), rows = random.between(1, 6), cols = random.between(1, 150);
+  constexpr std::int64_t kItems = 16 / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t channels = kItems * (random.between(0, 9) == 0 ? 200 : random.between(1, 9));
+  const bool relu = random.coin();
+  Buffer<T> image(n * rows * cols, random), out(n * rows * cols * channels, random);
+  image.fill([&] { return from_float<T>(random.normal()); });
+  std::vector<float> weights(static_cast<std::size_t>(9 * channels)), bias(static_cast<std::size_t>(channels));
+  for (auto& value : weights) value = random.normal();
+  for (auto& value : bias) value = random.normal();
+  cuda::convolve_gray(static_cast<const T*>(image.data()), weights.data(), bias.data(), out.data(), n, rows, cols,
+                      channels, relu, nullptr);
+  double worst = 0.0;
+  for (std::int64_t i = 0; i < n * rows * cols * channels; ++i) {
+    const std::int64_t c = i % channels, x = i / channels % cols, row = i / channels / cols, y = row % rows;
+    double sum = bias[static_cast<std::size_t>(c)], scale = 1.0 + std::abs(sum);
+    for (std::int64_t tap = 0; tap < 9; ++tap) {
+      const std::int64_t yy = y + tap / 3 - 1, xx = x + tap % 3 - 1;
+      if (yy < 0 || yy >= rows || xx < 0 || xx >= cols) continue;
+      const double part = static_cast<double>(weights[static_cast<std::size_t>(tap * channels + c)]) *
+                          static_cast<double>(to_float(image.data()[(row + tap / 3 - 1) * cols + xx]));
+      sum += part;
+      scale += std::abs(part);
+    }
+    if (relu && sum < 0.0) sum = 0.0;
+    worst = std::max(worst, std::abs(sum - static_cast<double>(to_float(out.data()[i]))) / scale);
+  }
+  CHECK(worst < (sizeof(T) == 4 ? 1e-6 : std::is_same_v<T, bfloat16> ? 4e-3 : 5e-4));
+}
+
 // Orientations about a few centres, so that pairs lie on both sides of every limit; some are no rotation.
 template <class In>
 void check_orientations(Random& random) {
@@ -298,6 +391,19 @@ TEST_CASE("cuda counts: those of the CPU, within shared memory and beyond it") {
 TEST_CASE("cuda pyramid: the labels of the CPU") {
   Random random(4);
   for (int i = 0; i < 80; ++i) check_downsampling(random);
+}
+
+TEST_CASE("cuda layers: the bits of the CPU") {
+  Random random(6);
+  for (int i = 0; i < 80; ++i) {
+    check_joining(random);
+    check_pooling<float>(random);
+    check_pooling<bfloat16>(random);
+    check_pooling<float16>(random);
+    check_gray<float>(random);
+    check_gray<bfloat16>(random);
+    check_gray<float16>(random);
+  }
 }
 
 TEST_CASE("cuda kam and misorientations: the bits of the CPU") {

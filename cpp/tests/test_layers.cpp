@@ -43,6 +43,23 @@ TEST_CASE("joined channels are the middles of the inputs, side by side") {
   }
 }
 
+TEST_CASE("quads are the pixels of two rows and columns, side by side") {
+  const std::int64_t n = 2, rows = 4, cols = 6, margin = 1;
+  const std::int64_t height = rows + 2 * margin, width = cols + 2 * margin;
+  std::vector<std::uint8_t> plain(static_cast<std::size_t>(n * height * width * 3)), quads(plain.size());
+  std::mt19937 generator(3);
+  for (std::uint8_t& value : plain) value = static_cast<std::uint8_t>(generator());
+  for (std::int64_t i = 0; i < n * height * width * 3; ++i) {
+    const std::int64_t b = i % 3, x = i / 3 % width, y = i / 3 / width % height, image = i / 3 / width / height;
+    const std::int64_t cell = (image * height / 2 + y / 2) * (width / 2) + x / 2;
+    quads[static_cast<std::size_t>((cell * 4 + y % 2 * 2 + x % 2) * 3 + b)] = plain[static_cast<std::size_t>(i)];
+  }
+  std::vector<std::uint8_t> expected(static_cast<std::size_t>(n * rows * cols * 3)), found(expected.size());
+  bainite::join_channels({{plain.data(), 3, margin}}, expected.data(), n, rows, cols, 1);
+  bainite::join_channels({{quads.data(), 3, margin, true}}, found.data(), n, rows, cols, 1);
+  CHECK(found == expected);
+}
+
 namespace {
 
 template <class T>

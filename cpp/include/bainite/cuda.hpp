@@ -1,5 +1,5 @@
-// The CUDA back end: the kernels of tiling, stitching, confusion and pyramid on arrays in device memory, with the same
-// values as on the CPU, bit for bit. Compiles without CUDA's headers; links where BAINITE_HAS_CUDA is 1.
+// The CUDA back end: the kernels of tiling, stitching, confusion, pyramid and layers on arrays in device memory, with
+// the same values as on the CPU, bit for bit. Compiles without CUDA's headers; links where BAINITE_HAS_CUDA is 1.
 //
 // Every pointer, also those within views, points to memory of the current device: corners, gain, offset, crops and
 // counts too. Calls queue their work on the stream and return; nothing is allocated, copied to the host or waited for.
@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bainite/layers.hpp"
 #include "bainite/stitching.hpp"
 #include "bainite/tiling.hpp"
 #include "bainite/view.hpp"
@@ -43,6 +44,8 @@ class Scratch {
  public:
   // Zeros.
   Scratch(std::size_t bytes, Stream stream);
+  // Garbage.
+  static Scratch uninitialised(std::size_t bytes, Stream stream) { return Scratch(stream, bytes); }
   // A copy of host memory, which may change again as soon as this returns. It travels as arguments of launches, and is
   // meant for tables of some kilobytes: a copy from pageable memory may wait for all that is queued on the stream.
   Scratch(const void* host, std::size_t bytes, Stream stream);
@@ -91,5 +94,22 @@ void class_counts(View2D<const T> labels, std::int64_t classes, std::int64_t* co
 
 // labels: [h, w]; out: [ceil(h/2), ceil(w/2)]: the mode of every 2x2 cell.
 void downsample_labels(View2D<const std::uint8_t> labels, View2D<std::uint8_t> out, Stream stream);
+
+// Concatenate the middles of the inputs along the channels: out [n, rows, cols, sum of bytes]. The vector is host
+// memory.
+void join_channels(const std::vector<JoinInput>& inputs, void* out, std::int64_t n, std::int64_t rows,
+                   std::int64_t cols, Stream stream);
+
+// image: [n, rows, cols, channels]; out: [n, rows / 2, cols / 2, channels], rounded down. NaN if one of the four is.
+template <class T>
+void max_pool2x2(const T* image, T* out, std::int64_t n, std::int64_t rows, std::int64_t cols, std::int64_t channels,
+                 Stream stream);
+
+// The 3×3 convolution of an image of one channel, [n, rows, cols], with zeros around it: out [n, rows, cols, channels],
+// which are a multiple of 16 bytes and at most 256 of those. weights: [9, channels], bias: [channels]. In float32,
+// rounded once; `relu`: what is negative becomes 0.
+template <class T>
+void convolve_gray(const T* image, const float* weights, const float* bias, T* out, std::int64_t n, std::int64_t rows,
+                   std::int64_t cols, std::int64_t channels, bool relu, Stream stream);
 
 }  // namespace bainite::cuda

@@ -27,6 +27,10 @@ void neighbour_angles(const UnitOrientations& map, Laue laue, Neighbourhood neig
 // See bainite::kam. out: [points], in device memory.
 void kam(const UnitOrientations& map, Laue laue, const KamOptions& options, float* out, Stream stream);
 
+// The same of orientations of any length; takes device memory meanwhile, 36 bytes a point.
+template <class In>
+void kam(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out, Stream stream);
+
 // The same from host memory to host memory, on the current device: allocates, copies, computes and waits.
 template <class In>
 void kam_from_host(const Orientations<In>& map, Laue laue, const KamOptions& options, float* out);

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import as_input_error, core
+from ._checks import as_input_error, as_kernel_error, core, stream_of
 
 GridShape = tuple[bool, int, int, int]
 """Hexagonal or not, rows, points of the first, third … row, and points of the second, fourth … row."""
@@ -87,9 +87,9 @@ def _unit(quaternions: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 
 def kam_values(
-    quaternions: NDArray[Any],
-    labels: NDArray[Any] | None,
-    out: NDArray[np.float32],
+    quaternions: Any,
+    labels: Any,
+    out: Any,
     *,
     grid: GridShape,
     laue: str,
@@ -99,16 +99,18 @@ def kam_values(
     max_angle: float = 5.0,
     keep: bool = False,
     threads: int = 0,
+    stream: Any = None,
 ) -> None:
     """Write the kernel average misorientation of every point, in degrees, to `out`.
 
     Parameters
     ----------
-    quaternions : ndarray, (points, 4), float32 or float64
-        Any length; what is no rotation counts as a negative label.
-    labels : ndarray, (points,), int16 or int32, or None
+    quaternions : array, (points, 4), float32 or float64
+        Any length; what is no rotation counts as a negative label. All arrays in host memory, or all on one CUDA
+        device.
+    labels : array, (points,), int16 or int32, or None
         Pairs count between equal labels only; a negative one is part of no pair. None: all are 0.
-    out : ndarray, (points,), float32
+    out : array, (points,), float32
         Written in place; NaN where no pair counts.
     grid : GridShape
         The grid.
@@ -121,9 +123,12 @@ def kam_values(
     keep : bool
         Leave `out` as it is where the label is negative.
     threads : int
-        0: the cap.
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the work is queued on; the call returns before it is done.
     """
-    with as_input_error():
+    queue = stream_of(stream, quaternions, labels, out)
+    with as_kernel_error(queue):
         core.kam(
             quaternions,
             labels,
@@ -136,6 +141,7 @@ def kam_values(
             max_angle=max_angle,
             keep=keep,
             threads=threads,
+            stream=queue,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from ..errors import ModelError
 from .contract import Contract
 from .device import device_facts, exact_math, peak_device_bytes
-from .peak import fit_line, peak_bytes, resident_bytes
+from .peak import fit_line, most_elements, peak_bytes, resident_bytes
 from .threads import keep_serial, serial_threads
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -66,6 +67,7 @@ class Runtime:
     _network: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
     _core: Callable[[torch.Tensor], torch.Tensor] = field(repr=False)
     _line: tuple[float, float] | None = field(default=None, repr=False)
+    _widest: float | None = field(default=None, repr=False)
     _fitting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -157,6 +159,15 @@ class Runtime:
         batch = n * self.contract.in_channels * height * width * self.torch_dtype.itemsize
         alive = constant + slope * n * height * width + batch
         return resident_bytes(alive, self.weight_bytes) if self.device == "cpu" else int(1.1 * alive)
+
+    def largest_tensor(self, n: int, height: int, width: int) -> int:
+        """Return the elements of the largest tensor of one run; the first call measures a small batch."""
+        with self._fitting:
+            if self._widest is None:
+                edge = up_to_stride(self.contract.stride, int(_FIT_PIXELS[0] ** 0.5))
+                batch = self.new_batch(1, edge, edge).zero_()
+                self._widest = most_elements(partial(self.run, batch)) / edge**2
+        return math.ceil(n * height * width * self._widest)
 
     def _fit(self) -> tuple[float, float]:
         pixels, peaks = [], []

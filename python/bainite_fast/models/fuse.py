@@ -2,7 +2,12 @@
 
 A ReLU is computed by the convolution before it, in oneDNN: in bfloat16 PyTorch's own takes longer than a convolution of
 16 channels on AMX. Concatenation and 2×2 pooling of channels-last images run at the speed of a copy
-(``cpp/include/bainite/layers.hpp``). On a GPU cuDNN computes the ReLU with the convolution.
+(``cpp/include/bainite/layers.hpp``).
+
+On a GPU cuDNN computes the ReLU with the convolution. Two kinds of layers it runs far from the speed of memory, which
+is all that bounds them: the 3×3 convolution of a gray image, and the 2×2 transposed convolution, whose bias and crop
+take passes of their own. The first is a kernel of ours; the second becomes a matrix product, whose rows the
+concatenation that follows puts in their places.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ _library.define(
 )
 _library.define("join_channels(Tensor[] inputs) -> Tensor")
 _library.define("max_pool2x2(Tensor x) -> Tensor")
+_library.define("conv_gray(Tensor x, Tensor weights, Tensor bias, bool relu) -> Tensor")
+_library.define("upsample_join(Tensor[] inputs, int which, int crop, Tensor weight, Tensor? bias) -> Tensor")
 
 
 def _conv_relu(
@@ -77,16 +84,58 @@ def _conv_relu_cudnn(
 
 def _join_channels_cuda(inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     height, width = (min(int(x.shape[axis]) for x in inputs) for axis in (2, 3))
-    parts = [middle(x, (int(x.shape[2]) - height) // 2) for x in inputs]
-    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+    if not _on_device(inputs[0]):
+        parts = [middle(x, (int(x.shape[2]) - height) // 2) for x in inputs]
+        return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+    return _joined([pixels(x) for x in inputs], inputs[0], height, width)
+
+
+def _joined(parts: list[torch.Tensor], like: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    out = empty_image(like, sum(int(x.shape[-1]) for x in parts), height, width)
+    _core.join_channels(parts, pixels(out), stream=_stream(out))
+    return out
+
+
+def _upsample_join(
+    inputs: Sequence[torch.Tensor], which: int, crop: int, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    below = pixels(inputs[which])
+    n, height, width, channels = (int(x) for x in below.shape)
+    rows = nn.functional.linear(below.reshape(-1, channels), weight, bias)
+    parts = [pixels(x) for x in inputs]
+    parts[which] = rows.view(n, height, width, 2, 2, -1)
+    sizes = [(2 * (height - 2 * crop), 2 * (width - 2 * crop))]
+    sizes += [(int(x.shape[2]), int(x.shape[3])) for k, x in enumerate(inputs) if k != which]
+    return _joined(parts, inputs[0], min(h for h, _ in sizes), min(w for _, w in sizes))
+
+
+def _conv_gray(x: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor, relu: bool) -> torch.Tensor:
+    out = empty_image(x, int(weights.shape[1]), int(x.shape[2]), int(x.shape[3]))
+    _core.convolve_gray(x[:, 0].contiguous(), pixels(out), weights=weights, bias=bias, relu=relu, stream=_stream(out))
+    return out
 
 
 def _max_pool2x2_cuda(x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.max_pool2d(x, 2)
+    if not _on_device(x):
+        return nn.functional.max_pool2d(x, 2)
+    out = empty_image(x, int(x.shape[1]), int(x.shape[2]) // 2, int(x.shape[3]) // 2)
+    _core.max_pool2x2(pixels(x), pixels(out), stream=_stream(out))
+    return out
+
+
+def _on_device(x: torch.Tensor) -> bool:
+    """Say whether our kernels take what is on a GPU."""
+    return x.is_cuda and x.dtype in (*_DTYPES, torch.float16) and _core.cuda_built()
+
+
+def _stream(x: torch.Tensor) -> int:
+    return int(torch.cuda.current_stream(x.device).cuda_stream)
 
 
 _library.impl("conv_relu", _conv_relu_cudnn, "CUDA")
 _library.impl("join_channels", _join_channels_cuda, "CUDA")
+_library.impl("conv_gray", _conv_gray, "CUDA")
+_library.impl("upsample_join", _upsample_join, "CUDA")
 _library.impl("max_pool2x2", _max_pool2x2_cuda, "CUDA")
 _library.impl("conv_relu", _conv_relu, "CPU")
 _library.impl("join_channels", _join_channels, "CPU")
@@ -108,8 +157,9 @@ def _streamable(x: torch.Tensor) -> bool:
 
 
 def empty_image(like: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
-    """Return an uninitialised channels-last image of the batch size and dtype of another."""
-    return torch.empty((like.shape[0], channels, height, width), dtype=like.dtype, memory_format=torch.channels_last)
+    """Return an uninitialised channels-last image of the batch size, dtype and device of another."""
+    shape = (like.shape[0], channels, height, width)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 class ConvReLU2d(nn.Conv2d):
@@ -130,6 +180,63 @@ class ConvReLU2d(nn.Conv2d):
         """Return max(0, convolution) [N, out_channels, H, W] of an image [N, in_channels, H, W]."""
         y: torch.Tensor = torch.ops.bainite_fast.conv_relu(
             x, self.weight, self.bias, list(self.padding), list(self.stride), list(self.dilation), self.groups
+        )
+        return y
+
+
+class GrayConvReLU2d(ConvReLU2d):
+    """The 3×3 convolution of a gray image and its ReLU, on a GPU: see :func:`takes_gray`."""
+
+    weights: torch.Tensor
+    start: torch.Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv)
+        flat = conv.weight.detach().float().reshape(conv.out_channels, 9)
+        start = torch.zeros_like(flat[:, 0]) if conv.bias is None else conv.bias.detach().float()
+        self.register_buffer("weights", flat.T.contiguous())
+        self.register_buffer("start", start.contiguous())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return max(0, convolution) [N, out_channels, H, W] of an image [N, 1, H, W]."""
+        y: torch.Tensor = torch.ops.bainite_fast.conv_gray(x, self.weights, self.start, True)
+        return y
+
+
+def takes_gray(conv: nn.Conv2d) -> bool:
+    """Say whether our kernel computes a convolution: 3×3 of a gray image, to 16, 32 … 4096 bytes a pixel."""
+    plain = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    size = conv.out_channels * conv.weight.element_size()
+    return plain and conv.in_channels == 1 and size % 16 == 0 and size <= 4096 and _on_device(conv.weight)
+
+
+class UpsampleJoin(nn.Module):
+    """A 2×2 transposed convolution of stride 2 and the concatenation that it goes into, on a GPU.
+
+    Parameters
+    ----------
+    conv : torch.nn.ConvTranspose2d
+        Whose weights are taken.
+    which : int
+        Its place among what is joined.
+    crop : int
+        Margin that its input loses first, px.
+    """
+
+    weight: torch.Tensor
+
+    def __init__(self, conv: nn.ConvTranspose2d, which: int, crop: int) -> None:
+        super().__init__()
+        self.which, self.crop = which, crop
+        # One row of weights for each channel of each of the four pixels.
+        rows = conv.weight.detach().permute(2, 3, 1, 0).reshape(4 * conv.out_channels, conv.in_channels)
+        self.register_buffer("weight", rows.contiguous())
+        self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().repeat(4))
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return [N, sum of C, H, W] as :class:`JoinChannels`, of images of which one is not upsampled yet."""
+        y: torch.Tensor = torch.ops.bainite_fast.upsample_join(
+            list(inputs), self.which, self.crop, self.weight, self.bias
         )
         return y
 
@@ -173,7 +280,8 @@ def fuse_layers(network: nn.Module) -> nn.Module:
         parts = joined(node)
         layer: nn.Module
         if relu is not None and _fusable(conv) and can_fuse:
-            layer = ConvReLU2d(cast(nn.Conv2d, conv))
+            kind = GrayConvReLU2d if takes_gray(cast(nn.Conv2d, conv)) else ConvReLU2d
+            layer = kind(cast(nn.Conv2d, conv))
             last = relu
         elif is_halving(node, modules):
             layer, last = MaxPool2x2(), node
@@ -192,6 +300,54 @@ def fuse_layers(network: nn.Module) -> nn.Module:
     network.graph.lint()
     network.recompile()
     return network
+
+
+def fuse_upsampling(network: nn.Module) -> nn.Module:
+    """Return a copy of a rewritten network for a GPU, in which concatenations take in the upsampling before them.
+
+    It is not for :func:`~bainite_fast.models.trim.trim`, which knows no layer of two scales, and so comes after it. The
+    layers are shared. A network that has nothing of it, or is on the CPU, is returned as it is.
+    """
+    if not isinstance(network, fx.GraphModule):
+        return network
+    modules = dict(network.named_modules())
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(network.graph, {}))
+    fused = fx.GraphModule(network, graph)
+    count = 0
+    for node in list(graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[str(node.target)], JoinChannels):
+            continue
+        which = next((k for k, part in enumerate(node.args) if _upsamples(part, node, modules)), None)
+        if which is None:
+            continue
+        part = node.args[which]
+        below, crop = part.args[0], 0
+        if below.op == "call_function" and below.target is middle:
+            below, crop = below.args
+        name, count = f"upsampling_{count}", count + 1
+        fused.add_submodule(name, UpsampleJoin(cast(nn.ConvTranspose2d, modules[str(part.target)]), which, int(crop)))
+        inputs = tuple(below if k == which else x for k, x in enumerate(node.args))
+        with graph.inserting_after(node):
+            node.replace_all_uses_with(graph.call_module(name, inputs))
+    if not count:
+        return network
+    graph.eliminate_dead_code()
+    fused.delete_all_unused_submodules()
+    graph.lint()
+    fused.recompile()
+    return fused.eval()
+
+
+def _upsamples(part: Any, user: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    conv = modules.get(str(part.target)) if part.op == "call_module" else None
+    return (
+        type(conv) is nn.ConvTranspose2d
+        and only_user(part, lambda x: x is user) is not None
+        and (conv.kernel_size, conv.stride, conv.padding) == ((2, 2), (2, 2), (0, 0))
+        and (conv.output_padding, conv.dilation, conv.groups) == ((0, 0), (1, 1), 1)
+        and _on_device(conv.weight)
+    )
 
 
 def _can_fuse(network: nn.Module) -> bool:

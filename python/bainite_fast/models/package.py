@@ -185,8 +185,13 @@ def load_package(path: str | os.PathLike[str]) -> LoadedModel:
     network = _network(config, data[WEIGHTS], source)
     contract = _contract(config)
     test_input, test_output = (_read_npy(data[x], x, source) for x in (TEST_INPUT, TEST_OUTPUT))
-    _self_test(network, contract, test_input, test_output, source)
+    if contract.sha256 not in _tested:  # once in a process: a run after a run of the same model starts at once
+        _self_test(network, contract, test_input, test_output, source)
+        _tested.add(contract.sha256)
     return LoadedModel(network, contract, test_input, test_output, str(source), config)
+
+
+_tested: set[str] = set()  # digests, which cover weights, test input and test output
 
 
 def _contract(config: PackageConfig) -> Contract:

@@ -11,8 +11,10 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 # The profiler's C++ library greets on stderr at first use, where the command line draws its progress.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -40,6 +42,28 @@ def peak_bytes(run: Callable[[], torch.Tensor]) -> int:
             peak = max(peak, alive)
     del result
     return int(peak)
+
+
+class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the most elements that one tensor of an operator's result has."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        results = found if isinstance(found, (tuple, list)) else (found,)
+        self.most = max([self.most, *(x.numel() for x in results if isinstance(x, torch.Tensor))])
+        return found
+
+
+def most_elements(run: Callable[[], torch.Tensor]) -> int:
+    """Return the elements of the largest tensor that an operator makes while `run` runs."""
+    sizes = _Sizes()
+    with sizes:
+        run()
+    return sizes.most
 
 
 def resident_bytes(alive: float, weights: int) -> int:

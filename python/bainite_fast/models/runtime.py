@@ -24,7 +24,7 @@ from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, R
 from .contract import Contract, LoadedModel
 from .device import exact_math
 from .fold import fold_batch_norm, worst_difference
-from .fuse import fuse_layers, middle
+from .fuse import fuse_layers, fuse_upsampling, middle
 from .threads import serial_threads
 from .trim import trim
 from .winograd import Rewriting, use_winograd
@@ -238,6 +238,17 @@ def _freeze(
     network: nn.Module, mode: str, samples: list[torch.Tensor], expected: list[torch.Tensor], precision: Precision
 ) -> nn.Module | None:
     """Return the network as TorchScript, or None where that fails or gives something else than `expected`."""
+    upsampled = fuse_upsampling(network) if mode == "traced" else network
+    if upsampled is not network:
+        frozen = _freeze_as(upsampled, mode, samples, expected, precision)
+        if frozen is not None:
+            return frozen
+    return _freeze_as(network, mode, samples, expected, precision)
+
+
+def _freeze_as(
+    network: nn.Module, mode: str, samples: list[torch.Tensor], expected: list[torch.Tensor], precision: Precision
+) -> nn.Module | None:
     try:
         made = _jit.trace(network, samples[0], check_trace=False) if mode == "traced" else _jit.script(network)
         frozen = cast(nn.Module, _jit.freeze(made.eval()))

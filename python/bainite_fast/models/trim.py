@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from .fuse import ConvReLU2d, JoinChannels, MaxPool2x2, middle
+from .fuse import ConvReLU2d, GrayConvReLU2d, JoinChannels, MaxPool2x2, middle
 from .unet import check_size
 from .vgg16_unet import ImageNetInput
 from .winograd import WinogradConv2d, WinogradConv2dPool, pair_item
@@ -180,6 +180,7 @@ def _upsampling(up: nn.Upsample) -> _Layer | None:
 _KNOWN: dict[type, Callable[[Any], _Layer | None]] = {
     nn.Conv2d: _convolution,
     ConvReLU2d: _convolution,
+    GrayConvReLU2d: _convolution,
     JoinChannels: lambda _: _POINTWISE,
     MaxPool2x2: lambda _: _Layer(down=2),
     WinogradConv2d: lambda _: _Layer(reach=1),

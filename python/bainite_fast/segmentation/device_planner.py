@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import BudgetError
+from ..errors import BudgetError, InputError
 from .device import SLOTS
 from .memory import format_bytes
 from .planner import Budget, Demand, Fixed, block_bytes, block_candidates, check_tile, chunk_of, tile_candidates
@@ -20,6 +20,7 @@ _LARGEST_TILE = 4096
 _BATCH_PIXELS = 2048 * 2048  # that a pass should see at least: fewer do not fill a large GPU
 _LARGEST_BATCH = 64
 _RESERVE = 0.15  # for what other processes take meanwhile, and for what the prediction misses
+_ADDRESSABLE = 2**31  # elements of a tensor, from which on cuDNN leaves its fast kernels
 _MORE_THREADS = 2  # than cores: threads that wait for the device cost nothing
 
 
@@ -33,10 +34,13 @@ class DeviceBudget:
         Free bytes.
     activation_bytes : callable
         Predicted peak bytes of one pass of the network over (batch, height, width), input and logits included.
+    largest_tensor : callable
+        Elements of the largest tensor of such a pass.
     """
 
     memory: int
     activation_bytes: Callable[[int, int, int], int]
+    largest_tensor: Callable[[int, int, int], int]
 
 
 def make_device_plan(demand: Demand, host: Budget, device: DeviceBudget, fixed: Fixed | None = None) -> Plan:
@@ -56,7 +60,7 @@ def make_device_plan(demand: Demand, host: Budget, device: DeviceBudget, fixed: 
     Raises
     ------
     InputError
-        If the tile is not a positive multiple of the stride.
+        If the tile is not a positive multiple of the stride, or makes a tensor of 2³¹ elements or more.
     BudgetError
         If the smallest tile does not fit the device, or two blocks in flight do not fit the host.
     """
@@ -75,6 +79,7 @@ def make_device_plan(demand: Demand, host: Budget, device: DeviceBudget, fixed: 
             f"a budget of {format_bytes(host.memory)} is too small for two blocks in flight beside the "
             f"{format_bytes(host.held)} that the process holds; give more memory"
         )
+    choices = _addressable(choices, fixed)
     best = next((choice for choice in choices if choice.need <= device.memory), None)
     if best is None:
         least = min(choices, key=lambda choice: choice.need)
@@ -87,6 +92,18 @@ def make_device_plan(demand: Demand, host: Budget, device: DeviceBudget, fixed: 
         n for n in range(2, threads + 1) if n == 2 or _host_need(demand, host, best.block, n) <= host.memory
     )
     return best.plan(chunk, host, in_flight)
+
+
+def _addressable(choices: list[_Choice], fixed: Fixed) -> list[_Choice]:
+    """Return the choices whose tensors fast kernels can address; refuse a tile of the caller's that has none."""
+    found = [choice for choice in choices if choice.largest < _ADDRESSABLE]
+    if fixed.tile is not None and not found:
+        least = min(choices, key=lambda choice: choice.largest)
+        raise InputError(
+            f"tile={fixed.tile} makes a tensor of {least.largest:,} elements on the device, and from 2^31 on a pass "
+            "takes minutes; give a smaller tile"
+        )
+    return found or choices
 
 
 def _host_need(demand: Demand, host: Budget, block: int, in_flight: int) -> int:
@@ -104,12 +121,13 @@ def _batches(demand: Demand, block: int, tile: int, fixed: Fixed) -> list[int]:
 
 
 class _Choice:
-    """One block, tile and batch, and the device memory that it needs."""
+    """One block, tile and batch, the device memory that it needs, and the elements of its largest tensor."""
 
     def __init__(self, demand: Demand, device: DeviceBudget, block: int, tile: int, batch: int) -> None:
         self.demand, self.device, self.block, self.tile, self.batch = demand, device, block, tile, batch
         seen = tile + 2 * demand.halo
         buffers = SLOTS * block_bytes(demand, block)
+        self.largest = device.largest_tensor(batch, seen, seen)
         self.need = int((device.activation_bytes(batch, seen, seen) + buffers) / (1 - _RESERVE))
 
     def plan(self, chunk: int, host: Budget, in_flight: int) -> Plan:

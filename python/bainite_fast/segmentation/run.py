@@ -89,7 +89,8 @@ class Prepared:
         else:
             where = self.request.device
             free = executor.device_memory(where) if isinstance(executor, ClusterExecutor) else free_device_memory(where)
-            plan = make_device_plan(demand, budget, DeviceBudget(free, compiled.activation_bytes), fixed)
+            device = DeviceBudget(free, compiled.activation_bytes, compiled.largest_tensor)
+            plan = make_device_plan(demand, budget, device, fixed)
         return replace(plan, runtime=fixed.runtime or self._choose_runtime(plan))
 
     def _choose_runtime(self, plan: Plan) -> str:
