@@ -53,6 +53,13 @@ def test_each_wait_gets_its_name() -> None:
     assert found.unexplained == 0.5  # the first held its place from 8 to 9
 
 
+def test_waiting_for_the_device_is_waiting_for_the_start() -> None:
+    noted = [Span("read", 1, 2), Span("start", 2, 5), Span("tiles", 5, 9), Span("network", 5, 9), Span("read", 1, 4)]
+    found = timeline(noted, 0, 10, workers=1)
+    assert found.waits["start"] == 1 + 3 and found.waits["read"] == 1 and found.waits["finish"] == 1
+    assert "start" not in found.busy
+
+
 @settings(deadline=None)
 @given(data=st.data(), workers=st.integers(1, 3))
 def test_network_and_waits_are_the_wall_time(data: st.DataObject, workers: int) -> None:
@@ -60,11 +67,11 @@ def test_network_and_waits_are_the_wall_time(data: st.DataObject, workers: int) 
     for _ in range(workers):  # one chain of blocks for each place
         now = data.draw(st.floats(0, 1))
         for _ in range(data.draw(st.integers(0, 4))):
-            lengths = data.draw(st.lists(st.floats(0, 2), min_size=9, max_size=9))
+            lengths = data.draw(st.lists(st.floats(0, 2), min_size=10, max_size=10))
             edges = now + np.concatenate([[0.0], np.cumsum(lengths)])
-            names = ("read", "wait", "upload", "gather", "network", "scatter", "rest", "download", "write")
+            names = ("read", "start", "wait", "upload", "gather", "network", "scatter", "rest", "download", "write")
             noted += [Span(name, *edges[k : k + 2]) for k, name in enumerate(names) if name != "rest"]
-            noted.append(Span("tiles", edges[3], edges[7]))
+            noted.append(Span("tiles", edges[4], edges[8]))
             now = float(edges[-1])
         end = max(end, now)
     found = timeline(noted, 0.0, end + 1, workers)

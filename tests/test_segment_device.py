@@ -14,6 +14,7 @@ import bainite_fast
 from bainite_fast import kernels
 from bainite_fast.errors import BainiteWarning, BudgetError, DeviceError, InputError, ModelError
 from bainite_fast.models import device as models_device
+from bainite_fast.segmentation import engine
 from bainite_fast.segmentation.device import SLOTS
 from bainite_fast.segmentation.device_planner import DeviceBudget, make_device_plan
 from bainite_fast.segmentation.journal import Journal
@@ -158,6 +159,21 @@ def test_logits_that_are_not_finite_are_named(small_blocks, fake_device, tmp_pat
     fake_device()
     with pytest.raises(ModelError, match="NaN or infinity at 600 pixels"):
         _run(image, Broken(), tmp_path / "out.ome.zarr", device="cuda")
+
+
+def test_blocks_are_read_before_the_device_is_there(small_blocks, fake_device, tmp_path, monkeypatch):
+    made = fake_device()
+    seen = []
+    read = engine.Engine._read
+
+    def recorded(self: Any, by: int, bx: int) -> Any:
+        seen.append(len(made))
+        return read(self, by, bx)
+
+    monkeypatch.setattr(engine.Engine, "_read", recorded)
+    found = _run(_image((300, 410)), small_unet(depth=1), tmp_path / "o.ome.zarr", device="cuda")
+    assert seen[0] == 0 and len(made) == 1
+    assert "start" not in found.stages
 
 
 def test_an_error_on_the_device_ends_the_run(small_blocks, fake_device, tmp_path, monkeypatch):

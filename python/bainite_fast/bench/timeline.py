@@ -79,7 +79,7 @@ def timeline(spans: Iterable[Span], start: float, end: float, workers: int) -> T
         part = max(min(held, idle), 0)
         unexplained += part * seconds
         idle -= part
-        for name in ("upload", "read", "download", "write"):
+        for name in ("start", "upload", "read", "download", "write"):
             part = min(running.get(name, 0), idle)
             waits[name] += part * seconds
             idle -= part

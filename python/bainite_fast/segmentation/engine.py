@@ -125,7 +125,8 @@ class BlockResult:
         Pixels labelled.
     spans : tuple of Span
         When each stage began and ended: read, upload, gather, network, scatter, download, write (a CPU neither uploads
-        nor downloads); wait, for a place; and tiles, from the first pixel gathered to the last label.
+        nor downloads); start, of the device; wait, for a place; and tiles, from the first pixel gathered to the last
+        label.
     batch : int
         Tiles per pass of the network from now on.
     """
@@ -140,7 +141,7 @@ class BlockResult:
         """Time spent in each stage, s."""
         total: dict[str, float] = {}
         for span in self.spans:
-            if span.stage != "tiles":  # it holds others
+            if span.stage not in ("start", "tiles"):  # once for all blocks; holds others
                 total[span.stage] = total.get(span.stage, 0.0) + span.end - span.start
         return total
 
@@ -178,7 +179,16 @@ class Engine:
         self.job = job
         job.network.check()
         self._classes = len(job.network.loaded.contract.classes)
-        self.infer = open_inference(job)
+        self._infer: Inference | None = None
+        self._opening = threading.Lock()
+
+    def _inference(self, watch: Stopwatch) -> Inference:
+        """Open the device on first use: by then the first blocks have been read, or are being read beside it."""
+        if self._infer is None:
+            with watch("start"), self._opening:
+                if self._infer is None:
+                    self._infer = open_inference(self.job)
+        return self._infer
 
     def run(self, by: int, bx: int) -> BlockResult:
         """Read, segment and write block (by, bx)."""
@@ -186,14 +196,15 @@ class Engine:
         region = plan.region(by, bx)
         with watch("read"):
             image, origin, digest = self._read(by, bx)
-        labels, confidence = self.infer(image, origin, by, bx, watch)
+        infer = self._inference(watch)
+        labels, confidence = infer(image, origin, by, bx, watch)
         del image
         with watch("write"):
             counts = kernels.class_counts(labels, self._classes, threads=1)
             shards = self.job.store.write_block(by, bx, labels, confidence)
         files = tuple((shard.path, shard.size) for shard in shards)
         record = BlockRecord(by, bx, tuple(int(n) for n in counts), digest, files)
-        return BlockResult(record, region.pixels, tuple(watch.spans), self.infer.batch)
+        return BlockResult(record, region.pixels, tuple(watch.spans), infer.batch)
 
     def _read(self, by: int, bx: int) -> tuple[Pixels, Region, str]:
         """Return the pixels at the model's scale, where they lie, and the digest of the block's own pixels."""
