@@ -257,7 +257,7 @@ def test_labels_flip_in_few_pixels(net: torch.nn.Module) -> None:
 
 def test_against_monai(net: torch.nn.Module, package: Path, mosaic: Path, tmp_path: Path) -> None:
     """≥ 5 × `monai.inferers.sliding_window_inference` on the GPU under autocast, the same network."""
-    pytest.importorskip("monai", reason="MONAI is not installed: make gpu-bench installs it")
+    pytest.importorskip("monai", reason="MONAI is not installed")
     from monai.inferers import sliding_window_inference
 
     side = 4096
