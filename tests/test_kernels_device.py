@@ -9,6 +9,8 @@ import pytest
 
 from bainite_fast import kernels
 from bainite_fast.errors import DeviceError, InputError
+from bainite_fast.kernels._checks import core
+from bainite_fast.kernels.orientations import kam_values
 from device_arrays import ROCM, DeviceArray, InterfaceArray, on_device
 
 LABELS = np.zeros((6, 7), np.uint8)
@@ -26,7 +28,16 @@ def scatter(logits: Any, labels: Any, **change: Any) -> None:
 
 BATCH = np.zeros((1, 1, 4, 4), np.float32)
 LOGITS = np.zeros((1, 2, 4, 5), np.float32)
+GRID = (False, 6, 7, 7)
+QUATERNIONS = np.ones((42, 4), np.float32)
+
+
+def kam(quaternions: Any, out: Any, labels: Any = None, **more: Any) -> None:
+    kam_values(quaternions, labels, out, grid=GRID, laue="m-3m", neighbourhood=1, order=2, **more)
+
+
 CALLS = {
+    "kam": lambda wrap, **more: kam(wrap(QUATERNIONS), wrap(np.empty(42, np.float32)), **more),
     "gather": lambda wrap, **more: gather(wrap(LABELS), wrap(BATCH), **more),
     "scatter": lambda wrap, **more: scatter(wrap(LOGITS), wrap(LABELS), confidence=wrap(LABELS.copy()), **more),
     "confusion": lambda wrap, **more: kernels.confusion_matrix(wrap(LABELS), wrap(LABELS), 2, **more),
@@ -100,6 +111,31 @@ def test_device_arrays_are_checked_as_those_of_the_host(wrap: Any) -> None:
     ]
     for message, call in cases:
         with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_layers_on_a_device_are_checked() -> None:
+    def gray(image: Any, out: Any, weights: Any = None, bias: Any = None) -> None:
+        weights = np.zeros((9, 8), np.float32) if weights is None else weights
+        bias = np.zeros(8, np.float32) if bias is None else bias
+        a, b, c, d = (on_device(x) for x in (image, out, weights, bias))
+        core.convolve_gray(a, b, weights=c, bias=d, relu=True, stream=0)
+
+    image, out = np.zeros((1, 4, 6), np.float32), np.zeros((1, 4, 6, 8), np.float32)
+    quads = np.zeros((1, 2, 3, 2, 2, 8), np.float32)
+    cases: list[tuple[str, Any]] = [
+        ("16, 32 … 4096 bytes", lambda: gray(image, np.zeros((1, 4, 6, 6), np.float32))),
+        ("output's dtype and size", lambda: gray(image[:, 1:], out)),
+        ("output's dtype and size", lambda: gray(image.astype(np.float16), out)),
+        (r"\[9, 8\]", lambda: gray(image, out, np.zeros((9, 4), np.float32))),
+        (r"\[8\]", lambda: gray(image, out, bias=np.zeros(4, np.float32))),
+        ("of 16 channels", lambda: core.join_channels([on_device(out), on_device(quads)], on_device(out), stream=0)),
+        ("larger by the same even", lambda: core.join_channels([on_device(quads[:, :1])], on_device(out), stream=0)),
+        ("half its rows", lambda: core.max_pool2x2(on_device(out), on_device(out), stream=0)),
+        ("device memory|CUDA device", lambda: core.max_pool2x2(out, on_device(out), stream=0)),
+    ]  # fmt: skip
+    for message, call in cases:
+        with pytest.raises(ValueError, match=message):
             call()
 
 
