@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bainite_fast
-from bainite_fast import _reference, ebsd
+from bainite_fast import _reference, ebsd, kernels
 from bainite_fast.ebsd import Grid
 from bainite_fast.ebsd._points import LARGEST_DISORIENTATION, grid_shape
 from bainite_fast.errors import BainiteError, DeviceError, InputError
@@ -373,6 +373,34 @@ def test_cuda_has_the_values_of_the_cpu(grid: Grid, laue: list[str], order: int,
     expected = bainite_fast.kam(scan, order, perimeter=perimeter, device="cpu")
     assert np.array_equal(np.isnan(found), np.isnan(expected))
     assert np.nanmax(np.abs(found - expected), initial=0) <= 1e-5
+
+
+@pytest.mark.parametrize("neighbourhood", [8, 4])
+def test_kam_of_bare_arrays(neighbourhood: int) -> None:
+    rng = np.random.default_rng(4)
+    quaternions = np.array([1, 0, 0, 0]) + 0.03 * rng.standard_normal((9, 11, 4))
+    quaternions[2, 3] = np.nan
+    grains = rng.integers(-1, 2, (9, 11), np.int32)
+    options: dict[str, Any] = {"order": 2, "perimeter": True, "max_angle": 4.0}
+    for ids in (None, grains):
+        out = np.empty((9, 11), np.float32)
+        found = kernels.kam(quaternions, out=out, neighbourhood=neighbourhood, grains=ids, **options)
+        assert found is out
+        expected = bainite_fast.kam(quaternions, neighbourhood=neighbourhood, grains=ids, **options)  # type: ignore[arg-type]
+        assert np.array_equal(out, expected, equal_nan=True) and np.isfinite(out).any()
+    good: dict[str, Any] = {"out": np.empty((9, 11), np.float32)}
+    for changes, message in [
+        ({"out": np.empty((9, 10), np.float32)}, r"out has shape \(9, 10\)"),
+        ({"out": np.empty((9, 11))}, "float32"),
+        ({"grains": grains[1:]}, "grains has shape"),
+        ({"neighbourhood": 6}, "8 or 4"),
+        ({"order": 11}, "1 to 10"),
+        ({"max_angle": 0}, "positive angle"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            kernels.kam(quaternions, **(good | changes))
+    with pytest.raises(InputError, match="rows, columns, 4"):
+        kernels.kam(quaternions[..., :3], **good)
 
 
 @pytest.mark.parametrize("laue", LAUE_GROUPS)

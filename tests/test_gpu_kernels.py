@@ -127,6 +127,30 @@ def test_downsampling(shape: Any, skip: int, seed: int) -> None:
     assert np.array_equal(out.cpu().numpy(), expected)
 
 
+@settings(settings.get_profile("gpu"))
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 90)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    neighbourhood=st.sampled_from([8, 4]),
+    order=st.integers(1, 10),
+    max_angle=st.sampled_from([5.0, 20.0, float("inf")]),
+    labelled=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_kam(
+    shape: Any, dtype: Any, neighbourhood: int, order: int, max_angle: float, labelled: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    quaternions = (np.array([1, 0, 0, 0]) + 0.05 * rng.standard_normal((*shape, 4))).astype(dtype)
+    quaternions[rng.random(shape) < 0.1] = np.nan
+    grains = rng.integers(-1, 2, shape, np.int32) if labelled else None
+    options: dict[str, Any] = {"order": order, "max_angle": max_angle, "neighbourhood": neighbourhood}
+    expected = kernels.kam(quaternions, out=np.empty(shape, np.float32), grains=grains, **options)
+    on_device = None if grains is None else device(grains)
+    found = kernels.kam(device(quaternions), out=torch.empty(shape, device="cuda"), grains=on_device, **options)
+    assert np.array_equal(found.cpu().numpy(), expected, equal_nan=True)
+
+
 def test_a_stream_of_its_own_waits_for_what_made_the_arrays() -> None:
     """What torch has queued on its own stream is done before the kernel reads it on another."""
     stream = torch.cuda.Stream()

@@ -101,7 +101,8 @@ def kam(
     grains : Grains or array_like of int, optional
         Grain of every point: only pairs within a grain count. Negative ids are in no grain.
     device : {"auto", "cpu", "cuda"}
-        "auto" is the CPU. "cuda" needs a build with CUDA and a device.
+        "auto" is the CPU. "cuda" needs a build with CUDA and a device, and spends most of its time on the way there and
+        back; arrays that are on a GPU already go to :func:`bainite_fast.kernels.kam`.
 
     Returns
     -------

@@ -5,8 +5,9 @@ Thin, checked faces of the compiled module ``_core``. Arrays are NumPy arrays or
 released while a kernel runs. ``threads=0`` means the process-wide cap (:func:`get_num_threads`); ``threads=1`` takes
 no lock and starts nothing.
 
-:func:`gather`, :func:`scatter`, :func:`confusion_matrix`, :func:`class_counts` and :func:`downsample_labels` also take
-arrays on a CUDA device, by DLPack or ``__cuda_array_interface__``, and a ``stream=``; they give the bits of the CPU.
+:func:`gather`, :func:`scatter`, :func:`confusion_matrix`, :func:`class_counts`, :func:`downsample_labels` and
+:func:`kam` also take arrays on a CUDA device, by DLPack or ``__cuda_array_interface__``, and a ``stream=``; they give
+the bits of the CPU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ..geometry import PadMode
 from ._checks import core
 from .batches import gather, scatter
 from .counting import class_counts, confusion_matrix
+from .orientations import kam
 from .scaling import downsample_labels, nonfinite, resample, resample_region, resample_source_range
 from .tiling import stitch_tiles, tile_image
 
@@ -29,6 +31,7 @@ __all__ = [
     "downsample_labels",
     "gather",
     "get_num_threads",
+    "kam",
     "nonfinite",
     "resample",
     "resample_region",

@@ -86,6 +86,77 @@ def _unit(quaternions: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return np.where(good, wide / np.where(good, norm, 1.0), np.nan).astype(dtype)
 
 
+def kam(
+    quaternions: Any,
+    *,
+    out: Any,
+    order: int = 3,
+    perimeter: bool = False,
+    max_angle: float = 5.0,
+    neighbourhood: int = 8,
+    grains: Any = None,
+    threads: int = 0,
+    stream: Any = None,
+) -> Any:
+    """Write the kernel average misorientation of one cubic phase on a square grid, in host or in device memory.
+
+    What :func:`bainite_fast.kam` computes of bare quaternions, for arrays that are on a GPU and stay there.
+
+    Parameters
+    ----------
+    quaternions : array, (rows, columns, 4), float32 or float64
+        Orientations w, x, y, z: contiguous, passive, of any length; NaN or zeros where not indexed.
+    out : array, (rows, columns), float32
+        Degrees, written in place; NaN where no pair counts. On the device of the quaternions.
+    order, perimeter, max_angle
+        As in :func:`bainite_fast.kam`.
+    neighbourhood : {8, 4}
+        As there.
+    grains : array, (rows, columns), int16 or int32, optional
+        Only pairs of equal ids count, and of none that is negative. On the device of the quaternions.
+    threads : int
+        0: the cap. Not for device arrays.
+    stream : torch.cuda.Stream or int, optional
+        For device arrays: the CUDA stream that the work is queued on; the call returns before it is done.
+
+    Returns
+    -------
+    array
+        `out`.
+
+    Raises
+    ------
+    InputError
+        If an argument is wrong, or the arrays do not fit each other.
+    DeviceError
+        If the arrays are on a device that this build or this machine cannot use.
+    """
+    rows, columns = (*quaternions.shape, 0, 0)[:2]
+    if tuple(quaternions.shape) != (rows, columns, 4):
+        raise InputError(f"quaternions have shape {tuple(quaternions.shape)}; (rows, columns, 4) is needed")
+    for name, array in (("out", out), ("grains", grains)):
+        if array is not None and tuple(array.shape) != (rows, columns):
+            raise InputError(f"{name} has shape {tuple(array.shape)}; the quaternions' ({rows}, {columns}) is needed")
+    if neighbourhood not in (8, 4):
+        raise InputError(f"neighbourhood={neighbourhood!r} is refused; use 8 or 4")
+    if not max_angle > 0:
+        raise InputError(f"max_angle={max_angle!r} is refused; use a positive angle in degrees")
+    kam_values(
+        quaternions.reshape(-1, 4),
+        None if grains is None else grains.reshape(-1),
+        out.reshape(-1),
+        grid=(False, rows, columns, columns),
+        laue="m-3m",
+        neighbourhood=NEIGHBOURHOODS.index(neighbourhood),
+        order=order,
+        perimeter=perimeter,
+        max_angle=max_angle,
+        threads=threads,
+        stream=stream,
+    )
+    return out
+
+
 def kam_values(
     quaternions: Any,
     labels: Any,
