@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from ..errors import BudgetError, InputError
 from .device import SLOTS
 from .memory import format_bytes
-from .planner import Budget, Demand, Fixed, block_bytes, block_candidates, check_tile, chunk_of, tile_candidates
+from .planner import (
+    Budget,
+    Demand,
+    Fixed,
+    block_bytes,
+    block_candidates,
+    check_tile,
+    chunk_of,
+    plan_of,
+    tile_candidates,
+)
 from .run_plan import Plan
 
 _BLOCKS = (4096, 2048, 1024, 512)
@@ -132,25 +142,16 @@ class _Choice:
 
     def plan(self, chunk: int, host: Budget, in_flight: int) -> Plan:
         """Return the plan, with so many blocks in flight."""
-        demand = self.demand
-        return Plan(
-            shape=demand.shape,
-            grid=demand.grid,
-            channels=demand.channels,
+        return plan_of(
+            self.demand,
             block=self.block,
             chunk=chunk,
             tile=self.tile,
-            halo=demand.halo,
-            stride=demand.stride,
             batch=self.batch,
-            edge=demand.edge,
-            device=demand.device,
-            precision=demand.precision,
-            layout=demand.layout,
             workers=1,
             in_flight=in_flight,
             memory=host.memory,
-            memory_planned=_host_need(demand, host, self.block, in_flight),
+            memory_planned=_host_need(self.demand, host, self.block, in_flight),
             device_memory=self.device.memory,
             device_memory_planned=self.need,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import BudgetError, InputError
 from ..geometry import grid_of, round_up
@@ -213,27 +214,34 @@ class _Choice:
 
     def plan(self, chunk: int) -> Plan:
         """Return the plan, with as many workers as there are cores and room."""
-        demand, budget = self.demand, self.budget
-        workers = max(w for w in range(1, max(budget.cores, 1) + 1) if self.fits(w))
-        return Plan(
-            shape=demand.shape,
-            grid=demand.grid,
-            channels=demand.channels,
+        workers = max(w for w in range(1, max(self.budget.cores, 1) + 1) if self.fits(w))
+        return plan_of(
+            self.demand,
             block=self.block,
             chunk=chunk,
             tile=self.tile,
-            halo=demand.halo,
-            stride=demand.stride,
             batch=self.batch,
-            edge=demand.edge,
-            device=demand.device,
-            precision=demand.precision,
-            layout=demand.layout,
             workers=workers,
             in_flight=workers + 1,
-            memory=budget.memory,
+            memory=self.budget.memory,
             memory_planned=self.need(workers),
         )
+
+
+def plan_of(demand: Demand, **decided: Any) -> Plan:
+    """Return the plan for a demand; `decided` are its other fields."""
+    return Plan(
+        shape=demand.shape,
+        grid=demand.grid,
+        channels=demand.channels,
+        halo=demand.halo,
+        stride=demand.stride,
+        edge=demand.edge,
+        device=demand.device,
+        precision=demand.precision,
+        layout=demand.layout,
+        **decided,
+    )
 
 
 def block_bytes(demand: Demand, block: int) -> int:
