@@ -18,6 +18,7 @@ from bainite_fast.models import UNet, compile, fuse, load, runtime, serial_threa
 from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.fuse import ConvReLU2d, JoinChannels, MaxPool2x2, fuse_layers, middle
 from bainite_fast.models.trim import trim
+from processor_helpers import onednn_convolves
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -126,7 +127,8 @@ def test_rewriting_keeps_the_answer_and_takes_what_it_may(dtype: torch.dtype, la
         fused = fuse_layers(fx.symbolic_trace(network))
         found = fused(x)
     kinds = [type(module) for module in fused.modules()]
-    assert [kinds.count(kind) for kind in (ConvReLU2d, MaxPool2x2, JoinChannels)] == [2, 1, 1]  # d, e
+    convolutions = 2 if onednn_convolves(dtype) else 0  # d, e
+    assert [kinds.count(kind) for kind in (ConvReLU2d, MaxPool2x2, JoinChannels)] == [convolutions, 1, 1]
     assert kinds.count(nn.MaxPool2d) == 1
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if dtype == torch.float32 else 5e-2)
 
@@ -162,12 +164,50 @@ def test_a_network_stays_as_it_is_where_it_must(monkeypatch: pytest.MonkeyPatch,
         assert float((compiled.run(x) - network(x)).abs().max()) < 1e-5
 
 
+def test_the_rest_is_rewritten_where_onednn_has_no_convolution_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Operators:
+        """Of a processor without the instructions."""
+
+        @staticmethod
+        def _is_mkldnn_bf16_supported() -> bool:
+            return False
+
+        @staticmethod
+        def _convolution_pointwise(*_: object) -> torch.Tensor:
+            raise RuntimeError("bf16 path needs the cpu support")
+
+    monkeypatch.setattr(fuse, "_mkldnn_ops", Operators)
+    torch.manual_seed(0)
+    network = UNet(base=4, depth=2).eval()
+    compiled = compile(load(network), precision="bfloat16")
+    calls = {"join_channels": 0, "max_pool2x2": 0}
+    for name in calls:
+        count_calls(monkeypatch, calls, name)
+    x = compiled.new_batch(1, 16, 32).normal_()
+    with serial_threads(), torch.inference_mode():
+        found, expected = compiled.run(x).float(), network(x.float())
+    assert calls == {"join_channels": 2, "max_pool2x2": 2}
+    assert float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, calls: dict[str, int], name: str) -> None:
+    real: Callable[..., None] = getattr(_core, name)
+
+    def counting(*arguments: object, **options: object) -> None:
+        calls[name] += 1
+        real(*arguments, **options)
+
+    monkeypatch.setattr(_core, name, counting)
+
+
 def test_fused_layers_are_in_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[nn.Module] = []
     monkeypatch.setattr(runtime, "fuse_layers", lambda network: seen.append(fuse_layers(network)) or seen[-1])
     compiled = compile(load(UNet(base=4, depth=2).eval()), precision="bfloat16")
     assert compiled.mode == "traced"
-    assert any(isinstance(module, ConvReLU2d) for module in seen[0].modules())
+    kinds = {type(module) for module in seen[0].modules()}
+    assert {MaxPool2x2, JoinChannels} <= kinds
+    assert (ConvReLU2d in kinds) == onednn_convolves(torch.bfloat16)
 
 
 class _OnTheCpu:

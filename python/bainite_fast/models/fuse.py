@@ -262,8 +262,8 @@ class MaxPool2x2(nn.Module):
 def fuse_layers(network: nn.Module) -> nn.Module:
     """Rewrite a symbolically traced network.
 
-    A ReLU that alone follows a convolution goes into it; concatenations along the channels and 2×2 maximum poolings are
-    replaced by our own.
+    A ReLU that alone follows a convolution goes into it, where there is such a convolution for the network's dtype and
+    device; concatenations along the channels and 2×2 maximum poolings are replaced by our own.
 
     Parameters
     ----------
@@ -354,7 +354,10 @@ def _can_fuse(network: nn.Module) -> bool:
     weight = next(network.parameters(), None)
     if weight is not None and weight.is_cuda:
         return True  # where cuDNN has no such kernel, the comparison of the networks finds out
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(_mkldnn_ops, "_convolution_pointwise")  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available() or not hasattr(_mkldnn_ops, "_convolution_pointwise"):  # type: ignore[no-untyped-call]
+        return False
+    # Not in bfloat16 without AVX-512 or AVX-NE-CONVERT; a convolution that fails takes all other rewriting with it.
+    return weight is None or weight.dtype != torch.bfloat16 or bool(_mkldnn_ops._is_mkldnn_bf16_supported())
 
 
 def _fusable(conv: Any) -> bool:
