@@ -33,12 +33,27 @@ BAINITE_HD BAINITE_INLINE float bits_float(std::uint32_t bits) {
 BAINITE_HD BAINITE_INLINE bool is_finite(float value) { return (float_bits(value) & 0x7f800000u) != 0x7f800000u; }
 
 BAINITE_HD BAINITE_INLINE float to_float(float value) { return value; }
+// An integer below 2^23, exactly: it becomes the low bits of a float between 2^23 and 2^24.
+BAINITE_HD BAINITE_INLINE float low_bits_to_float(std::uint32_t value) {
+  return bits_float(0x4b000000u | value) - 8388608.0f;
+}
+
+#if defined(__CUDA_ARCH__)  // whose own conversion is slower than a subtraction
+BAINITE_HD BAINITE_INLINE float to_float(std::uint8_t value) { return low_bits_to_float(value); }
+BAINITE_HD BAINITE_INLINE float to_float(std::uint16_t value) { return low_bits_to_float(value); }
+#else
 BAINITE_HD BAINITE_INLINE float to_float(std::uint8_t value) { return static_cast<float>(value); }
 BAINITE_HD BAINITE_INLINE float to_float(std::uint16_t value) { return static_cast<float>(value); }
+#endif
 BAINITE_HD BAINITE_INLINE float to_float(bfloat16 value) {
   return bits_float(static_cast<std::uint32_t>(value.bits) << 16);
 }
 BAINITE_HD BAINITE_INLINE float to_float(float16 value) {
+#if defined(__CUDA_ARCH__)
+  float exact;  // a NaN remains one
+  asm("cvt.f32.f16 %0, %1;" : "=f"(exact) : "h"(value.bits));
+  return exact;
+#else
   const std::uint32_t magnitude = value.bits & 0x7fffu;
   const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
   const std::uint32_t special = magnitude >= 0x7c00u ? 0x38000000u : 0u;  // infinity and NaN: exponent 31 becomes 255
@@ -47,8 +62,35 @@ BAINITE_HD BAINITE_INLINE float to_float(float16 value) {
   const std::uint32_t tiny =
       float_bits(static_cast<float>(static_cast<std::int32_t>(magnitude)) * 5.9604644775390625e-8f);
   return bits_float(sign | (magnitude < 0x0400u ? tiny : normal));
+#endif
 }
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// What from_float() below does, in the GPU's own instructions, for two numbers: the first in the low half. These write
+// a NaN as 0x7fff, the largest of all as signed integers: the smaller of it and the quiet NaN is that.
+template <class T>
+__device__ __forceinline__ std::uint32_t from_floats(float first, float second);
+
+template <>
+__device__ __forceinline__ std::uint32_t from_floats<bfloat16>(float first, float second) {
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return __vmins2(pair, 0x7fc07fc0u);
+}
+
+template <>
+__device__ __forceinline__ std::uint32_t from_floats<float16>(float first, float second) {
+  std::uint32_t pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return __vmins2(pair, 0x7e007e00u);
+}
+#define BAINITE_HAS_FROM_FLOATS 1
+#else
+#define BAINITE_HAS_FROM_FLOATS 0
+#endif
+
+// Rounded to nearest, ties to even. A NaN becomes the quiet one without a sign: which sign arithmetic gives to a NaN
+// differs between machines.
 template <class T>
 BAINITE_HD BAINITE_INLINE T from_float(float value);
 
@@ -59,14 +101,21 @@ BAINITE_HD BAINITE_INLINE float from_float<float>(float value) {
 
 template <>
 BAINITE_HD BAINITE_INLINE bfloat16 from_float<bfloat16>(float value) {
+#if BAINITE_HAS_FROM_FLOATS
+  return bfloat16{static_cast<std::uint16_t>(from_floats<bfloat16>(value, 0.0f))};
+#else
   const std::uint32_t bits = float_bits(value);
   const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
   return bfloat16{static_cast<std::uint16_t>(nan ? 0x7fc0u : rounded)};
+#endif
 }
 
 template <>
 BAINITE_HD BAINITE_INLINE float16 from_float<float16>(float value) {
+#if BAINITE_HAS_FROM_FLOATS
+  return float16{static_cast<std::uint16_t>(from_floats<float16>(value, 0.0f))};
+#else
   const std::uint32_t bits = float_bits(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
   const std::uint32_t magnitude = bits & 0x7fffffffu;
@@ -75,8 +124,16 @@ BAINITE_HD BAINITE_INLINE float16 from_float<float16>(float value) {
   // Below 2^-14: adding 0.5 leaves the half's bits at the bottom of the float, rounded to even by the addition.
   const std::uint32_t tiny = float_bits(bits_float(magnitude) + 0.5f) - 0x3f000000u;
   const std::uint32_t finite = magnitude < 0x38800000u ? tiny : normal;
-  const std::uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;  // NaN, or 65520 and above
-  return float16{static_cast<std::uint16_t>(sign | (magnitude >= 0x477ff000u ? large : finite))};
+  const std::uint32_t number = sign | (magnitude >= 0x477ff000u ? 0x7c00u : finite);  // infinity from 65520 on
+  return float16{static_cast<std::uint16_t>(magnitude > 0x7f800000u ? 0x7e00u : number)};
+#endif
 }
+
+#if !BAINITE_HAS_FROM_FLOATS
+template <class T>
+BAINITE_HD BAINITE_INLINE std::uint32_t from_floats(float first, float second) {
+  return from_float<T>(first).bits | static_cast<std::uint32_t>(from_float<T>(second).bits) << 16;
+}
+#endif
 
 }  // namespace bainite
