@@ -1,9 +1,10 @@
-// bfloat16 and IEEE half as plain 16-bit storage, with conversions that round to nearest, ties to even, in integer
-// arithmetic: the same bits on every machine, and loops over them vectorise.
+// bfloat16 and IEEE half as plain 16-bit storage, with conversions that round to nearest, ties to even. In integer
+// arithmetic, over which loops vectorise, and on a GPU in its own instructions: the same bits on every machine.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "bainite/device.hpp"
 
@@ -66,33 +67,33 @@ BAINITE_HD BAINITE_INLINE float to_float(float16 value) {
 }
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-// What from_float() below does, in the GPU's own instructions, for two numbers: the first in the low half. These write
-// a NaN as 0x7fff, the largest of all as signed integers: the smaller of it and the quiet NaN is that.
-template <class T>
-__device__ __forceinline__ std::uint32_t from_floats(float first, float second);
-
-template <>
-__device__ __forceinline__ std::uint32_t from_floats<bfloat16>(float first, float second) {
-  std::uint32_t pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-  return __vmins2(pair, 0x7fc07fc0u);
-}
-
-template <>
-__device__ __forceinline__ std::uint32_t from_floats<float16>(float first, float second) {
-  std::uint32_t pair;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
-  return __vmins2(pair, 0x7e007e00u);
-}
-#define BAINITE_HAS_FROM_FLOATS 1
+#define BAINITE_ROUNDS_PAIRS 1
 #else
-#define BAINITE_HAS_FROM_FLOATS 0
+#define BAINITE_ROUNDS_PAIRS 0
 #endif
 
 // Rounded to nearest, ties to even. A NaN becomes the quiet one without a sign: which sign arithmetic gives to a NaN
 // differs between machines.
 template <class T>
 BAINITE_HD BAINITE_INLINE T from_float(float value);
+
+// from_float() of two numbers to a 16-bit type, the first in the low half. A GPU does both in one instruction, which
+// writes a NaN as 0x7fff, the largest of all as signed integers: the smaller of that and the quiet NaN is the latter.
+template <class T>
+BAINITE_HD BAINITE_INLINE std::uint32_t from_floats(float first, float second) {
+#if BAINITE_ROUNDS_PAIRS
+  std::uint32_t pair;
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return __vmins2(pair, 0x7fc07fc0u);
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+    return __vmins2(pair, 0x7e007e00u);
+  }
+#else
+  return from_float<T>(first).bits | static_cast<std::uint32_t>(from_float<T>(second).bits) << 16;
+#endif
+}
 
 template <>
 BAINITE_HD BAINITE_INLINE float from_float<float>(float value) {
@@ -101,7 +102,7 @@ BAINITE_HD BAINITE_INLINE float from_float<float>(float value) {
 
 template <>
 BAINITE_HD BAINITE_INLINE bfloat16 from_float<bfloat16>(float value) {
-#if BAINITE_HAS_FROM_FLOATS
+#if BAINITE_ROUNDS_PAIRS
   return bfloat16{static_cast<std::uint16_t>(from_floats<bfloat16>(value, 0.0f))};
 #else
   const std::uint32_t bits = float_bits(value);
@@ -113,7 +114,7 @@ BAINITE_HD BAINITE_INLINE bfloat16 from_float<bfloat16>(float value) {
 
 template <>
 BAINITE_HD BAINITE_INLINE float16 from_float<float16>(float value) {
-#if BAINITE_HAS_FROM_FLOATS
+#if BAINITE_ROUNDS_PAIRS
   return float16{static_cast<std::uint16_t>(from_floats<float16>(value, 0.0f))};
 #else
   const std::uint32_t bits = float_bits(value);
@@ -128,12 +129,5 @@ BAINITE_HD BAINITE_INLINE float16 from_float<float16>(float value) {
   return float16{static_cast<std::uint16_t>(magnitude > 0x7f800000u ? 0x7e00u : number)};
 #endif
 }
-
-#if !BAINITE_HAS_FROM_FLOATS
-template <class T>
-BAINITE_HD BAINITE_INLINE std::uint32_t from_floats(float first, float second) {
-  return from_float<T>(first).bits | static_cast<std::uint32_t>(from_float<T>(second).bits) << 16;
-}
-#endif
 
 }  // namespace bainite
