@@ -15,9 +15,11 @@
 namespace bainite::cuda {
 
 constexpr int kWarp = 32;
-constexpr int kThreads = 256;              // of a block
-constexpr std::int64_t kPiece = 1024;      // columns of a row that one warp takes at a time, where each costs it much
-constexpr std::int64_t kLongPiece = 4096;  // where each costs so little that what is worked out per piece matters
+constexpr int kThreads = 256;  // of a block
+// Columns of a row that one warp takes at a time: few, so that all warps end at about the same time; or many, where
+// there is so much to do that this hardly matters, and what is worked out per piece does.
+constexpr std::int64_t kPiece = 1024;
+constexpr std::int64_t kLongPiece = 4096;
 constexpr std::int64_t kMostBlocks = 1 << 30;
 
 inline void check(cudaError_t error, const char* what) {

@@ -6,8 +6,7 @@
 namespace bainite::cuda {
 namespace {
 
-constexpr int kCells = 8;             // of a thread: 16 bytes of two rows
-constexpr std::int64_t kCols = 2048;  // of a piece: 2 rows of 4096 pixels
+constexpr int kCells = 8;  // of a thread: 16 bytes of two rows
 
 // Every other byte of two words, as __byte_perm() is told.
 constexpr unsigned kEven = 0x6420, kOdd = 0x7531;
@@ -57,7 +56,7 @@ __device__ __forceinline__ void mode_row(const std::uint8_t* upper, const std::u
 __global__ void __launch_bounds__(kThreads)
     downsample_kernel(View2D<const std::uint8_t> labels, View2D<std::uint8_t> out) {
   const std::int64_t pairs = labels.cols / 2;
-  for_each_piece<kCols>(out.rows, out.cols, [&](std::int64_t y, std::int64_t begin, std::int64_t end) {
+  for_each_piece(out.rows, out.cols, [&](std::int64_t y, std::int64_t begin, std::int64_t end) {
     const bool two = 2 * y + 1 < labels.rows;
     const std::uint8_t* upper = labels.row(2 * y);
     const std::uint8_t* lower = two ? upper + labels.pitch : upper;
@@ -83,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void downsample_labels(View2D<const std::uint8_t> labels, View2D<std::uint8_t> out, Stream stream) {
   if (out.rows == 0 || out.cols == 0) return;
-  launch("downsample_labels", downsample_kernel, blocks_for<kCols>(out.rows, out.cols), 0, stream, labels, out);
+  launch("downsample_labels", downsample_kernel, blocks_for(out.rows, out.cols), 0, stream, labels, out);
 }
 
 }  // namespace bainite::cuda

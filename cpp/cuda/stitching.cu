@@ -255,7 +255,7 @@ __device__ __forceinline__ std::int32_t classify_planes(const Row<In>& row, int 
 
 // Of a multiprocessor, so that registers do not leave too few of them where little is done for a pixel.
 template <int kClasses, bool kConfidence>
-constexpr int kBlocks = kClasses == 0 || kClasses > 2 ? 1 : (kConfidence ? 5 : 6) - kClasses;
+constexpr int kBlocks = kClasses == 0 || kClasses > 2 ? 1 : (kClasses == 2 && kConfidence ? 3 : 4);
 
 // kClasses == 0: any number. kLast: the classes of a pixel are side by side; else planes, or with 0 classes any
 // strides.
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<kClasses, kConfidence>)
       for (std::int64_t x = begin + lane(); x < end; x += kWarp) bad += classify_one<0, kConfidence>(row, classes, x);
     }
   };
-  for_each_piece<kClasses == 0 ? kPiece : kLongPiece>(logits.n * logits.rows, logits.cols, piece);
+  for_each_piece(logits.n * logits.rows, logits.cols, piece);
   if (bad > 0) add_to(bad_pixels, bad);
 }
 
@@ -300,9 +300,8 @@ void scatter(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> la
   if (logits.n == 0 || logits.rows == 0 || logits.cols == 0) return;
   const std::int64_t classes = logits.channels;
   const auto run = [&](auto confidently, auto number, auto last) {
-    constexpr int kClasses = number.value;
-    const unsigned blocks = blocks_for<kClasses == 0 ? kPiece : kLongPiece>(logits.n * logits.rows, logits.cols);
-    launch("scatter", scatter_kernel<kClasses, last.value, confidently.value, In>, blocks, 0, stream, logits, crops,
+    const unsigned blocks = blocks_for(logits.n * logits.rows, logits.cols);
+    launch("scatter", scatter_kernel<number.value, last.value, confidently.value, In>, blocks, 0, stream, logits, crops,
            labels, confidence, sharpness, bad_pixels);
   };
   const auto choose = [&](auto confidently) {
