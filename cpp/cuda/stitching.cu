@@ -110,14 +110,15 @@ struct Logits {
   }
 };
 
-// 2^x and 1 / x, each within 2^-21 of its value.
+// 2^x and 1 / x, each within 2^-21 of its value; without a GPU as far from it as that, so that tests see that it does
+// not matter.
 __device__ __forceinline__ float rough_exp2(float x) {
 #if defined(__CUDA_ARCH__)
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
   return power;
 #else
-  return std::exp2(x);
+  return std::exp2(x) * (1.0f + 0x1p-21f);
 #endif
 }
 __device__ __forceinline__ float rough_reciprocal(float x) {
@@ -126,7 +127,7 @@ __device__ __forceinline__ float rough_reciprocal(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
   return reciprocal;
 #else
-  return 1.0f / x;
+  return 1.0f / x * (1.0f - 0x1p-21f);
 #endif
 }
 
