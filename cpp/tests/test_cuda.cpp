@@ -23,6 +23,8 @@ class Random {
     return std::uniform_int_distribution<std::int64_t>(low, high)(generator_);
   }
   bool coin() { return between(0, 1) == 1; }
+  // A number of columns: less than a warp takes, a few times that, or more than one warp takes of a row.
+  std::int64_t columns(std::int64_t few, std::int64_t many) { return between(1, coin() ? few : coin() ? many : 9000); }
   float normal() { return normal_(generator_); }
 
  private:
@@ -92,7 +94,7 @@ template <class In, class Out>
 int check_gather(Random& random) {
   const std::int64_t pairs[][2] = {{1, 1}, {3, 3}, {3, 1}, {1, 3}, {2, 2}, {5, 5}};
   const auto* channels = pairs[random.between(0, 5)];
-  const std::int64_t image_rows = random.between(1, 60), image_cols = random.between(1, 90);
+  const std::int64_t image_rows = random.between(1, 60), image_cols = random.columns(90, 1500);
   TileGrid grid;
   grid.image_rows = image_rows;
   grid.image_cols = image_cols;
@@ -101,7 +103,8 @@ int check_gather(Random& random) {
   grid.origin_y = whole ? 0 : random.between(0, image_rows - 1);
   grid.origin_x = whole ? 0 : random.between(0, image_cols - 1);
   const std::int64_t rows = image_rows - grid.origin_y, cols = image_cols - grid.origin_x;
-  const std::int64_t tile_rows = random.between(1, 24), tile_cols = random.between(1, random.coin() ? 40 : 1500);
+  const std::int64_t tile_cols = random.columns(40, 1500);
+  const std::int64_t tile_rows = random.between(1, tile_cols > 1500 ? 4 : 24);
   std::vector<std::int64_t> corners(static_cast<std::size_t>(2 * random.between(0, 3)));
   for (auto& corner : corners) corner = random.between(-50, 100);
   grid.corners = corners.data();
@@ -131,7 +134,7 @@ template <class In>
 void check_scatter(Random& random) {
   const std::int64_t choices[] = {1, 2, 3, 4, 5, 9};
   const std::int64_t n = random.between(0, 3), classes = choices[random.between(0, 5)];
-  const std::int64_t rows = random.between(1, 20), cols = random.between(1, random.coin() ? 60 : 1400);
+  const std::int64_t cols = random.columns(60, 1400), rows = random.between(1, cols > 1400 ? 4 : 20);
   View4D<In> logits = layout<In>(n, classes, rows, cols, random.coin(), random.between(0, 3));
   Buffer<In> memory(extent(logits), random);
   const bool coarse = random.coin();
@@ -174,15 +177,21 @@ void check_scatter(Random& random) {
 
 template <class T, class P>
 void check_counts(Random& random, std::int64_t classes) {
-  const std::int64_t rows = random.between(0, 30), cols = random.between(0, random.coin() ? 50 : 1500);
+  const std::int64_t cols = random.columns(50, 1500) - 1, rows = random.between(0, cols > 1500 ? 5 : 30);
   const std::int64_t pitch = cols + random.between(0, 3);
   Buffer<T> truth(rows * pitch, random);
   Buffer<P> pred(rows * pitch, random);
-  std::int64_t run = 0, label = 0;  // runs of a label, as in a picture, and some labels that are none
+  // Runs of a label, as in a picture, and in most some labels that are none.
+  const std::int64_t longest = random.coin()   ? 20
+                               : random.coin() ? 0
+                                               : 200,
+                     odd = random.between(0, 3) == 0 ? 1000 : 30;
+  std::int64_t run = 0, label = 0;
   const auto draw = [&] {
     if (run-- <= 0) {
-      run = random.between(0, 20);
-      label = random.between(0, 30) == 0 ? 255 : random.between(0, classes - 1);
+      run = random.between(0, longest);
+      const bool none = random.between(0, odd) == 0;
+      label = none ? (random.coin() ? 255 : random.between(classes, 255)) : random.between(0, classes - 1);
     }
     return label;
   };
@@ -208,7 +217,7 @@ void check_counts(Random& random, std::int64_t classes) {
 }
 
 void check_downsampling(Random& random) {
-  const std::int64_t rows = random.between(0, 30), cols = random.between(0, random.coin() ? 60 : 3000);
+  const std::int64_t cols = random.columns(60, 3000) - 1, rows = random.between(0, cols > 3000 ? 7 : 30);
   const std::int64_t pitch = cols + random.between(0, 20);
   const std::int64_t half_rows = (rows + 1) / 2, half_cols = (cols + 1) / 2, half_pitch = half_cols + 3;
   Buffer<std::uint8_t> labels(rows * pitch, random);
@@ -380,8 +389,9 @@ TEST_CASE("cuda scatter: the bits of the CPU") {
 
 TEST_CASE("cuda counts: those of the CPU, within shared memory and beyond it") {
   Random random(3);
-  for (const std::int64_t classes : {1, 2, 4, 7, 31, 110, 111, 150}) {
-    check_counts<std::uint8_t, std::uint8_t>(random, classes);
+  // All kinds of tables for bytes: patterns of four labels, of two, single codes, wide ones, and too many for a table.
+  for (const std::int64_t classes : {1, 2, 3, 4, 5, 7, 16, 17, 31, 110, 111, 128, 129, 150}) {
+    for (int i = 0; i < 4; ++i) check_counts<std::uint8_t, std::uint8_t>(random, classes);
     check_counts<std::int64_t, std::uint16_t>(random, classes);
     check_counts<std::int32_t, std::int32_t>(random, classes);
     check_counts<std::uint16_t, std::int64_t>(random, classes);

@@ -53,6 +53,10 @@ TEST_CASE("every half goes to float and back unchanged") {
   }
 }
 
+TEST_CASE("an integer in the low bits of a float is that float") {
+  for (std::uint32_t i = 0; i < 0x10000; ++i) CHECK_MESSAGE(low_bits_to_float(i) == static_cast<float>(i), i);
+}
+
 TEST_CASE("rounding to 16 bits is to the nearest, ties to even") {
   CHECK(from_float<float16>(65504.0f).bits == 0x7bff);
   CHECK(from_float<float16>(65519.996f).bits == 0x7bff);
@@ -66,6 +70,12 @@ TEST_CASE("rounding to 16 bits is to the nearest, ties to even") {
   CHECK(from_float<bfloat16>(std::numeric_limits<float>::max()).bits == 0x7f80);
   CHECK(std::isnan(to_float(from_float<bfloat16>(bits_float(0x7f800001)))));
   CHECK(std::isnan(to_float(from_float<float16>(bits_float(0xff800001)))));
+  for (const std::uint32_t nan : {0x7f800001u, 0x7fffffffu, 0xff800001u, 0xffc00000u}) {
+    CHECK(from_float<bfloat16>(bits_float(nan)).bits == 0x7fc0);
+    CHECK(from_float<float16>(bits_float(nan)).bits == 0x7e00);
+  }
+  CHECK(from_floats<bfloat16>(1.0f, -2.0f) == 0xc0003f80u);
+  CHECK(from_floats<float16>(1.0f, -2.0f) == 0xc0003c00u);
 }
 
 TEST_CASE("exp_nonpositive is within 2e-7 of e^x") {

@@ -26,7 +26,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct alignas(16) uint4 {
   std::uint32_t x, y, z, w;
@@ -154,6 +154,23 @@ inline void __syncthreads() {
 template <class T>
 T __ldg(const T* at) {
   return *at;
+}
+
+// Four of the eight bytes of two words, low, then high, as the digits of `which` say.
+inline std::uint32_t __byte_perm(std::uint32_t low, std::uint32_t high, std::uint32_t which) {
+  const std::uint64_t bytes = low | static_cast<std::uint64_t>(high) << 32;
+  std::uint32_t found = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned digit = which >> (4 * i) & 7;
+    found |= static_cast<std::uint32_t>(bytes >> (8 * digit) & 0xff) << (8 * i);
+  }
+  return found;
+}
+
+// Sum of the products of the bytes of two words, and a third.
+inline std::uint32_t __dp4a(std::uint32_t a, std::uint32_t b, std::uint32_t sum) {
+  for (unsigned i = 0; i < 32; i += 8) sum += (a >> i & 0xff) * (b >> i & 0xff);
+  return sum;
 }
 
 template <class T>
