@@ -193,21 +193,6 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-#if defined(__CUDACC__)
-__device__ __forceinline__ void round_to(float& to, float value) { to = value; }
-__device__ __forceinline__ void round_to(bfloat16& to, float value) {
-  to.bits = __bfloat16_as_ushort(__float2bfloat16_rn(value));
-}
-__device__ __forceinline__ void round_to(float16& to, float value) {
-  to.bits = __half_as_ushort(__float2half_rn(value));
-}
-#else
-template <class T>
-void round_to(T& to, float value) {
-  to = from_float<T>(value);
-}
-#endif
-
 constexpr int kStrip = 4;                   // pixels that a thread makes one after another
 constexpr std::int64_t kGrayBlocks = 4096;  // enough to fill a large device; each keeps its weights for many strips
 
@@ -218,7 +203,7 @@ __global__ void __launch_bounds__(kThreads)
     gray_kernel(const T* image, const float* weights, const float* bias, T* out, std::int64_t n, std::int64_t rows,
                 std::int64_t cols, std::int64_t channels, bool relu) {
   constexpr int kItems = 16 / static_cast<int>(sizeof(T));
-  using Group = Pack<T, kItems>;
+  using Group = Words<T, kItems>;
   const auto groups = static_cast<int>(channels / kItems);
   const int slots = kThreads / groups;
   const int slot = static_cast<int>(threadIdx.x) / groups;
@@ -231,7 +216,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) weight[tap][k] = weights[tap * channels + first + k];
   }
-  const bool words = Group::aligned(out);
+  const bool words = Group::Items::aligned(out);
   const std::int64_t width = static_cast<std::int64_t>(slots) * kStrip;
   const std::int64_t across = (cols + width - 1) / width;
   for (std::int64_t item = blockIdx.x; item < n * rows * across; item += gridDim.x) {
@@ -252,14 +237,16 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kStrip; ++i) {
       if (x0 + i >= cols) break;
-      Group made;
+      float values[kItems];
 #pragma unroll
       for (int k = 0; k < kItems; ++k) {
         float sum = start[k];
 #pragma unroll
         for (int tap = 0; tap < 9; ++tap) sum = fmaf(weight[tap][k], seen[tap / 3][i + tap % 3], sum);
-        round_to(made.items[k], relu && sum < 0.0f ? 0.0f : sum);  // NaN stays
+        values[k] = relu && sum < 0.0f ? 0.0f : sum;  // NaN stays
       }
+      Group made;
+      made.round(values);
       made.store(out + (row * cols + x0 + i) * channels + first, words);
     }
   }
