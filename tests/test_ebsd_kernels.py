@@ -395,6 +395,9 @@ def test_kam_of_bare_arrays(neighbourhood: int) -> None:
     for changes, message in [
         ({"out": np.empty((9, 10), np.float32)}, r"out has shape \(9, 10\)"),
         ({"out": np.empty((9, 11))}, "float32"),
+        ({"out": np.empty((9, 22), np.float32)[:, ::2]}, "out must be contiguous"),  # not written to a copy and lost
+        ({"out": [[0.0]]}, r"out has shape \(\)"),
+        ({"grains": grains.astype(np.int64)}, "int16 or int32"),
         ({"grains": grains[1:]}, "grains has shape"),
         ({"neighbourhood": 6}, "8 or 4"),
         ({"order": 11}, "1 to 10"),
@@ -402,8 +405,11 @@ def test_kam_of_bare_arrays(neighbourhood: int) -> None:
     ]:
         with pytest.raises(InputError, match=message):
             kernels.kam(quaternions, **(good | changes))
-    with pytest.raises(InputError, match="rows, columns, 4"):
-        kernels.kam(quaternions[..., :3], **good)
+    for wrong in (quaternions[..., :3], quaternions.reshape(-1, 4), quaternions.tolist()):
+        with pytest.raises(InputError, match="rows, columns, 4"):
+            kernels.kam(wrong, **good)
+    with pytest.raises(InputError, match="quaternions must be contiguous"):
+        kernels.kam(np.repeat(quaternions, 2, axis=1)[:, ::2], **good)
 
 
 @pytest.mark.parametrize("laue", LAUE_GROUPS)

@@ -43,7 +43,7 @@ void bind_kam(const py::object& quaternions, const py::object& labels, const py:
   const Laue laue = checked_laue(laue_code);
   const KamOptions options = kam_options(grid, neighbourhood, order, perimeter, max_angle, keep);
   const Borrowed out(out_object, "out", true, where);
-  out.require(DType::float32, 1, "float32 [points]");
+  if (out.dtype() != DType::float32) out.refuse("float32 [points]");
   per_point(out, grid, 0);
   checked_threads(threads);
   with_map(quaternions, labels, grid, out, where, [&](const auto& map) {
@@ -59,7 +59,7 @@ void bind_kam_cuda(const py::object& quaternions, const py::object& labels, cons
   const Laue laue = checked_laue(laue_code);
   const KamOptions options = kam_options(grid, neighbourhood, order, perimeter, max_angle, keep);
   const Borrowed out(out_object, "out", true);
-  out.require(DType::float32, 1, "float32 [points]");
+  if (out.dtype() != DType::float32) out.refuse("float32 [points]");
   per_point(out, grid, 0);
 #if BAINITE_HAS_CUDA
   with_map(quaternions, labels, grid, out, {},

@@ -35,10 +35,10 @@ inline Neighbourhood checked_neighbourhood(int code, const PointGrid& grid) {
   return static_cast<Neighbourhood>(code);
 }
 
-// An array with one row of `width` items per point; width 0: [points].
+// An array with one row of `width` items per point; width 0: [points]. Points may lie along several axes.
 inline const Borrowed& per_point(const Borrowed& array, const PointGrid& grid, std::int64_t width) {
-  const bool fits = array.ndim() == (width == 0 ? 1 : 2) && array.shape(0) == grid.size() && array.contiguous(0) &&
-                    (width == 0 || array.shape(1) == width);
+  const bool fits = array.contiguous(0) && array.size() == grid.size() * (width == 0 ? 1 : width) &&
+                    (width == 0 || (array.ndim() > 1 && array.shape(array.ndim() - 1) == width));
   if (!fits) {
     array.refuse("contiguous [" + std::to_string(grid.size()) +
                  (width == 0 ? "]" : ", " + std::to_string(width) + "]"));

@@ -105,15 +105,16 @@ def kam(
     Parameters
     ----------
     quaternions : array, (rows, columns, 4), float32 or float64
-        Orientations w, x, y, z: contiguous, passive, of any length; NaN or zeros where not indexed.
+        Orientations w, x, y, z, passive, of any length; NaN or zeros where not indexed. All arrays are contiguous, and
+        all in host memory or all on one CUDA device.
     out : array, (rows, columns), float32
-        Degrees, written in place; NaN where no pair counts. On the device of the quaternions.
+        Degrees, written in place; NaN where no pair counts.
     order, perimeter, max_angle
         As in :func:`bainite_fast.kam`.
     neighbourhood : {8, 4}
         As there.
     grains : array, (rows, columns), int16 or int32, optional
-        Only pairs of equal ids count, and of none that is negative. On the device of the quaternions.
+        Only pairs of equal ids count, and of none that is negative.
     threads : int
         0: the cap. Not for device arrays.
     stream : torch.cuda.Stream or int, optional
@@ -131,20 +132,21 @@ def kam(
     DeviceError
         If the arrays are on a device that this build or this machine cannot use.
     """
-    rows, columns = (*quaternions.shape, 0, 0)[:2]
-    if tuple(quaternions.shape) != (rows, columns, 4):
-        raise InputError(f"quaternions have shape {tuple(quaternions.shape)}; (rows, columns, 4) is needed")
+    shape = _shape(quaternions)
+    if len(shape) != 3 or shape[2] != 4:
+        raise InputError(f"quaternions have shape {shape}; an array (rows, columns, 4) is needed")
+    rows, columns = shape[:2]
     for name, array in (("out", out), ("grains", grains)):
-        if array is not None and tuple(array.shape) != (rows, columns):
-            raise InputError(f"{name} has shape {tuple(array.shape)}; the quaternions' ({rows}, {columns}) is needed")
+        if array is not None and _shape(array) != (rows, columns):
+            raise InputError(f"{name} has shape {_shape(array)}; an array ({rows}, {columns}) is needed")
     if neighbourhood not in (8, 4):
         raise InputError(f"neighbourhood={neighbourhood!r} is refused; use 8 or 4")
     if not max_angle > 0:
         raise InputError(f"max_angle={max_angle!r} is refused; use a positive angle in degrees")
     kam_values(
-        quaternions.reshape(-1, 4),
-        None if grains is None else grains.reshape(-1),
-        out.reshape(-1),
+        quaternions,
+        grains,
+        out,
         grid=(False, rows, columns, columns),
         laue="m-3m",
         neighbourhood=NEIGHBOURHOODS.index(neighbourhood),
@@ -155,6 +157,10 @@ def kam(
         stream=stream,
     )
     return out
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    return tuple(int(length) for length in getattr(array, "shape", ()))
 
 
 def kam_values(

@@ -99,10 +99,9 @@ def _joined(parts: list[torch.Tensor], like: torch.Tensor, height: int, width: i
 def _upsample_join(
     inputs: Sequence[torch.Tensor], which: int, crop: int, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    below = pixels(inputs[which])
-    n, height, width, channels = (int(x) for x in below.shape)
-    rows = nn.functional.linear(below.reshape(-1, channels), weight, bias)
     parts = [pixels(x) for x in inputs]
+    n, height, width, channels = (int(x) for x in parts[which].shape)
+    rows = nn.functional.linear(parts[which].view(-1, channels), weight, bias)
     parts[which] = rows.view(n, height, width, 2, 2, -1)
     sizes = [(2 * (height - 2 * crop), 2 * (width - 2 * crop))]
     sizes += [(int(x.shape[2]), int(x.shape[3])) for k, x in enumerate(inputs) if k != which]

@@ -157,7 +157,7 @@ def save_package(
 
 
 def load_package(path: str | os.PathLike[str]) -> LoadedModel:
-    """Read a model package and test it.
+    """Read a model package and test it: in a process once, and again when its configuration or a file has changed.
 
     Parameters
     ----------
