@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -9,13 +12,15 @@ import torch
 
 import bainite_fast
 from bainite_fast import io, kernels, metrics
-from bainite_fast.errors import InputError
+from bainite_fast.errors import DeviceError, InputError
 from bainite_fast.evaluation import evaluate
 from bainite_fast.evaluation.api import file_names
 from bainite_fast.evaluation.boundary import tolerant_counts
 from bainite_fast.evaluation.overlay import OVER, UNDER, legend, overlay
-from bainite_fast.evaluation.predict import Predictor
+from bainite_fast.evaluation.predict import Predictor, evaluation_device
+from bainite_fast.evaluation.scores import from_counts
 from bainite_fast.models import load
+from bainite_fast.models.device import cuda_problem
 from bainite_fast.training.dataset import IGNORE, array_dataset
 from bainite_fast.training.tiles import plan_grid
 from segment_helpers import save_small_package, small_unet
@@ -148,6 +153,67 @@ def test_a_mosaic_is_counted_block_by_block(package, tmp_path, tiles, monkeypatc
         together = evaluate(package, [image], [mask], classes=2, tiles=64, tolerance=3, precision="float32")
         assert np.array_equal(found.tolerance, together.tolerance)
         assert found.counts.sum() == (mask != IGNORE).sum()
+
+
+def test_the_bar_moves_once_from_start_to_end(package, tmp_path, monkeypatch):
+    from bainite_fast.evaluation import streaming
+
+    monkeypatch.setattr(streaming, "_BLOCK", 128)
+    whole, truth = mosaic(tmp_path, *bainite_fast.synthetic.make((300, 341), seed=5))
+    done = []
+    evaluate(package, whole, truth, scale="as-is", progress=lambda d, total: done.append(d / total))
+    assert done == sorted(done)
+    assert sum(share == 1 for share in done) == 1
+    assert 0 < done[0] < done[-2] < 1
+
+
+def test_scores_say_what_made_them(package, steel, tmp_path):
+    images, masks = steel
+    found = evaluate(package, images, masks, scale=0.07, precision="float32", device="cpu")
+    made = found.provenance
+    assert made["model"] == {"name": load(package).contract.name, "sha256": load(package).contract.sha256}
+    assert made["runtime"]["precision"] == "float32"
+    assert made["device"] == "cpu"
+    assert made["input"]["factor"] == 0.07 / load(package).contract.um_per_px
+    assert f"model sha256 {made['model']['sha256'][:16]}…, float32 on cpu, bainite_fast" in str(found)
+    again = from_counts(json.loads(found.to_json()))
+    assert again.provenance == made
+
+    def digest(masks):
+        return evaluate(package, images, masks, precision="float32").provenance["input"]["sha256"]
+
+    changed = [mask.copy() for mask in masks]
+    changed[2][5, 5] ^= 1
+    assert digest(masks) == made["input"]["sha256"] != digest(changed)
+
+    whole, truth = mosaic(tmp_path, images[0], masks[0])
+    of_mosaic = evaluate(package, whole, truth, scale="as-is").provenance["input"]
+    assert of_mosaic["mosaic"] == io.open_mosaic(whole).fingerprint()
+    assert of_mosaic["sha256_of_truth"] == hashlib.sha256(masks[0].tobytes()).hexdigest()  # one block
+
+
+@pytest.mark.skipif(cuda_problem() is None, reason="a CUDA device is here")
+def test_a_gpu_that_is_not_there_is_refused(package, steel):
+    with pytest.raises(DeviceError, match="device='cuda' cannot be used"):
+        evaluate(package, *steel, device="cuda")
+    assert evaluation_device("cuda:1") == "cpu"
+    assert evaluation_device("auto") == "auto"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_problem() is not None, reason="no CUDA device can be used here")
+@pytest.mark.parametrize("tiles", [None, 64])
+def test_a_gpu_scores_as_the_cpu_does(package, steel, tmp_path, tiles):
+    images, masks = steel
+    on_cpu = evaluate(package, images, masks, tiles=tiles, tolerance=2, precision="float32", device="cpu")
+    on_gpu = evaluate(package, images, masks, tiles=tiles, tolerance=2, precision="float32", device="cuda")
+    assert on_gpu.provenance["device"] == "cuda:0"
+    # Float32 sums in another order may turn a tie.
+    assert np.abs(on_gpu.tolerance - on_cpu.tolerance).sum() <= 8
+    assert on_gpu.counts.sum() == on_cpu.counts.sum()
+    whole, truth = mosaic(tmp_path, images[0], masks[0])
+    one = evaluate(package, whole, truth, tiles=tiles, scale="as-is", precision="float32", device="cuda")
+    assert np.abs(one.counts - on_cpu.images[0].counts).sum() <= 4
 
 
 def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):

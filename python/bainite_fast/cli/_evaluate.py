@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,14 @@ from ._console import emit, emit_json, progress, say
 from ._options import (
     Classes,
     CropBar,
+    Device,
     Json,
     MaskValues,
     ModelClasses,
     Names,
     Normalize,
     Overwrite,
+    Precision,
     Quiet,
     Scale,
     Tolerance,
@@ -84,7 +86,8 @@ def evaluate(
     classes: ModelClasses = None,
     mask_value: MaskValues = None,
     scale: Scale = "auto",
-    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="As for `segment`.")] = "auto",
+    precision: Precision = "auto",
+    device: Device = "auto",
     normalize: Normalize = None,
     crop_bar: CropBar = None,
     overwrite: Overwrite = False,
@@ -120,6 +123,7 @@ def evaluate(
             overlays=overlays,
             scale=scale,
             precision=precision,
+            device=device,
             normalize=normalize,
             mask_values=parse_mask_values(mask_value),
             crop_bar=crop_bar or "off",

@@ -19,6 +19,7 @@ from ..models import Contract, LoadedModel, load, serial_threads
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES
 from ..training.pictures import CropBar
+from ..training.prepare import digest_of
 from ..training.recipe_files import write_text
 from ..training.rescale import scale_mask
 from ..training.values import MaskValues, UnknownValuesError
@@ -53,6 +54,7 @@ def evaluate(
     overlays: str | os.PathLike[str] | None = None,
     scale: str | float = "auto",
     precision: str = "auto",
+    device: str = "auto",
     normalize: tuple[Any, Any] | None = None,
     mask_values: MaskValues | None = None,
     crop_bar: CropBar = "off",
@@ -88,8 +90,10 @@ def evaluate(
     scale : {"auto", "as-is"} or float
         ``"auto"`` resamples images whose µm/px differs from the model's by more than 2 %; predictions come back on the
         images' grid. A number is the images' µm/px.
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "float16"}
         As for :func:`bainite_fast.segment`.
+    device : {"auto", "cpu", "cuda"} or "cuda:N"
+        Where the network runs, as for :func:`bainite_fast.segment`.
     normalize : (mean, std), optional
         For bare modules.
     mask_values, crop_bar
@@ -101,7 +105,7 @@ def evaluate(
     -------
     Scores
         Prints as a table. All counts are exact integers of the confusion kernel; pixels of unknown truth (255) are
-        left out.
+        left out. ``provenance`` says which model, versions, device, precision, images and masks made them.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def evaluate(
     if not isinstance(tolerance, int) or tolerance < 0:
         raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
     _check_scale(scale)
-    predictor = Predictor(loaded, precision)
+    predictor = Predictor(loaded, precision, device)
     if tiles is not None:
         predictor.check_tile(tiles)
     if is_mosaic(images):
@@ -128,6 +132,7 @@ def evaluate(
     folder = None if overlays is None else _folder(Path(overlays), data.class_names)
     found = _run(job, folder, progress)
     total = np.stack([one.counts for one in found]).sum(axis=0, dtype=np.int64)
+    seen = {"images": len(data), "sha256": digest_of(data), "um_per_px": data.um_per_px, "factor": job.factor}
     return Scores(
         class_names=data.class_names,
         counts=total[0],
@@ -136,6 +141,7 @@ def evaluate(
         model=loaded.contract.name,
         tolerance=total if tolerance else None,
         calibration=_calibration(found, loaded.contract.temperature) if calibrate else None,
+        provenance=predictor.provenance(seen),
     )
 
 

@@ -27,6 +27,7 @@ from ..training.values import MaskValues
 from .api import evaluate
 from .folds import PLOT, WHOLE, CrossValidation, FoldScores, write_tables
 from .plots import draw_folds
+from .predict import evaluation_device
 from .scores import Scores, finite, from_counts
 
 RECORD, SCORES, RUN = "cross_validation.json", "scores.json", "run"
@@ -251,7 +252,7 @@ def _fold(
         plan.recipe, plan.data.subset(fold.train), out=run, seed=seed, init=init, device=device, resume=True,
         progress=follow,
     )  # fmt: skip
-    scores = score_fold(plan, trained.package, fold.test, tolerance)
+    scores = score_fold(plan, trained.package, fold.test, tolerance, device)
     write_text(folder / SCORES, json.dumps(finite({mode: one.to_dict() for mode, one in scores.items()}), indent=1))
     if not keep_models:
         shutil.rmtree(run)
@@ -259,22 +260,27 @@ def _fold(
     return FoldScores(seed, fold.number, scores, run)
 
 
-def score_fold(plan: Plan, package: Path, indices: Iterable[int], tolerance: int) -> dict[str, Scores]:
-    """Return the scores of a package on a test part, by mode."""
+def score_fold(
+    plan: Plan, package: Path, indices: Iterable[int], tolerance: int, device: str = "auto"
+) -> dict[str, Scores]:
+    """Return the scores of a package on a test part, by mode; `device` is where it was trained."""
     test, rules = plan.data.subset(indices), plan.recipe.data
     model = load_package(package)  # compiled once
+
+    def score(data: Dataset, tiles: int | None) -> Scores:
+        return evaluate(model, data, tiles=tiles, tolerance=tolerance, scale="as-is", device=evaluation_device(device))
+
     if isinstance(test, TileSet):
         once = replace(test, mask_padding="ignore")  # what is mirrored counts once, in the tile that it comes from
-        only = evaluate(model, once, tiles=plan.sizes[0], tolerance=tolerance, scale="as-is")
+        only = score(once, plan.sizes[0])
         return {only.mode: only}
     # A network of half scale sees images of half scale; the truth is scaled with them.
     scaled = scale_dataset(test, rules.scale)
-    found = {WHOLE: evaluate(model, scaled, tolerance=tolerance, scale="as-is")}
+    found = {WHOLE: score(scaled, None)}
     for size in plan.sizes:
         if rules.scale != 1.0 and rules.scale_when == "after":
             cut = tile_dataset(test, size, scale=rules.scale, scale_when="after", mask_padding="ignore")
-            one = evaluate(model, cut, tiles=len(cut.mask(0)), tolerance=tolerance, scale="as-is")
+            found[f"tiles of {size} px"] = score(cut, len(cut.mask(0)))
         else:
-            one = evaluate(model, scaled, tiles=size, tolerance=tolerance, scale="as-is")
-        found[f"tiles of {size} px"] = one
+            found[f"tiles of {size} px"] = score(scaled, size)
     return found

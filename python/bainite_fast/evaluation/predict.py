@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from .. import kernels
+from .._version import __version__
 from ..errors import InputError, ModelError
 from ..geometry import nearest_index, round_up, scaled_shape
 from ..models import LoadedModel, choose_precision, compile
+from ..models.device import cuda_problem, resolve_device
 from ..training.tiles import plan_grid
 
 _CORE = 1024  # px, edge of the largest core; larger images are cut, to the same labels
@@ -29,14 +33,28 @@ class Predictor:
     ----------
     loaded : LoadedModel
         The model.
-    precision : {"auto", "float32", "bfloat16"}
+    precision : {"auto", "float32", "bfloat16", "float16"}
         As for :func:`bainite_fast.segment`.
+    device : {"auto", "cpu", "cuda"} or "cuda:N"
+        Where the network runs; images are cut and labels made on the CPU.
     """
 
-    def __init__(self, loaded: LoadedModel, precision: str = "auto") -> None:
+    def __init__(self, loaded: LoadedModel, precision: str = "auto", device: str = "auto") -> None:
         self.contract = loaded.contract
-        self.precision = choose_precision(loaded, precision)
-        self._runtime = compile(loaded, precision=self.precision)
+        self.device = resolve_device(device)
+        self.precision = choose_precision(loaded, precision, self.device)
+        self._runtime = compile(loaded, precision=self.precision, device=self.device)
+        self._turn: AbstractContextManager[Any] = nullcontext() if self.device == "cpu" else Lock()
+
+    def provenance(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """Return, JSON-able, what makes the scores: model, versions, runtime and what was seen (``input``)."""
+        return {
+            "bainite_fast": __version__,
+            "model": {"name": self.contract.name, "sha256": self.contract.sha256},
+            "device": self.device,
+            "runtime": self._runtime.fingerprint(),
+            "input": seen,
+        }
 
     def factor(self, um_per_px: float | None) -> float:
         """Return by which factor images of a scale are resampled to the model's."""
@@ -63,7 +81,7 @@ class Predictor:
         height, width = image.shape[:2]
         stride, halo = self.contract.stride, self.contract.halo
         core_y, core_x = (min(round_up(edge, stride), round_up(_CORE, stride)) for edge in (height, width))
-        batch = self._runtime.new_batch(1, core_y + 2 * halo, core_x + 2 * halo)
+        batch = self._new_batch(core_y + 2 * halo, core_x + 2 * halo)
         for y in range(0, height, core_y):
             for x in range(0, width, core_x):
                 self._gather(image, dtype, batch, (y - halo, x - halo), (0, 0), (height, width))
@@ -132,7 +150,7 @@ class Predictor:
             Of the region, and rows and columns of the whole image.
         """
         self.check_tile(tile)
-        batch = self._runtime.new_batch(1, tile, tile)
+        batch = self._new_batch(tile, tile)
         for y, x in corners:
             self._gather(region, dtype, batch, (y, x), origin, shape)
             top, left = max(y, 0), max(x, 0)
@@ -176,14 +194,26 @@ class Predictor:
             threads=1,
         )
 
+    def _new_batch(self, height: int, width: int) -> torch.Tensor:
+        """Return uninitialised input of the network for one tile, on the CPU."""
+        shape, form = (1, self.contract.in_channels, height, width), self._runtime.memory_format
+        return torch.empty(shape, dtype=self._runtime.torch_dtype, memory_format=form)
+
     def _run(self, batch: torch.Tensor) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self._runtime.run(batch).float().contiguous().numpy()
+        with self._turn:  # a network on a GPU is run from one thread at a time
+            found = self._runtime.run(batch.to(self.device))
+            logits: NDArray[np.float32] = found.float().contiguous().cpu().numpy()
         if not np.isfinite(logits).all():
             raise ModelError(
                 f"the network {self.contract.name!r} gave NaN or infinity; its weights are damaged, or the precision "
                 "is too low: try precision='float32'"
             )
         return logits
+
+
+def evaluation_device(trained_on: str) -> str:
+    """Return where to score what was trained on a device: there, or on the CPU where only training can use that GPU."""
+    return trained_on if trained_on in ("auto", "cpu") or cuda_problem() is None else "cpu"
 
 
 def classify(logits: NDArray[np.float32]) -> Labels:

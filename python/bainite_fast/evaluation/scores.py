@@ -78,6 +78,8 @@ class Scores:
         Counts without the pixels within 0 … t px of a true boundary.
     calibration : Calibration or None
         How far the confidence can be trusted.
+    provenance : dict
+        JSON-able: model (name, sha256), versions, device, precision, and what of images and masks was scored (sha256).
     """
 
     class_names: tuple[str, ...]
@@ -87,6 +89,7 @@ class Scores:
     model: str = ""
     tolerance: Counts | None = None
     calibration: Calibration | None = field(default=None)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def _named(self, column: str) -> dict[str, float]:
         values = class_scores(self.counts)[column]
@@ -169,6 +172,7 @@ class Scores:
             "classes": list(self.class_names),
             **_values(self.counts, self.class_names),
             "images": [{"name": one.name, **_values(one.counts, self.class_names)} for one in self.images],
+            "provenance": dict(self.provenance),
         }
         if self.tolerance is not None:
             result["tolerance"] = [
@@ -236,6 +240,11 @@ class Scores:
             ]
         if self.calibration is not None:
             lines.append(str(self.calibration))
+        if made := self.provenance:
+            lines.append(
+                f"model sha256 {made['model']['sha256'][:16]}…, {made['runtime']['precision']} on {made['device']}, "
+                f"bainite_fast {made['bainite_fast']}"
+            )
         return "\n".join(lines)
 
 
@@ -262,7 +271,7 @@ def finite(value: Any) -> Any:
 
 
 def from_counts(content: Mapping[str, Any]) -> Scores:
-    """Return scores from the counts that :meth:`Scores.to_dict` holds; the calibration is not restored."""
+    """Return scores from what :meth:`Scores.to_dict` holds; the calibration is not restored."""
     tolerance = content.get("tolerance")
     return Scores(
         class_names=tuple(content["classes"]),
@@ -271,4 +280,5 @@ def from_counts(content: Mapping[str, Any]) -> Scores:
         mode=content["mode"],
         model=content["model"],
         tolerance=None if tolerance is None else np.array([one["counts"] for one in tolerance], np.int64),
+        provenance=content.get("provenance") or {},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import tempfile
@@ -25,6 +26,7 @@ from .predict import Predictor, classify
 from .scores import ImageScores, Scores
 
 _BLOCK = 2048  # px
+_PREDICTION = 0.95  # of the time for whole images; the rest is comparing
 
 Read = Callable[[int, int, int, int], NDArray[Any]]
 Step = Callable[[int, int], None]
@@ -54,7 +56,8 @@ def evaluate_mosaic(
         mosaic = source if isinstance(source, Mosaic) else stack.enter_context(open_mosaic(source))
         read_truth = _truth_reader(truth, mosaic, len(loaded.contract.classes), stack)
         if tile is None:
-            predict: Read = _segmented(mosaic, loaded, scale, predictor.precision, stack, progress)
+            predict: Read = _segmented(mosaic, loaded, scale, predictor, stack, _part(progress, 0, _PREDICTION))
+            progress = _part(progress, _PREDICTION, 1)
             block, before = _BLOCK, (0, 0)
         else:
             predict = _tiled(mosaic, predictor, scale, tile)
@@ -62,9 +65,15 @@ def evaluate_mosaic(
             before = (grid.top, grid.left)
         with serial_threads():
             blocks = _blocks(mosaic.shape, block, before)
-            counts = _count(
+            counts, digest = _count(
                 blocks, mosaic.shape, predict, read_truth, len(loaded.contract.classes), tolerance, progress
             )
+        seen = {
+            "mosaic": mosaic.fingerprint(),
+            "um_per_px": mosaic.um_per_px if isinstance(scale, str) else float(scale),
+            "scale": scale,
+            "sha256_of_truth": digest,
+        }
     return Scores(
         class_names=loaded.contract.classes,
         counts=counts[0],
@@ -72,7 +81,13 @@ def evaluate_mosaic(
         mode="whole images" if tile is None else f"tiles of {tile} px",
         model=loaded.contract.name,
         tolerance=counts if tolerance else None,
+        provenance=predictor.provenance(seen),
     )
+
+
+def _part(progress: Step | None, start: float, end: float) -> Step | None:
+    """Return what moves a bar from one share of its length to another."""
+    return progress and (lambda done, total: progress(round(start * total + (end - start) * done), total))
 
 
 def _count(
@@ -83,21 +98,25 @@ def _count(
     classes: int,
     tolerance: int,
     progress: Step | None,
-) -> NDArray[np.int64]:
-    """Add up the counts of all blocks; around each, as much truth is read as a boundary may matter from."""
+) -> tuple[NDArray[np.int64], str]:
+    """Return the counts of all blocks and a sha256 of their truth.
+
+    Around each block, as much truth is read as a boundary may matter from.
+    """
     height, width = shape
     total = np.zeros((tolerance + 1, classes, classes), np.int64)
-    done = 0
+    done, digest = 0, hashlib.sha256()
     for y0, y1, x0, x1 in blocks:
         top, bottom = max(0, y0 - tolerance), min(height, y1 + tolerance)
         left, right = max(0, x0 - tolerance), min(width, x1 + tolerance)
         around = truth(top, bottom, left, right)
         inner = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
         total += tolerant_counts(around, predict(y0, y1, x0, x1), classes, tolerance, inner=inner)
+        digest.update(around[inner].tobytes())
         done += (y1 - y0) * (x1 - x0)
         if progress is not None:
             progress(done, height * width)
-    return total
+    return total, digest.hexdigest()
 
 
 def _blocks(shape: tuple[int, int], block: int, before: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
@@ -108,7 +127,12 @@ def _blocks(shape: tuple[int, int], block: int, before: tuple[int, int]) -> Iter
 
 
 def _segmented(
-    mosaic: Mosaic, loaded: LoadedModel, scale: str | float, precision: str, stack: ExitStack, progress: Step | None
+    mosaic: Mosaic,
+    loaded: LoadedModel,
+    scale: str | float,
+    predictor: Predictor,
+    stack: ExitStack,
+    progress: Step | None,
 ) -> Read:
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bainite-evaluate-"))
 
@@ -117,7 +141,9 @@ def _segmented(
             progress(event.done, event.total)
 
     out = Path(folder) / "labels.ome.zarr"
-    segment(mosaic, loaded, out=out, scale=scale, precision=precision, progress=follow)
+    segment(
+        mosaic, loaded, out=out, scale=scale, precision=predictor.precision, device=predictor.device, progress=follow
+    )
     return read_labels(out, "phases").read
 
 

@@ -22,6 +22,7 @@ from ..training.tiles import scale_dataset
 from ..training.words import counted
 from .api import evaluate
 from .plots import draw_bars
+from .predict import evaluation_device
 from .scores import Scores, finite, from_counts
 from .study import Budget, Cell, StudyTable
 
@@ -147,7 +148,7 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
     run = train(full, parts.train, out=out / "run", device=budget.device, resume=True, progress=follow)
     scores = {
         name: evaluate(
-            run.package, scale_dataset(part, full.data.scale), scale="as-is",
+            run.package, scale_dataset(part, full.data.scale), scale="as-is", device=evaluation_device(budget.device),
             overlays=out / "overlays" if name == "target" else None,
         )
         for name, part in tests.items()
