@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bainite_fast.errors import BudgetError, DeviceError, InputError
 from bainite_fast.geometry import Region
-from bainite_fast.segmentation.memory import format_bytes, parse_memory
+from bainite_fast.segmentation import format_bytes, parse_memory
 from bainite_fast.segmentation.planner import Budget, Demand, Fixed, make_plan
 from bainite_fast.segmentation.request import check_request, scale_factor
 from bainite_fast.segmentation.run_plan import Plan

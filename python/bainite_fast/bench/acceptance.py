@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .. import kernels
+from .._memory import total_memory
 from .._version import __version__
 from ..errors import BainiteWarning, InputError
 from ..models import serial_threads
@@ -263,7 +264,7 @@ def _machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cores": kernels.get_num_threads(),
-        "memory_bytes": memory.total_memory(),
+        "memory_bytes": total_memory(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

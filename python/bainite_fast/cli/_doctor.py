@@ -141,7 +141,8 @@ def _thread_limits() -> Iterator[str]:
 
 def look_at_memory() -> Iterator[Finding]:
     """Look at the memory, and at the budget that follows from it."""
-    from ..segmentation.memory import default_budget, format_bytes, resident, total_memory
+    from .._memory import format_bytes, resident, total_memory
+    from ..segmentation.memory import default_budget
 
     yield Finding(
         "memory",

@@ -3,8 +3,9 @@
 The package is not called `segment` because `bainite_fast.segment` is the function.
 """
 
+from .._memory import format_bytes
 from .api import plan, segment
-from .memory import default_budget, format_bytes, parse_memory
+from .memory import default_budget, parse_memory
 from .progress import format_progress
 from .result import ProgressEvent, Segmentation
 from .run_plan import Plan

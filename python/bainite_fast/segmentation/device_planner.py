@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .._memory import format_bytes
 from ..errors import BudgetError, InputError
 from .device import SLOTS
-from .memory import format_bytes
 from .planner import (
     Budget,
     Demand,

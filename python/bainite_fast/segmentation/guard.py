@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from .._memory import format_bytes
 from ..errors import BainiteWarning, BudgetError
 from . import memory
 from .run_plan import Plan
@@ -82,8 +83,8 @@ class Guard:
             self.gate.set_limit(min(self.plan.workers, max(room // grown, 1)))
 
     def _shrink(self) -> None:
-        held = memory.format_bytes(memory.resident())
-        budget = memory.format_bytes(self.plan.memory)
+        held = format_bytes(memory.resident())
+        budget = format_bytes(self.plan.memory)
         if self.gate.limit == 1:
             raise BudgetError(
                 f"the process holds {held}, more than its budget of {budget}, with a single network running; "

@@ -8,18 +8,17 @@ import re
 import resource
 import sys
 import threading
-from pathlib import Path
 
 import psutil
 
+from .._memory import resident as resident
+from .._memory import total_memory
 from ..errors import InputError
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS[_letter] = _UNITS[f"{_letter}ib"] = 1024**_power
     _UNITS[f"{_letter}b"] = 1000**_power
-
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def parse_memory(value: int | float | str) -> int:
@@ -46,35 +45,9 @@ def parse_memory(value: int | float | str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def format_bytes(count: float) -> str:
-    """Return a byte count as text with a binary unit, such as ``"3.2 GiB"``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"
-
-
-def total_memory() -> int:
-    """Return the memory this process may use, in bytes: the machine's, or its container's limit if that is less."""
-    total = int(psutil.virtual_memory().total)
-    for name in _CGROUP_LIMITS:
-        path = Path(name)
-        if path.is_file():
-            text = path.read_text().strip()
-            if text.isdigit():
-                total = min(total, int(text))
-    return total
-
-
 def default_budget() -> int:
     """Return the budget when the caller names none: half of the memory, or 80 % of what is free if that is less."""
     return int(min(total_memory() * 0.5, resident() + psutil.virtual_memory().available * 0.8))
-
-
-def resident() -> int:
-    """Return the resident memory of this process now, in bytes."""
-    return int(psutil.Process().memory_info().rss)
 
 
 class _Heap(ctypes.Structure):

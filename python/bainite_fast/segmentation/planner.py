@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .._memory import format_bytes
 from ..errors import BudgetError, InputError
 from ..geometry import grid_of, round_up
-from .memory import format_bytes
 from .run_plan import Edge, Plan
 
 _CHUNK = 512

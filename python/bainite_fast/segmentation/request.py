@@ -7,10 +7,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from .._memory import format_bytes, total_memory
 from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
 from ..models.device import resolve_device
-from .memory import default_budget, format_bytes, parse_memory, total_memory
+from .memory import default_budget, parse_memory
 from .run_plan import Edge
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .._memory import format_bytes
 from ..geometry import (
     Region,
     Tile,
@@ -23,7 +24,6 @@ from ..geometry import (
     tiles_of,
 )
 from ..kernels import resample_source_range
-from .memory import format_bytes
 
 Edge = Literal["mirror", "native"]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
+from .._memory import free_memory
 from ..errors import InputError
 from .dataset import ArrayDataset, Dataset, class_pixels
 from .recipe import DataRecipe
@@ -65,7 +65,7 @@ def held(data: Dataset) -> Dataset:
     """Return a data set with all pixels in memory, or as it is where they would take too much of it."""
     first = data.image(0)
     needed = len(data) * (first.nbytes + first.shape[0] * first.shape[1])
-    if isinstance(data, ArrayDataset) or needed > _MEMORY_SHARE * psutil.virtual_memory().available:
+    if isinstance(data, ArrayDataset) or needed > _MEMORY_SHARE * free_memory():
         return data
     return ArrayDataset(
         names=data.names,
