@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from ..errors import InputError
+from .large import bands
 from .values import IGNORE
 from .words import counted
 
@@ -64,7 +65,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ArrayDataset:
-    """A :class:`Dataset` whose pixels are all in memory.
+    """A :class:`Dataset` of arrays, in memory or mapped into it.
 
     Made by :func:`read_dataset` and :func:`array_dataset`, which check it.
 
@@ -149,6 +150,6 @@ def class_pixels(data: Dataset) -> NDArray[np.int64]:
     total = np.zeros(data.n_classes, np.int64)
     for i in range(len(data)):
         mask = data.mask(i)
-        known = mask[mask != IGNORE]
-        total += kernels.class_counts(known, data.n_classes)
+        for band in bands(mask):
+            total += kernels.class_counts(band[band != IGNORE], data.n_classes)
     return total

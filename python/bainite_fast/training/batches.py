@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..geometry import round_up
 from .dataset import IGNORE, Dataset
+from .large import bands
 from .recipe import Recipe
 
 _FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
@@ -61,6 +62,7 @@ class Batches:
         self.data, self.size, self.seed = data, recipe.batch, recipe.seed
         self.crop = recipe.data.crop
         self.on_classes, self.multiple = recipe.data.crops_on_classes, multiple
+        self._rows: dict[int, NDArray[np.int64]] = {}
         shapes = [data.image(i).shape[:2] for i in range(len(data))]
         if self.crop is None:
             if len(set(shapes)) > 1:
@@ -88,12 +90,12 @@ class Batches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Return batch `index` of an epoch."""
         order, places = self.order(epoch)
-        mine = slice(index * self.size, (index + 1) * self.size)
+        mine, names = slice(index * self.size, (index + 1) * self.size), self.data.names
         cut = [self._cut(int(i), place) for i, place in zip(order[mine], places[mine], strict=True)]
         return Batch(
             images=torch.from_numpy(np.stack([image for image, _, _ in cut])),
             masks=torch.from_numpy(np.stack([mask for _, mask, _ in cut])),
-            names=tuple(self.data.names[int(i)] for i in order[mine]),
+            names=tuple(names[int(i)] for i in order[mine]),
             corners=tuple(corner for _, _, corner in cut),
         )
 
@@ -102,24 +104,36 @@ class Batches:
         height, width = mask.shape
         y = x = 0
         if self.crop is not None:
-            y, x = self._corner(mask, self.crop, place)
+            y, x = self._corner(i, mask, self.crop, place)
             image, mask = (a[y : y + self.crop, x : x + self.crop] for a in (image, mask))
         target = [self.crop or round_up(edge, self.multiple) for edge in (height, width)]
         image, mask = (mirrored(a, (target[0], target[1])) for a in (image, mask))
         return channels_first(image), np.ascontiguousarray(mask), (y, x)
 
-    def _corner(self, mask: NDArray[np.uint8], crop: int, place: NDArray[np.float64]) -> tuple[int, int]:
+    def _corner(self, i: int, mask: NDArray[np.uint8], crop: int, place: NDArray[np.float64]) -> tuple[int, int]:
         """Return row and column of a crop: anywhere, or, as often as the recipe says, round a pixel of some class."""
         room = [max(0, edge - crop) for edge in mask.shape]
         if place[2] >= self.on_classes:
             return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
-        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE])
+        if i not in self._rows:
+            self._rows[i] = _pixels_to_row(mask, self.data.n_classes)
+        upto = self._rows[i]
+        present = np.flatnonzero(upto[:, -1])
         if not len(present):
             return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
-        pixels = np.flatnonzero(mask == present[int(place[3] * len(present))])
-        pixel = divmod(int(pixels[int(place[4] * len(pixels))]), mask.shape[1])
+        value = int(present[int(place[3] * len(present))])
+        chosen = int(place[4] * upto[value, -1])  # of the pixels of this class, row by row
+        row = int(np.searchsorted(upto[value], chosen, side="right"))
+        before = int(upto[value, row - 1]) if row else 0
+        pixel = row, int(np.flatnonzero(mask[row] == value)[chosen - before])
         y, x = (min(max(0, p - int(part * crop)), free) for p, part, free in zip(pixel, place[:2], room, strict=True))
         return y, x
+
+
+def _pixels_to_row(mask: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
+    """Return how many pixels of each class lie in the rows of a mask up to each row, int64 [classes, H]."""
+    counts = [[np.count_nonzero(band == value, axis=1) for band in bands(mask)] for value in range(classes)]
+    return np.stack([np.concatenate(one) for one in counts]).cumsum(axis=1)
 
 
 def without_margin(masks: torch.Tensor, margin: int) -> torch.Tensor:
@@ -180,9 +194,10 @@ def measure_intensities(data: Dataset) -> Intensities:
         image = data.image(i)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
             raise InputError(f"the training image {data.names[i]} holds NaN or infinity; replace such pixels")
-        pixels = image.reshape(-1, data.channels).astype(np.float64) / _FULL_SCALE.get(image.dtype, 1.0)
-        count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
-        low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
+        for band in bands(image):
+            pixels = band.reshape(-1, data.channels).astype(np.float64) / _FULL_SCALE.get(image.dtype, 1.0)
+            count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
+            low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
         whole = whole and image.dtype in _FULL_SCALE
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))

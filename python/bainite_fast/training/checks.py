@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .. import kernels
 from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Mask, Pixels
+from .large import Shelf, bands, distinct
 from .rescale import MaskScaling, scale_image, scale_mask
 from .values import IGNORE, MOST_GUESSED, MaskValues, choose_values
 
@@ -25,6 +27,7 @@ def assemble(
     mask_values: MaskValues | None,
     scaling: tuple[float, MaskScaling],
     um_per_px: float | None,
+    shelf: Shelf,
 ) -> ArrayDataset:
     """Return a data set of images and of what stands in their masks, checked and scaled.
 
@@ -40,6 +43,8 @@ def assemble(
         As in :func:`bainite_fast.training.dataset.read_dataset`.
     scaling : (float, {"majority", "nearest"})
         Factor on height and width, and how masks follow.
+    shelf : Shelf
+        Keeps what is made. The two lists are emptied.
 
     Raises
     ------
@@ -54,21 +59,32 @@ def assemble(
         raise InputError(f"{wanted} class(es) are asked for; 2 … {IGNORE} are possible, the background is one of them")
     _check_not_swapped(names, images, masks)
     values = choose_values(masks, names, wanted, mask_values)
-    indexed = [values.apply(mask, name) for name, mask in zip(names, masks, strict=True)]
+    indexed = [shelf.keep(values.apply(mask, name)) for name, mask in zip(names, drained(masks), strict=True)]
     _check_content(names, indexed)
     factor, how = scaling
     if not (np.isfinite(factor) and factor > 0):
         raise InputError(f"scale={factor} is refused; a positive factor is needed, such as 0.5 for half the resolution")
     channels = 3 if any(image.ndim == 3 for image in images) else 1
-    equal = [np.repeat(x[..., None], 3, axis=2) if channels == 3 and x.ndim == 2 else x for x in images]
     return ArrayDataset(
         names=tuple(names),
         class_names=_class_names(classes, values.n_classes),
         channels=channels,
         um_per_px=None if um_per_px is None else um_per_px / factor,
-        images=tuple(scale_image(image, factor) for image in equal),
-        masks=tuple(scale_mask(mask, factor, how) for mask in indexed),
+        images=tuple(shelf.keep(scale_image(_with_channels(x, channels), factor), of=x) for x in drained(images)),
+        masks=tuple(shelf.keep(scale_mask(x, factor, how), of=x) for x in drained(indexed)),
     )
+
+
+def drained(arrays: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield the arrays of a list in their order, and let go of each: the list is empty in the end."""
+    arrays.reverse()
+    while arrays:
+        yield arrays.pop()
+
+
+def _with_channels(image: Pixels, channels: int) -> Pixels:
+    """Return a gray image as RGB where the others are."""
+    return np.repeat(image[..., None], 3, axis=2) if channels == 3 and image.ndim == 2 else image
 
 
 def _check_pair(name: str, image: Pixels, mask: NDArray[Any]) -> None:
@@ -98,14 +114,19 @@ def _check_not_swapped(names: list[str], images: list[Pixels], masks: list[NDArr
 
 def _few_values(pixels: NDArray[Any]) -> bool:
     """Say whether there are no more values, or colours, than classes are guessed from."""
-    flat = pixels if pixels.ndim == 2 else pixels.astype(np.float64) @ np.array([65536.0, 256.0, 1.0])
-    return len(np.unique(flat)) <= MOST_GUESSED
+    found: set[float] = set()
+    for band in bands(pixels):
+        flat = band if band.ndim == 2 else band.astype(np.float64) @ np.array([65536.0, 256.0, 1.0])
+        found |= set(distinct(flat).tolist())
+        if len(found) > MOST_GUESSED:
+            return False
+    return True
 
 
 def _check_content(names: list[str], masks: list[Mask]) -> None:
     present: set[int] = set()
     for name, mask in zip(names, masks, strict=True):
-        here = set(np.unique(mask).tolist()) - {IGNORE}
+        here = {value for band in bands(mask) for value in distinct(band).tolist()} - {IGNORE}
         if not here:
             raise InputError(
                 f"the mask of {name} is empty: every pixel is unknown ({IGNORE}); annotate it or leave it out"

@@ -1,4 +1,4 @@
-"""Annotated images from folders or arrays: read, checked, and held in memory. Imports no torch."""
+"""Annotated images from folders or arrays: read, checked, and held. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Dataset, Pixels, check_indices, class_pixels
 from .checks import assemble, common_scale
+from .large import Shelf
 from .matching import match_files
 from .pictures import CropBar, read_pair, to_gray
 from .rescale import MaskScaling
@@ -45,7 +46,9 @@ def read_dataset(
     gray: bool = True,
     um_per_px: float | None = None,
 ) -> ArrayDataset:
-    """Read a folder of images and a folder of masks into memory, and check them.
+    """Read a folder of images and a folder of masks, and check them.
+
+    They are held in memory; what takes more than half of the free memory lies in temporary files and is mapped.
 
     Images and masks (PNG, TIFF, JPEG, BMP) belong together by their names without suffix; ``_mask``, ``_label``,
     ``_image`` and the like at the end of a name are overlooked. The two folders may be one.
@@ -86,23 +89,33 @@ def read_dataset(
         are fewer than two classes.
     MosaicError
         If a file cannot be read.
+    OutputError
+        If images do not fit into memory, nor into the folder for temporary files (``TMPDIR``).
 
     Warns
     -----
     BainiteWarning
-        If files have no partner or images differ in scale: they are named.
+        If files have no partner or images differ in scale: they are named. If images go to temporary files.
     """
     check_pixel_size(um_per_px)
-    matched = match_files(Path(images), Path(masks), names)
-    read = [read_pair(one.image, one.mask, crop_bar, gray) for one in matched]
+    matched, shelf = match_files(Path(images), Path(masks), names), Shelf()
+    pixels: list[Pixels] = []
+    drawn: list[Pixels] = []
+    scales: list[float | None] = []
+    for one in matched:
+        pair = read_pair(one.image, one.mask, crop_bar, gray)
+        pixels.append(shelf.keep(pair.image))
+        drawn.append(shelf.keep(pair.mask))
+        scales.append(pair.um_per_px)
     return assemble(
         [one.name for one in matched],
-        [one.image for one in read],
-        [one.mask for one in read],
+        pixels,
+        drawn,
         classes=classes,
         mask_values=mask_values,
         scaling=(scale, mask_scaling),
-        um_per_px=um_per_px if um_per_px is not None else common_scale([one.um_per_px for one in read]),
+        um_per_px=um_per_px if um_per_px is not None else common_scale(scales),
+        shelf=shelf,
     )
 
 
@@ -157,6 +170,7 @@ def array_dataset(
         mask_values=mask_values,
         scaling=(scale, mask_scaling),
         um_per_px=um_per_px,
+        shelf=Shelf(),
     )
 
 

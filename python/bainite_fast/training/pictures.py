@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BainiteWarning, InputError
 from ..io import Mosaic, find_bar, open_mosaic
+from .large import bands
 
 CropBar = Literal["off", "auto"] | int
 
@@ -64,8 +65,12 @@ def read_labels_file(path: Path) -> NDArray[Any]:
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:
     """Return the luma of an RGB image [H, W, 3] in its dtype: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601)."""
-    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return luma.astype(image.dtype) if image.dtype.kind == "f" else np.rint(luma).astype(image.dtype)
+    gray, done = np.empty(image.shape[:2], image.dtype), 0
+    for band in bands(image):
+        luma = band.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        gray[done : done + len(band)] = luma if image.dtype.kind == "f" else np.rint(luma)
+        done += len(band)
+    return gray
 
 
 def _bar_rows(picture: Mosaic, crop_bar: CropBar) -> int:

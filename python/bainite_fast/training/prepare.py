@@ -101,5 +101,5 @@ def digest_of(data: Dataset) -> str:
     for i in range(len(data)):
         for array in (data.image(i), data.mask(i)):
             digest.update(f"{array.dtype.str} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..geometry import mirror_index
 from .dataset import IGNORE, ArrayDataset, Dataset, MaskScaling, check_indices, class_pixels
+from .large import Shelf
 from .rescale import scale_image, scale_mask
 from .words import counted
 
@@ -278,13 +279,14 @@ def scale_dataset(data: Dataset, factor: float, mask_scaling: MaskScaling = "maj
         raise InputError(f"scale={factor} is refused; a positive factor is needed, such as 0.5 for half the resolution")
     if factor == 1.0:
         return data
+    shelf = Shelf()
     return ArrayDataset(
         names=data.names,
         class_names=data.class_names,
         channels=data.channels,
         um_per_px=None if data.um_per_px is None else data.um_per_px / factor,
-        images=tuple(scale_image(data.image(i), factor) for i in range(len(data))),
-        masks=tuple(scale_mask(data.mask(i), factor, mask_scaling) for i in range(len(data))),
+        images=tuple(shelf.keep(scale_image(data.image(i), factor)) for i in range(len(data))),
+        masks=tuple(shelf.keep(scale_mask(data.mask(i), factor, mask_scaling)) for i in range(len(data))),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .large import bands, distinct
 
 IGNORE = 255
 """Value of mask pixels whose class is not known: they count neither in losses nor in scores."""
@@ -67,17 +68,22 @@ class ValueMap:
         InputError
             If the mask holds a value without a class.
         """
-        coded = code(mask, self.colour)
-        place = np.minimum(np.searchsorted(self.codes, coded), len(self.codes) - 1)
-        strange = self.codes[place] != coded
-        if strange.any():
-            values = np.unique(coded[strange])
-            shown = ", ".join(_show(int(v), self.colour) for v in values[:6])
+        classes = np.empty(mask.shape[:2], np.uint8)
+        strange, done = [], 0
+        for band in bands(mask):
+            coded = code(band, self.colour)
+            place = np.minimum(np.searchsorted(self.codes, coded), len(self.codes) - 1)
+            strange.append(coded[self.codes[place] != coded])
+            classes[done : done + len(band)] = self.classes[place]
+            done += len(band)
+        if found := np.concatenate(strange).tolist():
+            values = sorted(set(found))
+            shown = ", ".join(_show(v, self.colour) for v in values[:6])
             raise InputError(
                 f"the mask of {name} holds {shown}{' …' if len(values) > 6 else ''} without a class, at "
-                f"{int(strange.sum())} pixels; {_REMEDY}. {_JPEG}"
+                f"{len(found)} pixels; {_REMEDY}. {_JPEG}"
             )
-        return np.ascontiguousarray(self.classes[place])
+        return classes
 
 
 def choose_values(
@@ -104,7 +110,7 @@ def choose_values(
     colour = any(mask.ndim == 3 and not _is_gray(mask) for mask in masks)
     if given is not None:
         return _given(given, n_classes, colour)
-    per_mask = [np.unique(code(mask, colour)) for mask in masks]
+    per_mask = [_codes_of(mask, colour) for mask in masks]
     found = np.unique(np.concatenate(per_mask))
     if colour:
         return _colours(found, n_classes)
@@ -145,6 +151,15 @@ def code(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
         return mask[..., 0].astype(np.int64)
     parts = mask.astype(np.int64)
     return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+
+
+def _codes_of(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
+    """Return the codes that a mask holds, ascending."""
+    if mask.ndim == 2 and mask.dtype.kind == "u" and not colour:
+        parts = [distinct(band) for band in bands(mask)]
+    else:
+        parts = [distinct(code(band, colour)) for band in bands(mask)]
+    return np.unique(np.concatenate(parts)).astype(np.int64)
 
 
 def _is_gray(mask: NDArray[Any]) -> bool:
