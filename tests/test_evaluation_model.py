@@ -262,6 +262,12 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
     assert picture[0, 0, 0] > picture[0, 0, 2] + 80  # too much: red
     assert picture[0, 1, 2] > picture[0, 1, 0] + 80  # missed: blue
     assert len(set(picture[0, 2])) == len(set(picture[0, 3])) == 1
+    large = np.random.default_rng(0).integers(0, 255, (40, 31, 3), np.uint8)
+    wrong = np.random.default_rng(1).integers(0, 3, (2, 40, 31), np.uint8)
+    whole = overlay(large, *wrong)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bainite_fast.training.large.BAND", 100)
+        assert np.array_equal(overlay(large, *wrong), whole)
     assert OVER[0] > 200
     assert UNDER[2] > 200
     assert [line.split()[:2] for line in legend(["a", "b"]).splitlines()[:-1]] == [

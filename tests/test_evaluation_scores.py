@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bainite_fast import kernels
 from bainite_fast.errors import BainiteWarning, InputError
+from bainite_fast.evaluation import boundary
 from bainite_fast.evaluation.agreement import agree, cohens_kappa
 from bainite_fast.evaluation.boundary import boundary_distance, tolerant_counts
 from bainite_fast.evaluation.calibration import (
@@ -120,6 +121,14 @@ def test_tolerance_is_the_distance_to_another_class(h, w, classes, tolerance, se
         kept = (truth != IGNORE) & ((expected > px) | (px == 0))
         t, p = truth[kept].astype(int), pred[kept]
         assert np.array_equal(counts[px], np.bincount(t * classes + p, minlength=classes**2).reshape(classes, classes))
+    top, left = tolerance, min(tolerance, truth.shape[1] - 1)
+    inner = (slice(min(top, len(truth) - 1), len(truth)), slice(left, None))
+    part = tolerant_counts(truth, np.ascontiguousarray(pred[inner]), classes, tolerance, inner=inner)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boundary, "_BAND", 5 * truth.shape[1])
+        assert np.array_equal(tolerant_counts(truth, pred, classes, tolerance), counts)
+        again = tolerant_counts(truth, np.ascontiguousarray(pred[inner]), classes, tolerance, inner=inner)
+        assert np.array_equal(again, part)
 
 
 @given(st.integers(1, 4), st.integers(0, 999), st.sampled_from([5, 15]))

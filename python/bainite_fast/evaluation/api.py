@@ -257,11 +257,12 @@ def _run(job: Job, folder: Path | None, progress: Step | None) -> list[Found]:
 
     def one(i: int) -> Found:
         image, truth = job.data.image(i), job.data.mask(i)
-        labels = job.predictor.labels(image, factor=job.factor, tile=job.tile)
+        sample = Sample(scale_mask(truth, job.factor), job.every) if job.every else None
+        labels = job.predictor.labels(image, factor=job.factor, tile=job.tile, see=sample)
         if folder is not None:
             write_png(folder / f"{pictures[i]}.png", overlay(image, truth, labels))
         counts = tolerant_counts(truth, labels, job.data.n_classes, job.tolerance)
-        return Found(counts, *(_sample(job, image, truth) if job.every else ()))
+        return Found(counts, *(() if sample is None else sample.taken()))
 
     with serial_threads(), ThreadPoolExecutor(kernels.get_num_threads(), thread_name_prefix="evaluate") as pool:
         for result in pool.map(one, range(len(job.data))):
@@ -283,15 +284,23 @@ def file_names(names: Sequence[str]) -> list[str]:
     return list(chosen)
 
 
-def _sample(job: Job, image: NDArray[Any], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return logits and truth of every n-th pixel, n that of :func:`_stride`, at the model's scale."""
-    seen = scale_mask(truth, job.factor)
-    logits, classes = [], []
-    for y, x, part in job.predictor.parts(image, factor=job.factor, tile=job.tile):
-        labels = seen[y : y + part.shape[1], x : x + part.shape[2]]
-        logits.append(part.reshape(len(part), -1)[:, :: job.every])
-        classes.append(labels.reshape(-1)[:: job.every])
-    return np.concatenate(logits, axis=1), np.concatenate(classes)
+class Sample:
+    """Takes logits and truth of every n-th pixel of an image, n that of :func:`_stride`, at the model's scale."""
+
+    def __init__(self, truth: NDArray[np.uint8], every: int) -> None:
+        self._truth, self._every = truth, every
+        self._logits: list[NDArray[np.float32]] = []
+        self._classes: list[NDArray[np.uint8]] = []
+
+    def __call__(self, y: int, x: int, logits: NDArray[np.float32]) -> None:
+        """See a part of the image."""
+        labels = self._truth[y : y + logits.shape[1], x : x + logits.shape[2]]
+        self._logits.append(logits.reshape(len(logits), -1)[:, :: self._every].copy())
+        self._classes.append(labels.reshape(-1)[:: self._every])
+
+    def taken(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return logits [K, n] and truth [n]."""
+        return np.concatenate(self._logits, axis=1), np.concatenate(self._classes)
 
 
 def _calibration(found: list[Found], present: float) -> Calibration:

@@ -9,6 +9,7 @@ from scipy import ndimage
 from .. import kernels
 from ..training.dataset import IGNORE
 
+_BAND = 1 << 21  # px
 _ALL = (slice(None), slice(None))
 
 
@@ -60,12 +61,20 @@ def tolerant_counts(
     ndarray (tolerance + 1, k, k), int64
         Entry t lacks the pixels with a :func:`boundary_distance` of at most t.
     """
-    counts = np.empty((tolerance + 1, n_classes, n_classes), np.int64)
-    own = truth[inner]
-    counts[0] = kernels.confusion_matrix(own, pred, n_classes, ignore=IGNORE, threads=1)
-    if tolerance:
-        distance = boundary_distance(truth)[inner]
+    counts = np.zeros((tolerance + 1, n_classes, n_classes), np.int64)
+    top, columns = inner[0].start or 0, inner[1]
+    counts[0] = kernels.confusion_matrix(truth[inner], pred, n_classes, ignore=IGNORE, threads=1)
+    if not tolerance:
+        return counts
+    # Whether a boundary is near is known from the rows around: distances of bands take little memory.
+    rows = max(1, _BAND // truth.shape[1])
+    for start in range(0, len(pred), rows):
+        found = pred[start : start + rows]
+        first = max(0, top + start - tolerance)
+        around = truth[first : top + start + len(found) + tolerance]
+        own = (slice(top + start - first, top + start - first + len(found)), columns)
+        distance = boundary_distance(around)[own]
         for px in range(1, tolerance + 1):
-            kept = np.where(distance > px, own, np.uint8(IGNORE))
-            counts[px] = kernels.confusion_matrix(kept, pred, n_classes, ignore=IGNORE, threads=1)
+            kept = np.where(distance > px, around[own], np.uint8(IGNORE))
+            counts[px] += kernels.confusion_matrix(kept, found, n_classes, ignore=IGNORE, threads=1)
     return counts

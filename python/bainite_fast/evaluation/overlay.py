@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..training.dataset import IGNORE
+from ..training.large import BAND, bands
 
 OVER = (226, 38, 38)  # foreground was predicted, and the truth is background
 UNDER = (38, 92, 226)  # the truth is foreground, and background was predicted
@@ -27,13 +28,29 @@ def overlay(image: NDArray[Any], truth: NDArray[np.uint8], pred: NDArray[np.uint
     Parameters
     ----------
     image : ndarray [H, W] or [H, W, 3]
-        Any intensities: stretched from the 0.5th to the 99.5th percentile.
+        Any intensities: stretched from the 0.5th to the 99.5th percentile (of large images, of evenly spaced pixels).
     truth, pred : ndarray [H, W], uint8
         Classes; class 0 is the background. Where truth is 255 nothing is marked.
     """
-    values = image.astype(np.float32) if image.ndim == 2 else image.astype(np.float32).mean(axis=2)
-    low, high = np.percentile(values, (0.5, 99.5))
-    gray = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1) * 255
+    step = max(1, round((truth.size / BAND) ** 0.5))  # of large images, every n-th row and column is enough
+    low, high = np.percentile(_values(image[::step, ::step]), (0.5, 99.5))
+    picture, done = np.empty((*truth.shape, 3), np.uint8), 0
+    for parts in zip(bands(image), bands(truth), bands(pred), strict=True):
+        picture[done : done + len(parts[0])] = _drawn(*parts, float(low), float(high))
+        done += len(parts[0])
+    return picture
+
+
+def _values(image: NDArray[Any]) -> NDArray[np.float32]:
+    values = image.astype(np.float32)
+    return values if image.ndim == 2 else values.mean(axis=2)
+
+
+def _drawn(
+    image: NDArray[Any], truth: NDArray[np.uint8], pred: NDArray[np.uint8], low: float, high: float
+) -> NDArray[np.uint8]:
+    """Return the picture of a band of an image that is black at `low` and white at `high`."""
+    gray = np.clip((_values(image) - np.float32(low)) / np.float32(max(high - low, 1e-12)), 0, 1) * 255
     picture = np.repeat(gray[..., None], 3, axis=2)
     wrong = (truth != pred) & (truth != IGNORE)
     for where, colour in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any
@@ -24,6 +24,7 @@ _SAME_SCALE = 0.02  # relative difference of µm/px up to which nothing is resam
 
 Image = NDArray[Any]
 Labels = NDArray[np.uint8]
+See = Callable[[int, int, NDArray[np.float32]], None]
 
 
 class Predictor:
@@ -89,7 +90,7 @@ class Predictor:
                 rows, columns = min(core_y, height - y), min(core_x, width - x)
                 yield y, x, logits[:, halo : halo + rows, halo : halo + columns]
 
-    def labels(self, image: Image, *, factor: float = 1.0, tile: int | None = None) -> Labels:
+    def labels(self, image: Image, *, factor: float = 1.0, tile: int | None = None, see: See | None = None) -> Labels:
         """Return the labels of an image on its own grid, uint8 [H, W].
 
         Parameters
@@ -102,6 +103,8 @@ class Predictor:
             Cut the image, mirrored evenly up to whole tiles, into tiles of so many px at the model's scale, and give
             each to the network alone, with the network's own padding and no halo. Otherwise the labels are those of
             one pass over the mirrored image.
+        see : callable, optional
+            Called with all that :meth:`parts` yields.
 
         Raises
         ------
@@ -110,6 +113,8 @@ class Predictor:
         """
         labels = np.empty(grid_of(image, factor), np.uint8)
         for y, x, logits in self.parts(image, factor=factor, tile=tile):
+            if see is not None:
+                see(y, x, logits)
             labels[y : y + logits.shape[1], x : x + logits.shape[2]] = classify(logits)
         return back_to(labels, (image.shape[0], image.shape[1]))
 
