@@ -95,5 +95,5 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     import imagecodecs
 
     scratch = path.with_name(path.name + ".partial")
-    scratch.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))
+    scratch.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=3))
     scratch.replace(path)
