@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from bainite_fast import kernels
-from bainite_fast.errors import DeviceError, ModelError
+from bainite_fast.errors import BainiteWarning, DeviceError, ModelError
 from bainite_fast.models import (
     LoadedModel,
     UNet,
@@ -188,6 +188,8 @@ def test_precision_follows_the_labels(tmp_path: Path, loaded: LoadedModel, monke
     assert precision.choose_precision(loaded) == "float32"  # no test input
     assert precision.choose_precision(unsure, "bfloat16") == "bfloat16"
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    with pytest.warns(BainiteWarning, match="no bfloat16 instructions.*precision='auto'"):
+        assert precision.choose_precision(unsure, "bfloat16") == "bfloat16"
     assert precision.choose_precision(sure) == "float32"
     with pytest.raises(ModelError, match="use 'auto', 'float32', 'bfloat16', 'float16'"):
         precision.choose_precision(sure, "float8")
@@ -235,10 +237,14 @@ def test_wrong_batches(loaded: LoadedModel) -> None:
         compile(loaded, precision="float8")  # type: ignore[arg-type]
 
 
-def test_fingerprint_and_layouts(loaded: LoadedModel) -> None:
+def test_fingerprint_and_layouts(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = compile(loaded).fingerprint()
     assert mark["layout"] == "channels_last" and mark["torch"] == torch.__version__ and mark["intra_op_threads"] == 1
-    assert mark != compile(loaded, precision="bfloat16").fingerprint()
+    low = compile(loaded, precision="bfloat16").fingerprint()
+    assert mark != low
+    assert "bfloat16_instructions" not in mark
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
+    assert compile(loaded, precision="bfloat16").fingerprint()["bfloat16_instructions"] == ["avx512_bf16", "amx_bf16"]
     speeds = measure_layout(loaded, shape=(32, 32), rounds=1)
     assert set(speeds) == set(LAYOUTS) and list(speeds.values()) == sorted(speeds.values(), reverse=True)
 

@@ -193,7 +193,7 @@ class Runtime:
             "winograd_convolutions": self.winograd,
             "trimmed_px": self.trimmed,
             "torch": torch.__version__,
-            **device_facts(self.device),
+            **device_facts(self.device, self.precision),
         }
 
 

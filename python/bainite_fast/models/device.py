@@ -88,11 +88,14 @@ def exact_math(device: str) -> AbstractContextManager[Any]:
     return flags
 
 
-def device_facts(device: str) -> dict[str, Any]:
-    """Return, JSON-able, what of a device decides the last bits of logits."""
+def device_facts(device: str, precision: str = "float32") -> dict[str, Any]:
+    """Return, JSON-able, what of a device decides the last bits of logits in a precision."""
     if device == "cpu":
+        has = torch.cpu.get_capabilities() if precision == "bfloat16" else {}
+        multiply = [name for name in ("avx_ne_convert", "avx512_bf16", "amx_bf16") if has.get(name, False)]
         return {
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            **({"bfloat16_instructions": multiply} if precision == "bfloat16" else {}),
             "mkldnn": _mkldnn.is_available(),
             "intra_op_threads": 1,
         }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ..errors import DeviceError, ModelError
+from ..errors import BainiteWarning, DeviceError, ModelError
 from ..geometry import round_up
 from .compiled import LAYOUTS, PRECISIONS, Layout, Precision, Runtime
 from .contract import LoadedModel
@@ -41,8 +42,20 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto", device: str =
     ------
     ModelError
         If `requested` is another word.
+
+    Warns
+    -----
+    BainiteWarning
+        If bfloat16 is requested on a CPU that has no instructions for it.
     """
     if requested in PRECISIONS:
+        if requested == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
+            warnings.warn(
+                "this processor has no bfloat16 instructions: the network runs in bfloat16 all the same, several times "
+                "slower than in float32, which precision='auto' or precision='float32' takes",
+                BainiteWarning,
+                stacklevel=2,
+            )
         return cast(Precision, requested)
     if requested != "auto":
         raise ModelError(f"precision {requested!r} is unknown; use 'auto', {', '.join(map(repr, PRECISIONS))}")
