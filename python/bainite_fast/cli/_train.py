@@ -46,14 +46,16 @@ Threads = Annotated[
     ),
 ]
 ImagesFolder = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images.", show_default=False)
+    Path | None,
+    typer.Option("--images", metavar="DIR|MOSAIC", help="Folder of the images, or one OME-Zarr.", show_default=False),
 ]
 MasksFolder = Annotated[
     Path | None,
     typer.Option(
         "--masks",
-        metavar="DIR",
-        help="Folder of the masks, which are named as their images are; class indices, 0/255 or colours.",
+        metavar="DIR|LABELS",
+        help="Folder of the masks, which are named as their images are; class indices, 0/255 or colours. Of OME-Zarrs: "
+        "the name of their labels.",
         show_default=False,
     ),
 ]

@@ -14,6 +14,7 @@ from .. import kernels
 from ..errors import InputError
 from ..metrics import accuracy_from_confusion, iou_from_confusion, mean_iou_from_confusion
 from ..training.dataset import IGNORE, Classes, array_dataset
+from ..training.large import Shelf
 from ..training.matching import match_files, read_names
 from ..training.pictures import read_labels_file
 from ..training.values import MaskValues
@@ -139,7 +140,9 @@ def agree(
     if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
         matched = match_files(Path(first), Path(second), names, kinds=_KINDS)
         called = [one.name for one in matched]
-        a, b = [read_labels_file(one.image) for one in matched], [read_labels_file(one.mask) for one in matched]
+        shelf = Shelf()
+        a = [read_labels_file(one.image, shelf) for one in matched]
+        b = [read_labels_file(one.mask, shelf) for one in matched]
     elif isinstance(first, (str, Path)) or isinstance(second, (str, Path)):
         raise InputError("give two folders of masks, or two sequences of arrays")
     else:

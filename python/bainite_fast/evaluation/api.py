@@ -17,7 +17,7 @@ from ..errors import InputError, OutputError
 from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
-from ..training.matching import SUFFIXES
+from ..training.matching import SUFFIXES, is_zarr
 from ..training.pictures import CropBar
 from ..training.prepare import digest_of
 from ..training.recipe_files import write_text
@@ -153,7 +153,7 @@ def is_mosaic(images: Any) -> bool:
         return False
     path = Path(images)
     if path.is_dir():
-        return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+        return is_zarr(path)
     return path.suffix.lower() in (*SUFFIXES, ".zip") or "://" in str(images)
 
 

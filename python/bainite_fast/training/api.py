@@ -66,8 +66,9 @@ def train(
         ``"vanilla"``, ``"vgg16"`` or another name of :func:`bainite_fast.training.recipe_names`, a YAML file, or
         values.
     images, masks : path, sequence of arrays, or Dataset
-        Two folders, two sequences of arrays (images uint8, uint16 or float [H, W] or [H, W, 3]; masks integers
-        [H, W]), or one :class:`~bainite_fast.training.dataset.Dataset` in place of both.
+        Two folders, an OME-Zarr (or a folder of such) and the name of the labels in it, two sequences of arrays
+        (images uint8, uint16 or float [H, W] or [H, W, 3]; masks integers [H, W]), or one
+        :class:`~bainite_fast.training.dataset.Dataset` in place of both.
     out : path
         Folder to make: ``model`` is the package, beside it ``metrics.csv``, ``curve.png``, ``recipe.yaml``,
         ``run.json`` and ``checkpoints``.

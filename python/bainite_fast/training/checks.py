@@ -59,7 +59,10 @@ def assemble(
         raise InputError(f"{wanted} class(es) are asked for; 2 … {IGNORE} are possible, the background is one of them")
     _check_not_swapped(names, images, masks)
     values = choose_values(masks, names, wanted, mask_values)
-    indexed = [shelf.keep(values.apply(mask, name)) for name, mask in zip(names, drained(masks), strict=True)]
+    indexed = [
+        shelf.gather(mask.shape[:2], np.dtype(np.uint8), values.parts(mask, name))
+        for name, mask in zip(names, drained(masks), strict=True)
+    ]
     _check_content(names, indexed)
     factor, how = scaling
     if not (np.isfinite(factor) and factor > 0):

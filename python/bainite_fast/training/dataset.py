@@ -50,13 +50,13 @@ def read_dataset(
 
     They are held in memory; what takes more than half of the free memory lies in temporary files and is mapped.
 
-    Images and masks (PNG, TIFF, JPEG, BMP) belong together by their names without suffix; ``_mask``, ``_label``,
-    ``_image`` and the like at the end of a name are overlooked. The two folders may be one.
+    Images and masks (PNG, TIFF, JPEG, BMP, OME-Zarr) belong together by their names without suffix; ``_mask``,
+    ``_label``, ``_image`` and the like at the end of a name are overlooked. The two folders may be one.
 
     Parameters
     ----------
     images, masks : path
-        Folders.
+        Folders. Or a mosaic as OME-Zarr, or a folder of such, and the name of the labels in each.
     classes : int or sequence of str, optional
         Number of classes, or their names from label 0. By default as many as the masks hold.
     names : path or sequence of str, optional
@@ -99,14 +99,16 @@ def read_dataset(
     """
     check_pixel_size(um_per_px)
     matched, shelf = match_files(Path(images), Path(masks), names), Shelf()
-    pixels: list[Pixels] = []
-    drawn: list[Pixels] = []
-    scales: list[float | None] = []
-    for one in matched:
-        pair = read_pair(one.image, one.mask, crop_bar, gray)
-        pixels.append(shelf.keep(pair.image))
-        drawn.append(shelf.keep(pair.mask))
-        scales.append(pair.um_per_px)
+    pairs = [read_pair(one.image, one.mask, crop_bar, gray, shelf) for one in matched]
+    named = {pair.class_names for pair in pairs}
+    if classes is None and mask_values is None and len(named) == 1:
+        classes = named.pop() or None  # OME-Zarr label images that agree
+    pixels, drawn, scales = (
+        [pair.image for pair in pairs],
+        [pair.mask for pair in pairs],
+        [p.um_per_px for p in pairs],
+    )
+    del pairs  # the two lists are let go of one by one
     return assemble(
         [one.name for one in matched],
         pixels,

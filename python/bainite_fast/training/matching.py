@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BainiteWarning, InputError, MosaicNotFoundError
+from ..io import label_names
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _OF_MASKS = ("mask", "masks", "label", "labels", "gt", "truth", "annotation", "seg", "segmentation")
@@ -25,9 +26,9 @@ class Match:
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name without folder and suffix: ``a/b.ome.tif`` is ``b``."""
+    """Return a file's name without folder and suffix: ``a/b.ome.tif`` and ``a/b.ome.zarr`` are ``b``."""
     name = Path(name).name
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, ".zarr"):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
@@ -70,6 +71,15 @@ def read_names(names: str | Path | Sequence[str]) -> list[str]:
     return found
 
 
+def is_zarr(path: Path) -> bool:
+    """Say whether a path is a folder with Zarr metadata."""
+    return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _is_picture(path: Path) -> bool:
+    return is_zarr(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
+
+
 def list_pictures(folder: Path, what: str) -> dict[str, Path]:
     """Return the pictures of a folder by plain name, in the order of their names.
 
@@ -82,9 +92,9 @@ def list_pictures(folder: Path, what: str) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise MosaicNotFoundError(f"the folder of {what}, {folder}, does not exist")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = sorted(p for p in folder.iterdir() if _is_picture(p) and not p.name.startswith("."))
     if not files:
-        raise InputError(f"the folder of {what}, {folder}, holds no picture; {', '.join(SUFFIXES)} are read")
+        raise InputError(f"the folder of {what}, {folder}, holds no picture; {', '.join(SUFFIXES)} and Zarr are read")
     found: dict[str, Path] = {}
     for path in files:
         name = plain_name(path.name)
@@ -106,7 +116,7 @@ def match_files(
     Parameters
     ----------
     images, masks : Path
-        Folders.
+        Folders. Or an OME-Zarr, or a folder of such, and the name of the labels in each; or an OME-Zarr and its labels.
     names : path or sequence of str, optional
         Which images, in this order.
     kinds : (str, str)
@@ -124,7 +134,11 @@ def match_files(
         If, without a list, files have no partner.
     """
     first, second = kinds
-    pictures, drawn = list_pictures(images, f"{first}s"), list_pictures(masks, f"{second}s")
+    if is_zarr(images):
+        pictures, drawn = {plain_name(images.name): images}, {plain_name(images.name): _labels_of(images, masks)}
+    else:
+        pictures = list_pictures(images, f"{first}s")
+        drawn = _labels_inside(pictures, masks) or list_pictures(masks, f"{second}s")
     if images.resolve() == masks.resolve():
         pictures, drawn = _parted(pictures, drawn, images, kinds)
     bare: dict[str, list[str]] = {}
@@ -151,6 +165,43 @@ def match_files(
             what = f"{len(files)} {has}{'s' * (len(files) > 1)} without a {lacks}"
             warnings.warn(f"{what} left out: {_some(files)}", BainiteWarning, stacklevel=4)
     return list(pairs.values())
+
+
+def _labels_of(image: Path, labels: Path) -> Path:
+    """Return the labels of an OME-Zarr: those of this name in it, or the path itself.
+
+    Raises
+    ------
+    MosaicNotFoundError
+        If there are none.
+    """
+    inside = image / "labels" / labels
+    if is_zarr(inside):
+        return inside
+    if not labels.exists():
+        names = ", ".join(label_names(image)) or "none"
+        raise MosaicNotFoundError(
+            f"{image} has no labels {str(labels)!r} (it has {names}), and no file is called so; give the name of one "
+            "of its label images, a label group, or an image of class indices"
+        )
+    return labels
+
+
+def _labels_inside(pictures: dict[str, Path], labels: Path) -> dict[str, Path]:
+    """Return the labels of this name that lie in the pictures themselves, which are OME-Zarrs.
+
+    Raises
+    ------
+    MosaicNotFoundError
+        If there is nothing else that the name could mean, and none has them.
+    """
+    if labels.exists() or len(labels.parts) != 1:
+        return {}
+    inside = {name: path / "labels" / labels for name, path in pictures.items() if path.is_dir()}
+    found = {name: path for name, path in inside.items() if is_zarr(path)}
+    if not found and len(inside) == len(pictures):
+        _labels_of(next(iter(pictures.values())), labels)
+    return found
 
 
 def _parted(

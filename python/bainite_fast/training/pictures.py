@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,24 +12,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BainiteWarning, InputError
-from ..io import Mosaic, find_bar, open_mosaic
-from .large import bands
+from ..errors import BainiteWarning, InputError, MosaicError
+from ..geometry import round_up
+from ..io import LabelImage, Mosaic, find_bar, open_mosaic, read_labels
+from .large import BAND, Shelf, bands
 
 CropBar = Literal["off", "auto"] | int
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Pixels of an image and of its mask, without annotation bar."""
+    """Pixels of an image and of its mask, without annotation bar; class names where the mask says them, else ()."""
 
     image: NDArray[Any]
     mask: NDArray[Any]
     um_per_px: float | None
+    class_names: tuple[str, ...]
 
 
-def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool) -> Pair:
-    """Read an image [H, W] or [H, W, 3] and its mask, and cut the annotation bar off both.
+def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool, shelf: Shelf) -> Pair:
+    """Read an image [H, W] or [H, W, 3] and its mask onto a shelf, without the annotation bar.
 
     Raises
     ------
@@ -36,31 +40,68 @@ def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool) -> Pair:
     InputError
         If the image has neither one nor three channels, or the bar is higher than the image.
     """
-    with open_mosaic(image) as picture, open_mosaic(mask, indexed=True) as drawn:
+    with ExitStack() as stack:
+        picture, drawn = stack.enter_context(open_mosaic(image)), _open_labels(mask, stack)
         if picture.channels not in (1, 3):
             raise InputError(f"{image} has {picture.channels} channels; gray or RGB is needed")
         bar = _bar_rows(picture, crop_bar)
         height, width = picture.shape
         if bar >= height:
             raise InputError(f"crop_bar={bar} is no less than the {height} rows of {image}")
-        pixels = picture.read(0, height - bar, 0, width)
+        parts = _read_bands(picture, height - bar)
+        shape: tuple[int, ...] = (height - bar, width)
+        if gray:
+            parts = (to_gray(x) if x.ndim == 3 else x for x in parts)
+        elif picture.channels == 3:
+            shape = (*shape, 3)
+        pixels = shelf.gather(shape, picture.dtype, parts)
         # A mask that was drawn on the image without its bar is as high as what is left.
         rows = drawn.shape[0] - bar if drawn.shape[0] == height else drawn.shape[0]
-        labels = drawn.read(0, rows, 0, drawn.shape[1])
-        scale = picture.um_per_px
-    return Pair(to_gray(pixels) if gray and pixels.ndim == 3 else pixels, labels, scale)
+        return Pair(pixels, _read_labels(drawn, rows, shelf), picture.um_per_px, _class_names(drawn))
 
 
-def read_labels_file(path: Path) -> NDArray[Any]:
-    """Read a mask as it is stored, [H, W] or [H, W, 3].
+def read_labels_file(path: Path, shelf: Shelf) -> NDArray[Any]:
+    """Read a mask as it is stored, [H, W] or [H, W, 3], onto a shelf.
 
     Raises
     ------
     MosaicError
         If it cannot be read.
     """
-    with open_mosaic(path, indexed=True) as drawn:
-        return drawn.read(0, drawn.shape[0], 0, drawn.shape[1])
+    with ExitStack() as stack:
+        drawn = _open_labels(path, stack)
+        return _read_labels(drawn, drawn.shape[0], shelf)
+
+
+def _class_names(drawn: Mosaic | LabelImage) -> tuple[str, ...]:
+    """Return the names of the labels 0, 1, … of a label image, where it names just these."""
+    if not isinstance(drawn, LabelImage) or [one.value for one in drawn.classes] != list(range(len(drawn.classes))):
+        return ()
+    return tuple(one.name for one in drawn.classes)
+
+
+def _open_labels(path: Path, stack: ExitStack) -> Mosaic | LabelImage:
+    if path.is_dir():
+        with suppress(MosaicError):  # no label group, but another Zarr
+            return read_labels(path)
+    return stack.enter_context(open_mosaic(path, indexed=True))
+
+
+def _read_labels(drawn: Mosaic | LabelImage, rows: int, shelf: Shelf) -> NDArray[Any]:
+    if isinstance(drawn, LabelImage):
+        shape, dtype = (rows, drawn.shape[1]), np.dtype(drawn.labels.dtype)
+    else:
+        more = (drawn.channels,) if drawn.channels > 1 else ()
+        shape, dtype = (rows, drawn.shape[1], *more), drawn.dtype
+    return shelf.gather(shape, dtype, _read_bands(drawn, rows))
+
+
+def _read_bands(source: Mosaic | LabelImage, rows: int) -> Iterator[NDArray[Any]]:
+    """Yield the first rows of a source in bands of whole chunks."""
+    chunk = (source.chunk_shape or (1, 1))[0] if isinstance(source, Mosaic) else source.labels.chunks[0]
+    step = round_up(max(1, BAND // source.shape[1]), chunk)
+    for y in range(0, rows, step):
+        yield source.read(y, min(y + step, rows), 0, source.shape[1])
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +68,16 @@ class ValueMap:
         InputError
             If the mask holds a value without a class.
         """
-        classes = np.empty(mask.shape[:2], np.uint8)
-        strange, done = [], 0
+        return np.concatenate(list(self.parts(mask, name)))
+
+    def parts(self, mask: NDArray[Any], name: str) -> Iterator[NDArray[np.uint8]]:
+        """Yield the classes of a mask in bands of rows; errors as :meth:`apply`, after the last."""
+        strange = []
         for band in bands(mask):
             coded = code(band, self.colour)
             place = np.minimum(np.searchsorted(self.codes, coded), len(self.codes) - 1)
             strange.append(coded[self.codes[place] != coded])
-            classes[done : done + len(band)] = self.classes[place]
-            done += len(band)
+            yield self.classes[place]
         if found := np.concatenate(strange).tolist():
             values = sorted(set(found))
             shown = ", ".join(_show(v, self.colour) for v in values[:6])
@@ -83,7 +85,6 @@ class ValueMap:
                 f"the mask of {name} holds {shown}{' …' if len(values) > 6 else ''} without a class, at "
                 f"{len(found)} pixels; {_REMEDY}. {_JPEG}"
             )
-        return classes
 
 
 def choose_values(

@@ -1,0 +1,93 @@
+"""OME-Zarr mosaics and their labels as training images."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import bainite_fast
+from bainite_fast import io
+from bainite_fast.errors import BainiteWarning, InputError, MosaicNotFoundError
+from bainite_fast.evaluation import agree
+from bainite_fast.training import large
+from bainite_fast.training.dataset import read_dataset
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mosaics")
+    for seed, shape in enumerate([(150, 203), (96, 128)]):
+        bainite_fast.synthetic.write(folder / f"steel{seed}.ome.zarr", shape, seed=seed, mask=True)
+    return folder
+
+
+def content(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with io.open_mosaic(path) as mosaic:
+        image = mosaic.read(0, mosaic.shape[0], 0, mosaic.shape[1])
+    return image, io.read_labels(path, "truth").labels[:]
+
+
+@pytest.mark.parametrize("band", [1, 4000, 1 << 23])
+@pytest.mark.parametrize("free", [0, 1 << 40])
+def test_a_mosaic_and_the_name_of_its_labels(mosaics: Path, band: int, free: int, monkeypatch) -> None:
+    monkeypatch.setattr(large, "BAND", band)
+    monkeypatch.setattr("bainite_fast.training.pictures.BAND", band)
+    monkeypatch.setattr(large, "free_memory", lambda: free)
+    image, truth = content(mosaics / "steel0.ome.zarr")
+    labels = mosaics / "steel0.ome.zarr" / "labels" / "truth"
+    for named in ("truth", labels):
+        with nullcontext() if free else pytest.warns(BainiteWarning, match="temporary files"):
+            data = read_dataset(mosaics / "steel0.ome.zarr", named)
+        assert data.names == ("steel0",)
+        assert data.class_names == ("other", "lath bainite")
+        assert data.um_per_px == io.open_mosaic(mosaics / "steel0.ome.zarr").um_per_px
+        assert np.array_equal(data.image(0), image)
+        assert np.array_equal(data.mask(0), truth)
+    if free:
+        assert read_dataset(mosaics / "steel0.ome.zarr", "truth", classes=["a", "b"]).class_names == ("a", "b")
+        cut = read_dataset(mosaics / "steel0.ome.zarr", "truth", crop_bar=20)
+        assert np.array_equal(cut.image(0), image[:-20])
+        assert np.array_equal(cut.mask(0), truth[:-20])
+
+
+def test_a_folder_of_mosaics(mosaics: Path, tmp_path: Path) -> None:
+    data = read_dataset(mosaics, "truth")
+    assert data.names == ("steel0", "steel1")
+    for k in range(2):
+        image, truth = content(mosaics / f"steel{k}.ome.zarr")
+        assert np.array_equal(data.image(k), image)
+        assert np.array_equal(data.mask(k), truth)
+    assert read_dataset(mosaics, "truth", names=["steel1"]).names == ("steel1",)
+    # Masks of their own: plain Zarr arrays of another integer type, named as the mosaics are.
+    for k in range(2):
+        zarr.create_array(tmp_path / f"steel{k}.zarr", data=content(mosaics / f"steel{k}.ome.zarr")[1].astype("u2"))
+    beside = read_dataset(mosaics, tmp_path)
+    assert all(np.array_equal(beside.mask(k), data.mask(k)) for k in range(2))
+    assert beside.class_names == ("background", "foreground")
+    assert agree(tmp_path, Path(shutil.copytree(tmp_path, tmp_path.with_name("copy")))).kappa == 1
+
+
+def test_labels_that_are_not_there_are_told_with_those_that_are(mosaics: Path) -> None:
+    for images in (mosaics, mosaics / "steel0.ome.zarr"):
+        with pytest.raises(MosaicNotFoundError, match=r"no labels 'trut' \(it has truth\)"):
+            read_dataset(images, "trut")
+    with pytest.raises(MosaicNotFoundError, match="folder of masks, a/b, does not exist"):
+        read_dataset(mosaics, "a/b")
+
+
+def test_a_mosaic_trains_and_is_evaluated(mosaics: Path, tmp_path: Path) -> None:
+    run = bainite_fast.train(
+        "vanilla", mosaics, "truth", tmp_path / "run", epochs=1, split={"train": ["steel0"], "validation": ["steel1"]},
+        changes={"network.base": 4, "network.depth": 2, "data.tile": 64},
+    )  # fmt: skip
+    assert run.class_names == ("other", "lath bainite")
+    found = bainite_fast.evaluate(run.package, mosaics, "truth", names=["steel1"], precision="float32")
+    whole = bainite_fast.evaluate(run.package, mosaics / "steel1.ome.zarr", "truth", precision="float32")
+    assert np.array_equal(found.counts, whole.counts)
+    with pytest.raises(InputError, match="knows 2 classes"):
+        bainite_fast.evaluate(run.package, mosaics, "truth", classes=3)
