@@ -180,6 +180,43 @@ def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
     assert angles(read, ebsd_map).max() < 1e-3
 
 
+def test_a_sparse_ctf_without_points_in_its_first_rows_and_columns_stays_where_it_is(tmp_path: Path) -> None:
+    ebsd_map = make_map(ebsd.Grid.square(8, 9, dx=0.5))
+    path = ebsd.write(ebsd_map, tmp_path / "map.ctf")
+    lines = path.read_text().splitlines()
+    row, column = ebsd_map.grid.row_and_column()
+    keep = (row >= 2) & (column >= 3) & (row != 5)
+    rows = [line for line, kept in zip(lines[-72:], keep, strict=True) if kept]
+    path.write_text("\n".join([*lines[:-72], *rows, ""]))
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id, np.where(keep, ebsd_map.phase_id, -1))
+    # Coordinates of a larger map that this one is a part of, whole, say nothing about empty rows.
+    moved = [line.split("\t") for line in lines[-72:]]
+    moved = [[*line[:1], str(float(line[1]) + 7), str(float(line[2]) + 3), *line[3:]] for line in moved]
+    path.write_text("\n".join([*lines[:-72], *("\t".join(line) for line in moved), ""]))
+    assert np.array_equal(ebsd.read(path).phase_id, ebsd_map.phase_id)
+
+
+@pytest.mark.parametrize("grid", [SQUARE, HEXAGONAL], ids=["square", "hexagonal"])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+@pytest.mark.parametrize("um", [0.0, 0.03, 0.08, 0.14, 0.3])
+def test_edax_points_above_and_at_the_left_that_were_not_measured_stay_empty(
+    tmp_path: Path, grid: ebsd.Grid, rows: int, um: float
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    outside = (grid.row_and_column()[0] < rows) | (grid.coordinates()[0] < um)
+    with h5py.File(path, "r+") as file:
+        for axis in "XY":
+            places = file[f"Scan 1/EBSD/Data/{axis} Position"]
+            places[...] = np.where(outside, -1_111_111.0, places[...])
+    read = ebsd.read(path)
+    assert read.grid == grid
+    assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

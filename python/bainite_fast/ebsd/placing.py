@@ -86,11 +86,15 @@ def place(x: Floats, y: Floats, hint: Hint, refuse: Refuse, *, missing: Missing)
     row, dy = _rows(y, hint.dy or _smallest_step(y, refuse), refuse)
     half = _half_columns(x, dx, refuse)
     spans = (int(half.max()) / 2, float(row.max()))
+    first = (_steps_to(y, dy), _steps_to(x, dx / 2))
+    row, half = _from_origin(row, half, hint, first)
     kind, shifted_first = _kind(row, half, hint, refuse)
     if shifted_first:
         row = row + 1
-    columns, even, column = _columns(row, half >> 1, kind, hint, refuse, round(float(x.min()) / dx))
+    columns, even, column = _columns(row, half >> 1, kind, hint, refuse, _steps_to(x, dx))
     rows = _row_count(row, hint, refuse)
+    if kind == "square" and 0 < first[0] < rows - int(row.max()):
+        row = row + first[0]
     if rows * columns > max(FEWEST, MAX_SPARSENESS * x.size):
         refuse(None, f"{x.size} points on a grid of {rows} × {columns}: a step or a coordinate is damaged")
     grid = Grid(kind, rows, columns, even, hint.dx or dx, hint.dy or dy)
@@ -180,6 +184,26 @@ def _half_columns(x: Floats, dx: float, refuse: Refuse) -> Integers:
         worst = int(np.argmax(far))
         refuse(worst, f"x = {x[worst]:g} µm lies on no column of a grid with a step of {dx:g} µm")
     return half.astype(np.int64)
+
+
+def _steps_to(values: Floats, step: float) -> int:
+    """Return the steps from 0 to the first of some coordinates; -1 where they are more than any map has."""
+    steps = float(values.min()) / step
+    return round(steps) if abs(steps) < 2**31 else -1
+
+
+def _from_origin(row: Integers, half: Integers, hint: Hint, first: tuple[int, int]) -> tuple[Integers, Integers]:
+    """Return rows and half columns of a hexagonal map counted from (0, 0), where the header's grid has room for that.
+
+    The upper and the left edge of a sparse map may hold no point. `first`: row and half column of the first ones.
+    """
+    if hint.kind != "hexagonal" or hint.rows is None or hint.columns is None or min(first) < 0 or max(first) == 0:
+        return row, half
+    if row.max() + first[0] >= hint.rows or (half.max() + first[1]) // 2 >= hint.columns:
+        return row, half
+    if ((row + half + sum(first)) & 1).any():
+        return row, half
+    return row + first[0], half + first[1]
 
 
 def _kind(row: Integers, half: Integers, hint: Hint, refuse: Refuse) -> tuple[GridKind, bool]:
