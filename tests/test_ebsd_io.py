@@ -217,6 +217,24 @@ def test_edax_points_above_and_at_the_left_that_were_not_measured_stay_empty(
     assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
 
 
+@pytest.mark.parametrize("step", ["YStep\t0.5", "XStep\t0.5"])
+def test_a_line_of_points_whose_header_knows_one_step_has_square_cells(tmp_path: Path, step: str) -> None:
+    grid = ebsd.Grid.square(1, 6, dx=0.5) if step.startswith("Y") else ebsd.Grid.square(6, 1, dx=0.5)
+    path = ebsd.write(make_map(grid), tmp_path / "map.ctf")
+    text = path.read_text()
+    path.write_text(text.replace(step, step.replace("0.5", "0")))
+    assert ebsd.read(path).grid == grid
+    path.write_text(text.replace(f"{step}\n", ""))
+    assert ebsd.read(path).grid == grid
+
+
+def test_a_row_of_a_hexagonal_scan_without_ystep_has_hexagonal_cells(tmp_path: Path) -> None:
+    written = make_map(ebsd.Grid.hexagonal(1, 6, dx=0.5))
+    path = ebsd.write(written, tmp_path / "map.ang")
+    path.write_text(re.sub("YSTEP: .*", "YSTEP: 0.000000", path.read_text()))
+    assert ebsd.read(path).grid == written.grid
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

@@ -97,7 +97,13 @@ def place(x: Floats, y: Floats, hint: Hint, refuse: Refuse, *, missing: Missing)
         row = row + first[0]
     if rows * columns > max(FEWEST, MAX_SPARSENESS * x.size):
         refuse(None, f"{x.size} points on a grid of {rows} × {columns}: a step or a coordinate is damaged")
-    grid = Grid(kind, rows, columns, even, hint.dx or dx, hint.dy or dy)
+    dx, dy = hint.dx or dx, hint.dy or dy
+    # A line of points shows one step, and headers leave out the other or say 0.
+    if spans[1] == 0 and not hint.dy:
+        dy = dx * math.sqrt(3) / 2 if kind == "hexagonal" else dx
+    elif spans[0] == 0 and not hint.dx:
+        dx = dy
+    grid = Grid(kind, rows, columns, even, dx, dy)
     points = (row + 1) // 2 * columns + row // 2 * even + column
     _check_places(points, grid, refuse, missing="allow" if shifted_first and missing == "refuse" else missing)
     in_order = points.size == grid.size and bool((points == np.arange(grid.size)).all())
