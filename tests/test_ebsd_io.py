@@ -265,6 +265,20 @@ def test_oxford_hexagonal_axes_are_turned_onto_ours(tmp_path: Path) -> None:
     assert np.allclose(to_crystal(turn, a_axis), [[1, 0, 0]])
 
 
+@pytest.mark.parametrize(
+    "groups", ["LaueGroup=11\nSpaceGroup=0", "LaueGroup=0\nSpaceGroup=229", "LaueGroup=\nSpaceGroup=229"]
+)
+def test_a_crc_phase_needs_one_of_laue_group_and_space_group(tmp_path: Path, groups: str) -> None:
+    written = make_map(SQUARE, phases=(FERRITE,))
+    path = write_crc(written, tmp_path / "map.cpr")
+    text = path.read_text()
+    path.write_text(text.replace("LaueGroup=11\nSpaceGroup=", groups))
+    assert ebsd.read(path).phases == written.phases
+    path.write_text(text.replace("LaueGroup=11\nSpaceGroup=", "LaueGroup=0\nSpaceGroup=0"))
+    with pytest.raises(EBSDFileError, match="LaueGroup: is missing, and so is SpaceGroup"):
+        ebsd.read(path)
+
+
 def test_crc_errors_name_the_line_of_the_header(tmp_path: Path) -> None:
     path = write_crc(make_map(SQUARE), tmp_path / "map.cpr")
     text = path.read_text()
