@@ -235,6 +235,14 @@ def test_a_row_of_a_hexagonal_scan_without_ystep_has_hexagonal_cells(tmp_path: P
     assert ebsd.read(path).grid == written.grid
 
 
+@pytest.mark.parametrize("suffix", [".ang", ".ctf", ".zarr"])
+def test_a_lattice_that_is_not_known_stays_so(tmp_path: Path, suffix: str) -> None:
+    written = make_map(SQUARE, phases=(ebsd.Phase(1, "Ferrite"),))
+    read = ebsd.read(ebsd.write(written, tmp_path / f"map{suffix}"))
+    assert read.phases == written.phases
+    assert "unknown" in repr(read)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()
