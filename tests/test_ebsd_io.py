@@ -243,6 +243,17 @@ def test_a_lattice_that_is_not_known_stays_so(tmp_path: Path, suffix: str) -> No
     assert "unknown" in repr(read)
 
 
+@pytest.mark.parametrize("suffix", [".ang", ".ctf"])
+@pytest.mark.parametrize("step", [1 / 3, 0.0866, 0.00123, 0.0005])
+@pytest.mark.parametrize("columns", [2, 7, 300])
+def test_steps_of_many_digits_are_those_of_the_header(tmp_path: Path, suffix: str, step: float, columns: int) -> None:
+    grid = ebsd.Grid.square(3, columns, dx=step)
+    read = ebsd.read(ebsd.write(make_map(grid), tmp_path / f"map{suffix}")).grid
+    assert (read.rows, read.columns) == (3, columns)
+    assert read.dx == pytest.approx(step, rel=1e-5)
+    assert read.dy == pytest.approx(step, rel=1e-5)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

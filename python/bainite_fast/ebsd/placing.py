@@ -301,12 +301,17 @@ def _refined(grid: Grid, x: Floats, y: Floats, spans: tuple[float, float]) -> Gr
 
 
 def _confirmed(step: float, extent: float, steps: float) -> float:
-    """Return the roundest step that gives the extent: the header's, or the measured one with the fewest digits."""
+    """Return the step that gives the extent: the header's, or else the measured one with the fewest digits.
+
+    Coordinates are rounded, so an extent within 2 % of a step will do. Of a header's 0.10000001, 0.1 is meant.
+    """
     if steps <= 0 or abs(step * steps - extent) <= 1e-9 * extent:
         return step
     measured = extent / steps
-    for digits in range(1, 9):
-        rounded = round(measured, digits)
-        if rounded > 0 and abs(rounded * steps - extent) <= 0.02 * rounded:
-            return rounded
-    return measured
+    candidates = (round(measured, digits) for digits in range(1, 9))
+    roundest = next((one for one in candidates if one > 0 and _gives(one, extent, steps)), measured)
+    return step if _gives(step, extent, steps) and abs(step - roundest) > 1e-6 * step else roundest
+
+
+def _gives(step: float, extent: float, steps: float) -> bool:
+    return abs(step * steps - extent) <= 0.02 * step
