@@ -254,6 +254,16 @@ def test_steps_of_many_digits_are_those_of_the_header(tmp_path: Path, suffix: st
     assert read.dy == pytest.approx(step, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["iq", "fit", "sem_signal", "mad", "band_contrast", "bands"])
+def test_infinite_values_do_not_spoil_a_text_file(tmp_path: Path, name: str) -> None:
+    written = make_map(SQUARE, holes=False)
+    values = np.ones(SQUARE.size, np.float32)
+    values[:3] = np.inf, -np.inf, np.nan
+    suffix = ".ang" if name in ("iq", "fit", "sem_signal") else ".ctf"
+    read = ebsd.read(ebsd.write(written.replace(**{name: values}), tmp_path / f"map{suffix}"))
+    assert getattr(read, name).tolist() == [0.0] * 3 + [1.0] * (SQUARE.size - 3)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

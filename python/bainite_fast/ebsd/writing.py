@@ -148,7 +148,7 @@ def _chunks(size: int) -> Iterator[slice]:
 def _column(values: NDArray[np.float32] | None, part: slice) -> NDArray[np.float64]:
     if values is None:
         return np.zeros(part.stop - part.start)
-    return np.nan_to_num(values[part].astype(np.float64))
+    return np.nan_to_num(values[part].astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _write_ang(ebsd: EBSDMap, file: BufferedWriter) -> None:
