@@ -264,6 +264,20 @@ def test_infinite_values_do_not_spoil_a_text_file(tmp_path: Path, name: str) -> 
     assert getattr(read, name).tolist() == [0.0] * 3 + [1.0] * (SQUARE.size - 3)
 
 
+@pytest.mark.parametrize("grid", [SQUARE, ebsd.Grid.hexagonal(8, 6, dx=0.1, columns_even=6)])
+def test_an_edax_scan_without_positions_is_square_or_refused(tmp_path: Path, grid: ebsd.Grid) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        del file["Scan 1/EBSD/Data/X Position"], file["Scan 1/EBSD/Data/Y Position"]
+    if grid.kind == "square":
+        assert_same(ebsd.read(path), written, degrees=3e-3)
+        return
+    with pytest.raises(EBSDFileError, match="X Position and Y Position are missing, and a hexagonal scan"):
+        ebsd.read(path)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

@@ -38,6 +38,8 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
         indexed &= confidence != -1
     x, y = (data.values(f"{axis} Position", points=points) for axis in "XY")
     if x is None or y is None:
+        if kind == "hexagonal":
+            data.refuse("the data sets X Position and Y Position are missing, and a hexagonal scan needs them")
         x, y = _regular(header, points, columns, rows, dx, dy)
     valid = (x > 0.9 * INVALID_POSITION) & (y > 0.9 * INVALID_POSITION)
     if not valid.any():
