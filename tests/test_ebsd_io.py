@@ -278,6 +278,22 @@ def test_an_edax_scan_without_positions_is_square_or_refused(tmp_path: Path, gri
         ebsd.read(path)
 
 
+@pytest.mark.parametrize("less", [0, 1])
+def test_edax_rows_keep_their_length_where_their_ends_were_not_measured(tmp_path: Path, less: int) -> None:
+    h5py = pytest.importorskip("h5py")
+    grid = ebsd.Grid.hexagonal(7, 6, dx=0.1, columns_even=6 - less)
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    outside = grid.coordinates()[0] > 0.45
+    with h5py.File(path, "r+") as file:
+        for axis in "XY":
+            places = file[f"Scan 1/EBSD/Data/{axis} Position"]
+            places[...] = np.where(outside, -1_111_111.0, places[...])
+    read = ebsd.read(path)
+    assert read.grid == grid
+    assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()

@@ -55,7 +55,9 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
         phase_id=phases_of(ids, 0, phases, data.refuse_row())[valid],
     )
     _add_properties(made, data, points, valid, {"ci": "CI", "iq": "IQ", "fit": "Fit", "sem_signal": "SEM Signal"})
-    hint = Hint(kind, rows, columns, columns if kind == "square" else None, dx, dy)
+    # Points that were not measured are in the file too: as many as rows × columns are rows of equal length.
+    even = columns if kind == "square" or points == rows * columns else None
+    hint = Hint(kind, rows, columns, even, dx, dy)
     # Points without a position are missing on purpose.
     missing: Missing = "allow" if allow_missing or not valid.all() else "refuse"
     frame = Frame(phases, hint, missing, source, {"format": "edax-hdf5", "scan": scan.where})
