@@ -294,6 +294,18 @@ def test_edax_rows_keep_their_length_where_their_ends_were_not_measured(tmp_path
     assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
 
 
+def test_every_angle_of_an_oxford_file_is_in_its_own_unit(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(SQUARE)
+    path = write_oxford(written, tmp_path / "map.h5oina", unit="deg")
+    with h5py.File(path, "r+") as file:
+        names = ["Data/Mean Angular Deviation", "Header/Phases/1/Lattice Angles", "Header/Phases/2/Lattice Angles"]
+        for data in (file[f"1/EBSD/{name}"] for name in names):
+            data[...] = np.rad2deg(data[...])
+            data.attrs["Unit"] = "deg"
+    assert_same(ebsd.read(path), written, degrees=3e-3)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()
