@@ -58,6 +58,14 @@ def test_kam_is_that_of_the_library(scan: Path, tmp_path: Path) -> None:
     assert [float(row["kam_deg"] or "nan") for row in rows] == pytest.approx(expected.tolist(), abs=1e-6, nan_ok=True)
 
 
+def test_places_in_a_kam_table_are_exact_on_maps_of_many_mm(tmp_path: Path) -> None:
+    grid = ebsd.Grid.square(1, 9000, dx=1.25)
+    scan = ebsd.write(make_map(grid), tmp_path / "scan.ctf")
+    assert run("kam", scan, "--out", tmp_path / "kam.csv").exit_code == 0
+    with (tmp_path / "kam.csv").open() as file:
+        assert [float(row["x_um"]) for row in csv.DictReader(file)] == grid.coordinates()[0].tolist()
+
+
 def test_grains_are_those_of_the_library(scan: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "ids.npy", tmp_path / "grains.csv"
     found = json.loads(run("grains", scan, "--out", out, "--out", sheet, "--json").stdout)

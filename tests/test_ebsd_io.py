@@ -180,6 +180,132 @@ def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
     assert angles(read, ebsd_map).max() < 1e-3
 
 
+def test_a_sparse_ctf_without_points_in_its_first_rows_and_columns_stays_where_it_is(tmp_path: Path) -> None:
+    ebsd_map = make_map(ebsd.Grid.square(8, 9, dx=0.5))
+    path = ebsd.write(ebsd_map, tmp_path / "map.ctf")
+    lines = path.read_text().splitlines()
+    row, column = ebsd_map.grid.row_and_column()
+    keep = (row >= 2) & (column >= 3) & (row != 5)
+    rows = [line for line, kept in zip(lines[-72:], keep, strict=True) if kept]
+    path.write_text("\n".join([*lines[:-72], *rows, ""]))
+    read = ebsd.read(path)
+    assert read.grid == ebsd_map.grid
+    assert np.array_equal(read.phase_id, np.where(keep, ebsd_map.phase_id, -1))
+    # Coordinates of a larger map that this one is a part of, whole, say nothing about empty rows.
+    moved = [line.split("\t") for line in lines[-72:]]
+    moved = [[*line[:1], str(float(line[1]) + 7), str(float(line[2]) + 3), *line[3:]] for line in moved]
+    path.write_text("\n".join([*lines[:-72], *("\t".join(line) for line in moved), ""]))
+    assert np.array_equal(ebsd.read(path).phase_id, ebsd_map.phase_id)
+
+
+@pytest.mark.parametrize("grid", [SQUARE, HEXAGONAL], ids=["square", "hexagonal"])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+@pytest.mark.parametrize("um", [0.0, 0.03, 0.08, 0.14, 0.3])
+def test_edax_points_above_and_at_the_left_that_were_not_measured_stay_empty(
+    tmp_path: Path, grid: ebsd.Grid, rows: int, um: float
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    outside = (grid.row_and_column()[0] < rows) | (grid.coordinates()[0] < um)
+    with h5py.File(path, "r+") as file:
+        for axis in "XY":
+            places = file[f"Scan 1/EBSD/Data/{axis} Position"]
+            places[...] = np.where(outside, -1_111_111.0, places[...])
+    read = ebsd.read(path)
+    assert read.grid == grid
+    assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
+
+
+@pytest.mark.parametrize("step", ["YStep\t0.5", "XStep\t0.5"])
+def test_a_line_of_points_whose_header_knows_one_step_has_square_cells(tmp_path: Path, step: str) -> None:
+    grid = ebsd.Grid.square(1, 6, dx=0.5) if step.startswith("Y") else ebsd.Grid.square(6, 1, dx=0.5)
+    path = ebsd.write(make_map(grid), tmp_path / "map.ctf")
+    text = path.read_text()
+    path.write_text(text.replace(step, step.replace("0.5", "0")))
+    assert ebsd.read(path).grid == grid
+    path.write_text(text.replace(f"{step}\n", ""))
+    assert ebsd.read(path).grid == grid
+
+
+def test_a_row_of_a_hexagonal_scan_without_ystep_has_hexagonal_cells(tmp_path: Path) -> None:
+    written = make_map(ebsd.Grid.hexagonal(1, 6, dx=0.5))
+    path = ebsd.write(written, tmp_path / "map.ang")
+    path.write_text(re.sub("YSTEP: .*", "YSTEP: 0.000000", path.read_text()))
+    assert ebsd.read(path).grid == written.grid
+
+
+@pytest.mark.parametrize("suffix", [".ang", ".ctf", ".zarr"])
+def test_a_lattice_that_is_not_known_stays_so(tmp_path: Path, suffix: str) -> None:
+    written = make_map(SQUARE, phases=(ebsd.Phase(1, "Ferrite"),))
+    read = ebsd.read(ebsd.write(written, tmp_path / f"map{suffix}"))
+    assert read.phases == written.phases
+    assert "unknown" in repr(read)
+
+
+@pytest.mark.parametrize("suffix", [".ang", ".ctf"])
+@pytest.mark.parametrize("step", [1 / 3, 0.0866, 0.00123, 0.0005])
+@pytest.mark.parametrize("columns", [2, 7, 300])
+def test_steps_of_many_digits_are_those_of_the_header(tmp_path: Path, suffix: str, step: float, columns: int) -> None:
+    grid = ebsd.Grid.square(3, columns, dx=step)
+    read = ebsd.read(ebsd.write(make_map(grid), tmp_path / f"map{suffix}")).grid
+    assert (read.rows, read.columns) == (3, columns)
+    assert read.dx == pytest.approx(step, rel=1e-5)
+    assert read.dy == pytest.approx(step, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["iq", "fit", "sem_signal", "mad", "band_contrast", "bands"])
+def test_infinite_values_do_not_spoil_a_text_file(tmp_path: Path, name: str) -> None:
+    written = make_map(SQUARE, holes=False)
+    values = np.ones(SQUARE.size, np.float32)
+    values[:3] = np.inf, -np.inf, np.nan
+    suffix = ".ang" if name in ("iq", "fit", "sem_signal") else ".ctf"
+    read = ebsd.read(ebsd.write(written.replace(**{name: values}), tmp_path / f"map{suffix}"))
+    assert getattr(read, name).tolist() == [0.0] * 3 + [1.0] * (SQUARE.size - 3)
+
+
+@pytest.mark.parametrize("grid", [SQUARE, ebsd.Grid.hexagonal(8, 6, dx=0.1, columns_even=6)])
+def test_an_edax_scan_without_positions_is_square_or_refused(tmp_path: Path, grid: ebsd.Grid) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    with h5py.File(path, "r+") as file:
+        del file["Scan 1/EBSD/Data/X Position"], file["Scan 1/EBSD/Data/Y Position"]
+    if grid.kind == "square":
+        assert_same(ebsd.read(path), written, degrees=3e-3)
+        return
+    with pytest.raises(EBSDFileError, match="X Position and Y Position are missing, and a hexagonal scan"):
+        ebsd.read(path)
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_edax_rows_keep_their_length_where_their_ends_were_not_measured(tmp_path: Path, less: int) -> None:
+    h5py = pytest.importorskip("h5py")
+    grid = ebsd.Grid.hexagonal(7, 6, dx=0.1, columns_even=6 - less)
+    written = make_map(grid)
+    path = write_edax(written, tmp_path / "map.h5")
+    outside = grid.coordinates()[0] > 0.45
+    with h5py.File(path, "r+") as file:
+        for axis in "XY":
+            places = file[f"Scan 1/EBSD/Data/{axis} Position"]
+            places[...] = np.where(outside, -1_111_111.0, places[...])
+    read = ebsd.read(path)
+    assert read.grid == grid
+    assert np.array_equal(read.phase_id, np.where(outside, -1, written.phase_id))
+
+
+def test_every_angle_of_an_oxford_file_is_in_its_own_unit(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    written = make_map(SQUARE)
+    path = write_oxford(written, tmp_path / "map.h5oina", unit="deg")
+    with h5py.File(path, "r+") as file:
+        names = ["Data/Mean Angular Deviation", "Header/Phases/1/Lattice Angles", "Header/Phases/2/Lattice Angles"]
+        for data in (file[f"1/EBSD/{name}"] for name in names):
+            data[...] = np.rad2deg(data[...])
+            data.attrs["Unit"] = "deg"
+    assert_same(ebsd.read(path), written, degrees=3e-3)
+
+
 def test_a_phase_between_two_is_refused(tmp_path: Path) -> None:
     path = ebsd.write(make_map(SQUARE), tmp_path / "map.ctf")
     lines = path.read_text().splitlines()
@@ -208,6 +334,20 @@ def test_oxford_hexagonal_axes_are_turned_onto_ours(tmp_path: Path) -> None:
     assert np.allclose(to_crystal(turn, theirs), ours, atol=1e-4)
     a_axis = np.array([[np.cos(np.pi / 6), -np.sin(np.pi / 6), 0.0]])
     assert np.allclose(to_crystal(turn, a_axis), [[1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "groups", ["LaueGroup=11\nSpaceGroup=0", "LaueGroup=0\nSpaceGroup=229", "LaueGroup=\nSpaceGroup=229"]
+)
+def test_a_crc_phase_needs_one_of_laue_group_and_space_group(tmp_path: Path, groups: str) -> None:
+    written = make_map(SQUARE, phases=(FERRITE,))
+    path = write_crc(written, tmp_path / "map.cpr")
+    text = path.read_text()
+    path.write_text(text.replace("LaueGroup=11\nSpaceGroup=", groups))
+    assert ebsd.read(path).phases == written.phases
+    path.write_text(text.replace("LaueGroup=11\nSpaceGroup=", "LaueGroup=0\nSpaceGroup=0"))
+    with pytest.raises(EBSDFileError, match="LaueGroup: is missing, and so is SpaceGroup"):
+        ebsd.read(path)
 
 
 def test_crc_errors_name_the_line_of_the_header(tmp_path: Path) -> None:

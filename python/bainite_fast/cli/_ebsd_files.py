@@ -171,7 +171,7 @@ def write_kam(ebsd: EBSDMap, values: KamMap, path: Path, *, overwrite: bool) -> 
             path,
             ("x_um", "y_um", "kam_deg"),
             (
-                (f"{a:.6g}", f"{b:.6g}", "" if np.isnan(v) else f"{v:.6f}")
+                (f"{a:.9g}", f"{b:.9g}", "" if np.isnan(v) else f"{v:.6f}")
                 for a, b, v in zip(x, y, np.asarray(values).reshape(-1), strict=True)
             ),
         )

@@ -231,7 +231,11 @@ def _phase(ini: _Ini, number: int) -> Phase:
     section = f"Phase{number}"
     if section.lower() not in ini.sections:
         ini.refuse("Phases", "Count", f"section [{section}] is missing")
-    group, space = ini.integer(section, "LaueGroup", 11), ini.integer(section, "SpaceGroup", 230)
+    # 0: not known, as in .ctf files.
+    group, space = (
+        None if ini.text_of(section, key) == "0" else ini.integer(section, key, most)
+        for key, most in (("LaueGroup", 11), ("SpaceGroup", 230))
+    )
     if group is None and space is None:
         ini.refuse(section, "LaueGroup", "is missing, and so is SpaceGroup")
     laue = laue_from_oxford(group) if group else laue_from_space_group(space or 1)

@@ -38,6 +38,8 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
         indexed &= confidence != -1
     x, y = (data.values(f"{axis} Position", points=points) for axis in "XY")
     if x is None or y is None:
+        if kind == "hexagonal":
+            data.refuse("the data sets X Position and Y Position are missing, and a hexagonal scan needs them")
         x, y = _regular(header, points, columns, rows, dx, dy)
     valid = (x > 0.9 * INVALID_POSITION) & (y > 0.9 * INVALID_POSITION)
     if not valid.any():
@@ -53,7 +55,9 @@ def read_edax(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
         phase_id=phases_of(ids, 0, phases, data.refuse_row())[valid],
     )
     _add_properties(made, data, points, valid, {"ci": "CI", "iq": "IQ", "fit": "Fit", "sem_signal": "SEM Signal"})
-    hint = Hint(kind, rows, columns, columns if kind == "square" else None, dx, dy)
+    # Points that were not measured are in the file too: as many as rows × columns are rows of equal length.
+    even = columns if kind == "square" or points == rows * columns else None
+    hint = Hint(kind, rows, columns, even, dx, dy)
     # Points without a position are missing on purpose.
     missing: Missing = "allow" if allow_missing or not valid.all() else "refuse"
     frame = Frame(phases, hint, missing, source, {"format": "edax-hdf5", "scan": scan.where})
@@ -127,8 +131,8 @@ def _add_properties(
 def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     """Read a slice of an ``.h5oina`` file, after the specification of Oxford Instruments NanoAnalysis.
 
-    Angles are in radians (attribute ``Unit``), those of the lattice too; phase 0 is not indexed. Points are row by row:
-    a scan that was stopped lacks the last ones.
+    Angles are in radians where the attribute ``Unit`` does not say degrees, those of the lattice too; phase 0 is not
+    indexed. Points are row by row: a scan that was stopped lacks the last ones.
     """
     header, data = scan.group("EBSD/Header"), scan.group("EBSD/Data")
     columns, rows = header.count("X Cells"), header.count("Y Cells")
@@ -139,7 +143,7 @@ def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     phases = _oxford_phases(header)
     # A map that is not rectangular has NaN outside of it.
     phase_id = phases_of(np.where((ids == 0) | np.isnan(euler).any(axis=1), -1, ids), 0, phases, data.refuse_row())
-    turn = 360.0 if _unit(data, "Euler") in ("deg", "degree", "degrees", "°") else 2 * math.pi
+    turn = 360.0 if _in_degrees(data, "Euler") else 2 * math.pi
     check_angles(euler, phase_id >= 0, 0, turn, data.refuse_row())
     euler = oxford_euler(euler, phase_id, phases, turn)
     made = Columns()
@@ -148,7 +152,8 @@ def read_oxford(scan: Group, source: str, allow_missing: bool) -> EBSDMap:
     _add_properties(made, data, points, None, names)
     deviation = data.values("Mean Angular Deviation", points=points)
     if deviation is not None:
-        made.add(mad=np.rad2deg(deviation).astype(np.float32))
+        given = _in_degrees(data, "Mean Angular Deviation")
+        made.add(mad=(deviation if given else np.rad2deg(deviation)).astype(np.float32))
     dx = header.step("X Step")
     dy = header.step("Y Step") if rows > 1 else dx
     grid = Grid.square(rows, columns, dx=dx, dy=dy)
@@ -171,10 +176,11 @@ def _check_count(
         header.refuse(f"{points} points are too few for {text}")
 
 
-def _unit(data: Group, name: str) -> str:
-    unit: Any = data.node[name].attrs.get("Unit", "rad")
+def _in_degrees(group: Group, name: str) -> bool:
+    unit: Any = group.node[name].attrs.get("Unit", "rad")
     unit = np.asarray(unit).reshape(-1)[0] if np.asarray(unit).size else "rad"
-    return (unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit)).strip().lower()
+    text = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit)
+    return text.strip().lower() in ("deg", "degree", "degrees", "°")
 
 
 def _oxford_phases(header: Group) -> tuple[Phase, ...]:
@@ -193,7 +199,9 @@ def _oxford_phases(header: Group) -> tuple[Phase, ...]:
         if lengths is not None and angles is not None:
             if lengths.size != 3 or angles.size != 3:
                 group.refuse("Lattice Dimensions and Lattice Angles are not three numbers each")
-            lattice = [_rounded(float(value)) for value in (*lengths, *np.rad2deg(angles.astype(np.float64)))]
+            angles = angles.astype(np.float64)
+            angles = angles if _in_degrees(group, "Lattice Angles") else np.rad2deg(angles)
+            lattice = [_rounded(float(value)) for value in (*lengths, *angles)]
             lattice[3:] = [None if value is None else round(value, 4) for value in lattice[3:]]
         found.append(_made(group, number, group.text("Phase Name"), laue, lattice))
     return tuple(found)

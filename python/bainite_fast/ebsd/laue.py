@@ -116,7 +116,8 @@ class Phase:
     laue : str
         One of :data:`LAUE_GROUPS`.
     lattice : tuple of float, optional
-        a, b, c in Å and alpha, beta, gamma in degrees; None where the file gives none.
+        a, b, c in Å and alpha, beta, gamma in degrees; None where the file gives none. Lengths of 0, which is what
+        files say of a lattice that is not known, become None.
     """
 
     id: int
@@ -137,7 +138,7 @@ class Phase:
                     f"lattice {self.lattice!r} of phase {self.name!r} is refused; give a, b, c in Å and alpha, beta, "
                     "gamma in degrees"
                 )
-            object.__setattr__(self, "lattice", numbers)
+            object.__setattr__(self, "lattice", numbers if any(numbers[:3]) else None)
 
     def __str__(self) -> str:
         return f"{self.id} {self.name} ({self.laue})"

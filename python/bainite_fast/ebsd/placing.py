@@ -86,14 +86,24 @@ def place(x: Floats, y: Floats, hint: Hint, refuse: Refuse, *, missing: Missing)
     row, dy = _rows(y, hint.dy or _smallest_step(y, refuse), refuse)
     half = _half_columns(x, dx, refuse)
     spans = (int(half.max()) / 2, float(row.max()))
+    first = (_steps_to(y, dy), _steps_to(x, dx / 2))
+    row, half = _from_origin(row, half, hint, first)
     kind, shifted_first = _kind(row, half, hint, refuse)
     if shifted_first:
         row = row + 1
-    columns, even, column = _columns(row, half >> 1, kind, hint, refuse, round(float(x.min()) / dx))
+    columns, even, column = _columns(row, half >> 1, kind, hint, refuse, _steps_to(x, dx))
     rows = _row_count(row, hint, refuse)
+    if kind == "square" and 0 < first[0] < rows - int(row.max()):
+        row = row + first[0]
     if rows * columns > max(FEWEST, MAX_SPARSENESS * x.size):
         refuse(None, f"{x.size} points on a grid of {rows} × {columns}: a step or a coordinate is damaged")
-    grid = Grid(kind, rows, columns, even, hint.dx or dx, hint.dy or dy)
+    dx, dy = hint.dx or dx, hint.dy or dy
+    # A line of points shows one step, and headers leave out the other or say 0.
+    if spans[1] == 0 and not hint.dy:
+        dy = dx * math.sqrt(3) / 2 if kind == "hexagonal" else dx
+    elif spans[0] == 0 and not hint.dx:
+        dx = dy
+    grid = Grid(kind, rows, columns, even, dx, dy)
     points = (row + 1) // 2 * columns + row // 2 * even + column
     _check_places(points, grid, refuse, missing="allow" if shifted_first and missing == "refuse" else missing)
     in_order = points.size == grid.size and bool((points == np.arange(grid.size)).all())
@@ -180,6 +190,26 @@ def _half_columns(x: Floats, dx: float, refuse: Refuse) -> Integers:
         worst = int(np.argmax(far))
         refuse(worst, f"x = {x[worst]:g} µm lies on no column of a grid with a step of {dx:g} µm")
     return half.astype(np.int64)
+
+
+def _steps_to(values: Floats, step: float) -> int:
+    """Return the steps from 0 to the first of some coordinates; -1 where they are more than any map has."""
+    steps = float(values.min()) / step
+    return round(steps) if abs(steps) < 2**31 else -1
+
+
+def _from_origin(row: Integers, half: Integers, hint: Hint, first: tuple[int, int]) -> tuple[Integers, Integers]:
+    """Return rows and half columns of a hexagonal map counted from (0, 0), where the header's grid has room for that.
+
+    The upper and the left edge of a sparse map may hold no point. `first`: row and half column of the first ones.
+    """
+    if hint.kind != "hexagonal" or hint.rows is None or hint.columns is None or min(first) < 0 or max(first) == 0:
+        return row, half
+    if row.max() + first[0] >= hint.rows or (half.max() + first[1]) // 2 >= hint.columns:
+        return row, half
+    if ((row + half + sum(first)) & 1).any():
+        return row, half
+    return row + first[0], half + first[1]
 
 
 def _kind(row: Integers, half: Integers, hint: Hint, refuse: Refuse) -> tuple[GridKind, bool]:
@@ -271,12 +301,17 @@ def _refined(grid: Grid, x: Floats, y: Floats, spans: tuple[float, float]) -> Gr
 
 
 def _confirmed(step: float, extent: float, steps: float) -> float:
-    """Return the roundest step that gives the extent: the header's, or the measured one with the fewest digits."""
+    """Return the step that gives the extent: the header's, or else the measured one with the fewest digits.
+
+    Coordinates are rounded, so an extent within 2 % of a step will do. Of a header's 0.10000001, 0.1 is meant.
+    """
     if steps <= 0 or abs(step * steps - extent) <= 1e-9 * extent:
         return step
     measured = extent / steps
-    for digits in range(1, 9):
-        rounded = round(measured, digits)
-        if rounded > 0 and abs(rounded * steps - extent) <= 0.02 * rounded:
-            return rounded
-    return measured
+    candidates = (round(measured, digits) for digits in range(1, 9))
+    roundest = next((one for one in candidates if one > 0 and _gives(one, extent, steps)), measured)
+    return step if _gives(step, extent, steps) and abs(step - roundest) > 1e-6 * step else roundest
+
+
+def _gives(step: float, extent: float, steps: float) -> bool:
+    return abs(step * steps - extent) <= 0.02 * step

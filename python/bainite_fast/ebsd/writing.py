@@ -33,10 +33,10 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
         The map.
     path : str or path-like
         ``.ang`` (TSL, EDAX: Euler angles to 1e-5 rad, positions to 1e-5 µm; CI, IQ, detector signal and fit), ``.ctf``
-        (Oxford Instruments, square grids: Euler angles to 1e-4°; bands, MAD, band contrast and slope; phases are
-        numbered 1, 2, … in their order) or ``.zarr`` (everything, exactly). What a format has no place for is left out,
-        see :func:`left_out`. A column that the format demands and the map has no values for holds fillers; the header
-        names it, and :func:`read`, which reads each format, leaves it out.
+        (Oxford Instruments, square grids: Euler angles to 1e-4°, positions to 1e-5 µm; bands, MAD, band contrast and
+        slope; phases are numbered 1, 2, … in their order) or ``.zarr`` (everything, exactly). What a format has no
+        place for is left out, see :func:`left_out`. A column that the format demands and the map has no values for
+        holds fillers; the header names it, and :func:`read`, which reads each format, leaves it out.
     overwrite : bool
         Replace what is there, once the new file is whole.
 
@@ -148,7 +148,7 @@ def _chunks(size: int) -> Iterator[slice]:
 def _column(values: NDArray[np.float32] | None, part: slice) -> NDArray[np.float64]:
     if values is None:
         return np.zeros(part.stop - part.start)
-    return np.nan_to_num(values[part].astype(np.float64))
+    return np.nan_to_num(values[part].astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _write_ang(ebsd: EBSDMap, file: BufferedWriter) -> None:
@@ -257,5 +257,6 @@ def _write_ctf(ebsd: EBSDMap, file: BufferedWriter) -> None:
                 np.rint(_column(ebsd.band_slope, part)),
             ]
         )
-        form = "%d\t%.4f\t%.4f\t%d\t%d\t%.4f\t%.4f\t%.4f\t%.4f\t%d\t%d\n"
+        # Oxford's own have four decimals of a µm: too few for steps of a few nm.
+        form = "%d\t%.5f\t%.5f\t%d\t%d\t%.4f\t%.4f\t%.4f\t%.4f\t%d\t%d\n"
         file.write("".join([form % tuple(row) for row in rows.tolist()]).encode())
