@@ -69,6 +69,14 @@ def test_a_folder_of_mosaics(mosaics: Path, tmp_path: Path) -> None:
     beside = read_dataset(mosaics, tmp_path)
     assert all(np.array_equal(beside.mask(k), data.mask(k)) for k in range(2))
     assert beside.class_names == ("background", "foreground")
+    alone = read_dataset(mosaics / "steel1.ome.zarr", tmp_path / "steel1.zarr")
+    assert np.array_equal(alone.mask(0), data.mask(1))
+    with pytest.warns(BainiteWarning, match="steel0.zarr"):
+        assert read_dataset(mosaics / "steel1.ome.zarr", tmp_path).names == ("steel1",)
+    (tmp_path / "notes").mkdir()  # a folder that is no Zarr is no picture
+    assert read_dataset(mosaics, tmp_path).names == data.names
+    with pytest.raises(InputError, match="holds no picture"):
+        read_dataset(mosaics, tmp_path / "notes")
     assert agree(tmp_path, Path(shutil.copytree(tmp_path, tmp_path.with_name("copy")))).kappa == 1
 
 

@@ -134,10 +134,10 @@ def match_files(
         If, without a list, files have no partner.
     """
     first, second = kinds
-    if is_zarr(images):
-        pictures, drawn = {plain_name(images.name): images}, {plain_name(images.name): _labels_of(images, masks)}
+    pictures = {plain_name(images.name): images} if is_zarr(images) else list_pictures(images, f"{first}s")
+    if is_zarr(images) and (is_zarr(masks) or not masks.is_dir()):
+        drawn = {plain_name(images.name): _labels_of(images, masks)}
     else:
-        pictures = list_pictures(images, f"{first}s")
         drawn = _labels_inside(pictures, masks) or list_pictures(masks, f"{second}s")
     if images.resolve() == masks.resolve():
         pictures, drawn = _parted(pictures, drawn, images, kinds)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BainiteWarning, InputError, MosaicError
+from ..errors import BainiteWarning, InputError, MosaicError, MosaicNotFoundError
 from ..geometry import round_up
 from ..io import LabelImage, Mosaic, find_bar, open_mosaic, read_labels
 from .large import BAND, Shelf, bands
@@ -82,7 +82,7 @@ def _class_names(drawn: Mosaic | LabelImage) -> tuple[str, ...]:
 
 def _open_labels(path: Path, stack: ExitStack) -> Mosaic | LabelImage:
     if path.is_dir():
-        with suppress(MosaicError):  # no label group, but another Zarr
+        with suppress(MosaicError, MosaicNotFoundError):  # no label group, but another Zarr
             return read_labels(path)
     return stack.enter_context(open_mosaic(path, indexed=True))
 
