@@ -55,6 +55,8 @@ def convert(
     ------
     OutputExistsError
         If `out` exists and `overwrite` is False, or is no OME-Zarr, or holds more than one, or is the source.
+    OutputLockedError
+        If another process is writing there.
     OutputError
         If `out` is the name of a picture, or the disk is full or cannot be written.
     InputError
