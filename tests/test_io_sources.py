@@ -431,3 +431,12 @@ def test_fingerprints_tell_sources_apart(tmp_path: Path, ome: Path) -> None:
     path.write_bytes(imagecodecs.png_encode(RGB[::-1].copy()))
     assert first != io.open_mosaic(path).fingerprint()
     assert io.open_mosaic(ome).fingerprint() != io.open_mosaic(ome, crop_bar=3).fingerprint()
+
+
+def test_planes_and_channels_of_dask_arrays_are_told_apart() -> None:
+    stack, colours = dask.array.from_array(np.stack([GRAY, GRAY + 1])), dask.array.from_array(RGB)
+    choices = [io.open_mosaic(stack, plane=plane) for plane in (0, 1)]
+    choices += [io.open_mosaic(colours, channel=channel) for channel in (None, 0, 1)]
+    identities = [json.dumps(mosaic.fingerprint()) for mosaic in choices]
+    assert len(set(identities)) == len(choices)
+    assert io.open_mosaic(stack, plane={"z": 1}).fingerprint() == choices[1].fingerprint()

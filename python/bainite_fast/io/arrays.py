@@ -94,11 +94,13 @@ class DaskMosaic(Mosaic):
         return np.array(convert_pixels(self._plan.arrange(block), self.dtype), dtype=self.dtype, order="C")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return shape, dtype and dask's own token of the graph."""
+        """Return shape, dtype, dask's own token of the graph and what is chosen of it."""
         return {
             "kind": "dask",
             "shape": list(self.shape),
             "dtype": str(self.dtype),
             "channels": self.channels,
             "dask_name": str(self._array.name),
+            "planes": [list(axis_and_index) for axis_and_index in self._plan.fixed],
+            "chosen_channels": list(self._plan.channels),
         }
