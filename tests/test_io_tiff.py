@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import imagecodecs
@@ -150,6 +151,20 @@ def test_a_truncated_file_is_refused_at_once(tmp_path: Path) -> None:
         (tmp_path / "t.tif").write_bytes(data[: len(data) * 2 // 3])
         with pytest.raises(MosaicError, match="truncated"):
             io.open_mosaic(tmp_path / "t.tif")
+
+
+def test_a_narrow_region_of_wide_strips_does_not_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.tile(GRAY, (9, 18))
+    tifffile.imwrite(tmp_path / "w.tif", pixels, rowsperstrip=16, compression="zlib")
+    monkeypatch.setattr("bainite_fast.io.tiff_source.STRIP_CACHE_BYTES", 0)
+    with io.open_mosaic(tmp_path / "w.tif") as mosaic:
+        mosaic.read(0, 1, 0, 9)
+        tracemalloc.start()
+        narrow = mosaic.read(0, len(pixels), 40, 49)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    np.testing.assert_array_equal(narrow, pixels[:, 40:49])
+    assert peak < pixels.nbytes / 2
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ class MosaicSpec:
         Rows and columns that are stored (and so read) together; None where there is no such grain.
     resident_bytes : int
         Memory that the mosaic holds for as long as it is open (a decoded PNG, a strip cache), in bytes.
+    cache_bytes : int
+        The part of it that fills only while the mosaic is read.
     origin : tuple of int
         Row and column of the stored image at which pixel (0, 0) lies, not (0, 0) after cropping.
     source_group : pathlib.Path or None
@@ -64,6 +66,7 @@ class MosaicSpec:
     unit_source: str | None = None
     chunk_shape: tuple[int, int] | None = None
     resident_bytes: int = 0
+    cache_bytes: int = 0
     origin: tuple[int, int] = (0, 0)
     source_group: Path | None = None
     ome_version: str | None = None
