@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from bainite_fast.errors import (
 )
 from bainite_fast.io.image_writer import halve_mean
 from bainite_fast.io.label_store import halve_values
+from bainite_fast.io.labels import plan_levels
 
 CLASSES = (("other", (0, 0, 0)), ("bainite", (230, 60, 20)), ("ferrite", (0, 90, 200)))
 PROVENANCE = {"model": {"name": "x", "sha256": "0"}}
@@ -180,10 +182,12 @@ def test_labels_go_into_the_group_of_their_image(tmp_path: Path, version: str) -
         io.LabelTarget.resolve(io.open_mosaic(group), name="z", ome_version={"0.4": "0.5", "0.5": "0.4"}[version])
 
 
-def test_pyramids_of_other_programs_are_followed(tmp_path: Path) -> None:
-    """Floor sizes, steps of 4, and steps that are no powers of two: same shapes, right labels."""
+@pytest.mark.parametrize("seen", [8192 * 8192, 100_000])
+def test_pyramids_of_other_programs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
+    """Floor sizes, steps of 4 and more, steps that are no powers of two: same shapes, right labels, also in parts."""
+    monkeypatch.setattr("bainite_fast.io.label_store._SEEN_PIXELS", seen, raising=False)
     labels = patches((1301, 1103))
-    for factors in ((1, 2, 4, 8), (1, 4, 16), (1, 3, 9)):
+    for factors in ((1, 2, 4, 8), (1, 4, 16), (1, 3, 9), (1, 16)):
         path = tmp_path / f"{factors[1]}{len(factors)}.zarr"
         group = zarr.open_group(path, mode="w", zarr_format=3)
         data = []
@@ -204,13 +208,29 @@ def test_pyramids_of_other_programs_are_followed(tmp_path: Path) -> None:
         for level, factor in zip(found.levels, factors, strict=True):
             if factor in (2, 4, 8, 16):
                 full = pyramid(labels, 1 + int(np.log2(factor)))[-1]
-                if factors[1] == 4 or factor == 2:
+                if factors[1] in (4, 16) or factor == 2:
                     np.testing.assert_array_equal(level[:], full[: level.shape[0], : level.shape[1]])
             if factor == 3:
                 picks = [
                     (2 * np.arange(n) + 1) * size // (2 * n) for n, size in zip(level.shape, (1301, 1103), strict=True)
                 ]
                 np.testing.assert_array_equal(level[:], labels[np.ix_(*picks)])
+
+
+@pytest.mark.parametrize("factor", [16, 27])
+def test_a_coarse_level_is_made_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int) -> None:
+    """Of a level of few pixels, one block looks at all that there is."""
+    monkeypatch.setattr("bainite_fast.io.label_store._SEEN_PIXELS", 1 << 20, raising=False)
+    labels = np.zeros((6000, 6000), np.uint8)
+    target = io.LabelTarget.resolve(io.open_mosaic(labels), tmp_path / "o.ome.zarr")
+    levels = plan_levels(labels.shape, 2048, factors=(1.0, factor), count=2)
+    store = io.LabelStore.create(target, io.LabelLayout(labels.shape, 2048, 512, levels, "0.5", None, CLASSES))
+    tracemalloc.start()
+    store.finish({})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert io.read_labels(target.path).levels[1].shape == tuple(-(-size // factor) for size in labels.shape)
+    assert peak < labels.nbytes / 3
 
 
 @settings(max_examples=12)
