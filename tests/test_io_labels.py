@@ -13,6 +13,7 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,44 @@ def test_labels_go_into_the_group_of_their_image(tmp_path: Path, version: str) -
     assert io.describe(group)["labels"] == ["phases", "grains"]
     with pytest.raises(InputError, match="of that version only"):
         io.LabelTarget.resolve(io.open_mosaic(group), name="z", ome_version={"0.4": "0.5", "0.5": "0.4"}[version])
+
+
+def _corner(group: Path, level: int = 0) -> list[float]:
+    """Return the translation of a level that is written as scale, then translation."""
+    ome = zarr.open_group(group, mode="r").attrs.asdict()["ome"]
+    steps = ome["multiscales"][0]["datasets"][level]["coordinateTransformations"]
+    return next(step["translation"] for step in steps if step["type"] == "translation")
+
+
+def test_labels_lie_where_their_image_lies(tmp_path: Path) -> None:
+    path = tmp_path / "placed.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    data = []
+    for level, factor in enumerate((1, 2)):
+        group.create_array(str(level), data=np.zeros((600 // factor, 700 // factor), np.uint8))
+        steps = [
+            {"type": "scale", "scale": [0.2 * factor] * 2},
+            {"type": "translation", "translation": [30.0 + 0.1 * (factor - 1), 12.0 + 0.1 * (factor - 1)]},
+        ]
+        data.append({"path": str(level), "coordinateTransformations": steps})
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    common = [{"type": "translation", "translation": [1.0, 0.0]}]
+    entry = {"axes": axes, "datasets": data, "coordinateTransformations": common}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [entry]}
+
+    def labelled(name: str, **choice: Any) -> Path:
+        store = begin(io.open_mosaic(path, **choice), None, name=name)
+        write(store, patches(store.layout.shape))
+        return store.finish({})
+
+    whole = labelled("whole")
+    assert _corner(whole) == pytest.approx([31.0, 12.0])
+    assert _corner(whole, 1) == pytest.approx([31.1, 12.1])
+    assert _corner(labelled("cropped", crop_bar=(50, 10))) == pytest.approx([41.0, 12.0])
+    assert _corner(labelled("coarse", level=1)) == pytest.approx([31.1, 12.1])
+    copied = io.convert(path, tmp_path / "copied.ome.zarr", crop_bar=(50, 10))
+    assert _corner(copied) == pytest.approx([41.0, 12.0])
+    assert io.open_mosaic(copied).spec.place == pytest.approx((205.0, 60.0))
 
 
 @pytest.mark.parametrize("seen", [8192 * 8192, 100_000])

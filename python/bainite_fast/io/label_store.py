@@ -249,7 +249,7 @@ class LabelStore:
         common: dict[str, Any] = {
             "um_per_px": layout.um_per_px,
             "version": version,
-            "origin": target.mosaic.origin,
+            "origin": target.mosaic.spec.place,
         }
         values = [(value, name, colour) for value, (name, colour) in enumerate(layout.classes)]
         ome = {
