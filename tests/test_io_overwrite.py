@@ -88,6 +88,11 @@ def test_the_source_is_not_replaced(tmp_path: Path) -> None:
     source = io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=0.5)
     with pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"):
         io.convert(source, source / ".." / "a.ome.zarr", um_per_px=0.2, overwrite=True)
+    with (
+        io.open_mosaic(source, crop_bar=8) as part,
+        pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"),
+    ):
+        io.convert(part, source, overwrite=True)
     with io.open_mosaic(source) as mosaic:
         assert mosaic.um_per_px == 0.5
 
