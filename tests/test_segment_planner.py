@@ -150,6 +150,7 @@ def test_bad_requests_are_refused(wrong, error):
         "with_image": False,
     }
     assert check_request(**good).device == "cpu"
+    assert type(check_request(**{**good, "tile": np.int64(64)}).tile) is int
     with pytest.raises(error):
         check_request(**{**good, **wrong})
 
