@@ -91,6 +91,39 @@ def test_killed_worker_costs_only_its_blocks(client, mosaic, tmp_path):
     assert sum(seg.counts.values()) == 2000 * 2800
 
 
+class _Slow(bainite_fast.io.Mosaic):
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        super().__init__(bainite_fast.io.open_mosaic(pixels).spec)
+
+    def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        time.sleep(0.5 if y0 or x0 else 0)
+        return self.pixels[y0:y1, x0:x1]
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kind": "slow"}
+
+
+def test_an_interrupted_run_lets_go_when_its_workers_have_stopped(client, tmp_path):
+    image = np.full((2048, 2048), 255, np.uint8)
+    net = torch.nn.Conv2d(1, 2, 1).eval()
+    with torch.no_grad():
+        net.weight[:, 0, 0, 0] = torch.tensor([0.0, 1.0])
+        net.bias.zero_()
+
+    def stop(event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bainite_fast.segment(
+            _Slow(image), net, out=tmp_path / "o.ome.zarr", tile=64, precision="float32", progress=stop, client=client
+        )
+    shards = (tmp_path / "o.ome.zarr" / "labels" / "phases.partial" / "0" / "c").rglob("*")
+    written = sum(path.is_file() for path in shards)
+    assert not any(client.processing().values())
+    assert written == 4  # one told of, two at work, one waiting
+
+
 SCRIPT = "import sys; from bainite_fast.cli import main; sys.argv[0] = 'bainite-fast'; main()"
 
 
