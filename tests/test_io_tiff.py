@@ -119,6 +119,26 @@ def test_stacks_channels_and_pyramids_of_ome_tiff(tmp_path: Path) -> None:
         io.open_mosaic(tmp_path / "pyramid.ome.tif", level=3)
 
 
+def _ome(path: Path, pixels: str = "", inside: str = "", end: str = "</OME>") -> Path:
+    """Write a TIFF with the OME-XML of another program."""
+    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="64" SizeY="64" SizeC="1" SizeZ="1" SizeT="1"'
+    image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {sizes} {pixels}>{inside}<TiffData/></Pixels></Image>'
+    head = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), description=head + image + end, metadata=None)
+    return path
+
+
+def test_sparse_ome_xml(tmp_path: Path) -> None:
+    path = tmp_path / "o.ome.tif"
+    assert io.open_mosaic(_ome(path, inside="<Channel/>")).shape == (64, 64)
+    nm = 'PhysicalSizeX="100" PhysicalSizeXUnit="nm"'
+    assert io.open_mosaic(_ome(path, nm)).um_per_px == pytest.approx(0.1)
+    with pytest.raises(MosaicError, match="PhysicalSizeY='0,1', which is no number"):
+        io.open_mosaic(_ome(path, 'PhysicalSizeX="0,1" PhysicalSizeY="0,1"'))
+    with pytest.raises(MosaicError, match="cannot be parsed"):
+        io.open_mosaic(_ome(path, end="<</OME>"))
+
+
 def test_pages_are_a_stack(tmp_path: Path) -> None:
     pages = np.stack([GRAY, GRAY // 2, GRAY // 3, GRAY // 4, GRAY // 5])
     tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", compression="zlib")

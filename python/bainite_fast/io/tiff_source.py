@@ -6,6 +6,7 @@ import os
 import struct
 import threading
 import warnings
+import xml.etree.ElementTree as ElementTree
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -362,11 +363,13 @@ def _read_contiguous(handle: Any, series: Any, plan: AxisPlan, region: tuple[int
 def _channel_names(tiff: Any) -> tuple[str, ...]:
     if not tiff.is_ome or not tiff.ome_metadata:
         return ()
-    image = tifffile.xml2dict(tiff.ome_metadata).get("OME", {}).get("Image", {})
-    image = image[0] if isinstance(image, list) else image
-    channels = image.get("Pixels", {}).get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    return tuple(str(one.get("Name", index)) for index, one in enumerate(channels))
+    try:
+        root = ElementTree.fromstring(tiff.ome_metadata)  # noqa: S314  (a local file that the user opens)
+    except ElementTree.ParseError as error:
+        raise MosaicError(f"{tiff.filename} has OME-XML that cannot be parsed ({error})") from error
+    image = root.find("{*}Image/{*}Pixels")
+    channels = [] if image is None else image.findall("{*}Channel")
+    return tuple(one.get("Name") or str(index) for index, one in enumerate(channels))
 
 
 def _facts(tiff: Any, series: Any) -> dict[str, Any]:
