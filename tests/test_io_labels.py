@@ -530,6 +530,11 @@ def test_export(tmp_path: Path, version: str) -> None:
     assert sum(float(row[5]) for row in rows[1:]) == pytest.approx(1)
     with pytest.raises(OutputExistsError):
         io.export_labels(source, tiff)
+    store = begin(io.open_mosaic(io.convert(labels, tmp_path / "fine.ome.zarr", um_per_px=2e-4)), None)
+    write(store, labels)
+    _, table_of_nm = io.export_labels(store.finish({}), tmp_path / "fine.tif")
+    areas = [float(line.split(",")[4]) for line in table_of_nm.read_text().splitlines()[1:]]
+    assert areas == pytest.approx([int(row[3]) * 4e-8 for row in rows[1:]], rel=1e-9)
     assert io.export_labels(source / "labels" / "phases", tiff, overwrite=True) == [tiff, table]
     with pytest.raises(MosaicNotFoundError):
         io.export_labels(tmp_path, tmp_path / "x.ome.tif")
