@@ -341,6 +341,32 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.ome.zarr", "scan.tif"]
 
 
+def test_what_is_half_deleted_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new start is killed while it deletes the unfinished run before it."""
+    mosaic = io.open_mosaic(np.zeros((900, 700), "u1"))
+    write(begin(mosaic, tmp_path / "o.ome.zarr"), patches((900, 700)))
+    remove, entries = io.label_store.remove, Path.iterdir
+
+    def killed(path: Path) -> None:
+        if path.name == "1":
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr("bainite_fast.io.label_store.remove", killed)
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(entries(folder))))
+    with pytest.raises(KeyboardInterrupt):
+        begin(mosaic, tmp_path / "o.ome.zarr")
+    with pytest.raises(JournalError, match="no unfinished labels that can be taken up.*resume=False"):
+        io.LabelStore.open_partial(io.LabelTarget.resolve(mosaic, tmp_path / "o.ome.zarr"))
+
+
+def test_a_file_that_is_gone_by_the_time_it_is_measured(tmp_path: Path) -> None:
+    path = io.convert(np.ones((90, 70), "u1"), tmp_path / "i.ome.zarr")
+    size = io.describe(path)["bytes_on_disk"]
+    (path / "gone").symlink_to(tmp_path / "nowhere")  # as a file of a running segmentation that was just moved
+    assert io.describe(path)["bytes_on_disk"] == size
+
+
 def test_overwriting_keeps_the_old_result_until_the_new_one_is_complete(tmp_path: Path) -> None:
     old, new = patches((300, 300), 1), patches((300, 300), 2)
     mosaic, out = io.open_mosaic(old), tmp_path / "a.ome.zarr"

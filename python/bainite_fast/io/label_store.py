@@ -60,6 +60,7 @@ class LabelStore:
         """
         target.make_partial()
         store = cls(target, layout, with_image=with_image)
+        remove(target.partial_dir / _LAYOUT)  # first: without it nothing half deleted is taken up
         with explain_os_errors(target.partial_dir, "the output"):
             for entry in target.partial_dir.iterdir():
                 if entry.name != _LOCK:
