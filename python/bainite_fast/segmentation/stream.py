@@ -100,7 +100,7 @@ class ClusterExecutor:
 
     def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
         """Yield results in the order in which blocks finish, wherever they run."""
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         shared = self.client.scatter(job, broadcast=True, hash=False)
         in_flight = max(self.threads, 1) + len(self.client.nthreads())
@@ -118,6 +118,11 @@ class ClusterExecutor:
             for future in queue:
                 running.discard(future)
                 error = future.exception()
+                if isinstance(error, KilledWorker):
+                    error = DeviceError(
+                        f"workers of the cluster died {error.allowed_failures + 1} times at one block, perhaps for "
+                        "want of memory; give less memory to each, or use fewer. Finished blocks are kept"
+                    )
                 if error is not None:
                     failure = failure or error
                     continue
