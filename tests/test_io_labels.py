@@ -177,6 +177,9 @@ def test_labels_go_into_the_group_of_their_image(tmp_path: Path, version: str) -
         io.read_labels(group)
     with pytest.raises(MosaicNotFoundError, match="has no labels 'x'"):
         io.read_labels(group, "x")
+    with pytest.raises(InputError, match="is a label image itself, and not 'grains'"):
+        io.read_labels(group / "labels" / "phases", "grains")
+    assert io.read_labels(group / "labels" / "phases", "phases").name == "phases"
     np.testing.assert_array_equal(io.open_mosaic(group).read(0, 1111, 0, 900), image)
     assert io.describe(group)["labels"] == ["phases", "grains"]
     with pytest.raises(InputError, match="of that version only"):
