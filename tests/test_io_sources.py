@@ -443,6 +443,12 @@ def test_planes_and_channels_of_dask_arrays_are_told_apart() -> None:
     assert io.open_mosaic(stack, plane={"z": 1}).fingerprint() == choices[1].fingerprint()
 
 
+def test_a_dask_array_of_unknown_shape_is_refused() -> None:
+    array = dask.array.from_array(GRAY, chunks=100)
+    with pytest.raises(InputError, match="compute_chunk_sizes"):
+        io.open_mosaic(array[array[:, 0] > 9])
+
+
 def test_choices_may_be_integers_of_numpy(tmp_path: Path) -> None:
     stack = np.stack([GRAY, GRAY + 1])
     for name, axes in (("stack", ("z", "y", "x")), ("colours", ("c", "y", "x"))):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .axes import AxisPlan, Channel, Plane, guess_axes, plan_axes
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, output_dtype
 
@@ -82,6 +84,8 @@ class DaskMosaic(Mosaic):
     """
 
     def __init__(self, array: Any, *, plane: Plane = None, channel: Channel = None) -> None:
+        if any(math.isnan(size) for size in array.shape):
+            raise InputError("the dask array does not know its shape; call its compute_chunk_sizes() first")
         self._plan, spec = _plan(array, "dask array", plane, channel)
         chunks = (int(max(array.chunks[self._plan.y])), int(max(array.chunks[self._plan.x])))
         self._array = array
