@@ -51,6 +51,22 @@ def test_classes_are_tinted_over_the_image(folder: Path) -> None:
     assert gray[black].all() and not gray[~black].any()
 
 
+def test_labels_without_a_small_level_are_thinned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bainite_fast.cli._picture.LONGEST", 150)
+    monkeypatch.setattr("bainite_fast.cli._picture._BAND", 40, raising=False)
+    for name, gray in (("with", True), ("alone", False)):
+        source = io.read_labels(folder / f"{name}.ome.zarr")
+        assert len(source.levels) == 1 and max(source.shape) > 150
+        assert export(source.path, folder / f"thin-{name}.png")[0] == 0
+        page = imagecodecs.png_decode((folder / f"thin-{name}.png").read_bytes())
+        table = np.asarray([one.colour for one in source.classes], np.uint8)
+        flat = table[np.asarray(source.labels)[::3, ::3]]
+        assert page.shape[0] < flat.shape[0] + 200
+        part = page[:, MARGIN : MARGIN + 134]
+        fits = [y for y in range(len(part) - 107) if (part[y : y + 30] == flat[:30]).all()]
+        assert len(fits) == (0 if gray else 1)
+
+
 def test_a_picture_is_not_replaced_unasked(folder: Path) -> None:
     target = folder / "c.png"
     target.write_bytes(b"mine")

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from bainite_fast.errors import (
 )
 from bainite_fast.io.image_writer import halve_mean
 from bainite_fast.io.label_store import halve_values
+from bainite_fast.io.labels import plan_levels
 
 CLASSES = (("other", (0, 0, 0)), ("bainite", (230, 60, 20)), ("ferrite", (0, 90, 200)))
 PROVENANCE = {"model": {"name": "x", "sha256": "0"}}
@@ -174,16 +177,59 @@ def test_labels_go_into_the_group_of_their_image(tmp_path: Path, version: str) -
         io.read_labels(group)
     with pytest.raises(MosaicNotFoundError, match="has no labels 'x'"):
         io.read_labels(group, "x")
+    with pytest.raises(InputError, match="is a label image itself, and not 'grains'"):
+        io.read_labels(group / "labels" / "phases", "grains")
+    assert io.read_labels(group / "labels" / "phases", "phases").name == "phases"
     np.testing.assert_array_equal(io.open_mosaic(group).read(0, 1111, 0, 900), image)
     assert io.describe(group)["labels"] == ["phases", "grains"]
     with pytest.raises(InputError, match="of that version only"):
         io.LabelTarget.resolve(io.open_mosaic(group), name="z", ome_version={"0.4": "0.5", "0.5": "0.4"}[version])
 
 
-def test_pyramids_of_other_programs_are_followed(tmp_path: Path) -> None:
-    """Floor sizes, steps of 4, and steps that are no powers of two: same shapes, right labels."""
+def _corner(group: Path, level: int = 0) -> list[float]:
+    """Return the translation of a level that is written as scale, then translation."""
+    ome = zarr.open_group(group, mode="r").attrs.asdict()["ome"]
+    steps = ome["multiscales"][0]["datasets"][level]["coordinateTransformations"]
+    return next(step["translation"] for step in steps if step["type"] == "translation")
+
+
+def test_labels_lie_where_their_image_lies(tmp_path: Path) -> None:
+    path = tmp_path / "placed.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    data = []
+    for level, factor in enumerate((1, 2)):
+        group.create_array(str(level), data=np.zeros((600 // factor, 700 // factor), np.uint8))
+        steps = [
+            {"type": "scale", "scale": [0.2 * factor] * 2},
+            {"type": "translation", "translation": [30.0 + 0.1 * (factor - 1), 12.0 + 0.1 * (factor - 1)]},
+        ]
+        data.append({"path": str(level), "coordinateTransformations": steps})
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    common = [{"type": "translation", "translation": [1.0, 0.0]}]
+    entry = {"axes": axes, "datasets": data, "coordinateTransformations": common}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [entry]}
+
+    def labelled(name: str, **choice: Any) -> Path:
+        store = begin(io.open_mosaic(path, **choice), None, name=name)
+        write(store, patches(store.layout.shape))
+        return store.finish({})
+
+    whole = labelled("whole")
+    assert _corner(whole) == pytest.approx([31.0, 12.0])
+    assert _corner(whole, 1) == pytest.approx([31.1, 12.1])
+    assert _corner(labelled("cropped", crop_bar=(50, 10))) == pytest.approx([41.0, 12.0])
+    assert _corner(labelled("coarse", level=1)) == pytest.approx([31.1, 12.1])
+    copied = io.convert(path, tmp_path / "copied.ome.zarr", crop_bar=(50, 10))
+    assert _corner(copied) == pytest.approx([41.0, 12.0])
+    assert io.open_mosaic(copied).spec.place == pytest.approx((205.0, 60.0))
+
+
+@pytest.mark.parametrize("seen", [8192 * 8192, 100_000])
+def test_pyramids_of_other_programs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
+    """Floor sizes, steps of 4 and more, steps that are no powers of two: same shapes, right labels, also in parts."""
+    monkeypatch.setattr("bainite_fast.io.label_store._SEEN_PIXELS", seen, raising=False)
     labels = patches((1301, 1103))
-    for factors in ((1, 2, 4, 8), (1, 4, 16), (1, 3, 9)):
+    for factors in ((1, 2, 4, 8), (1, 4, 16), (1, 3, 9), (1, 16)):
         path = tmp_path / f"{factors[1]}{len(factors)}.zarr"
         group = zarr.open_group(path, mode="w", zarr_format=3)
         data = []
@@ -204,13 +250,29 @@ def test_pyramids_of_other_programs_are_followed(tmp_path: Path) -> None:
         for level, factor in zip(found.levels, factors, strict=True):
             if factor in (2, 4, 8, 16):
                 full = pyramid(labels, 1 + int(np.log2(factor)))[-1]
-                if factors[1] == 4 or factor == 2:
+                if factors[1] in (4, 16) or factor == 2:
                     np.testing.assert_array_equal(level[:], full[: level.shape[0], : level.shape[1]])
             if factor == 3:
                 picks = [
                     (2 * np.arange(n) + 1) * size // (2 * n) for n, size in zip(level.shape, (1301, 1103), strict=True)
                 ]
                 np.testing.assert_array_equal(level[:], labels[np.ix_(*picks)])
+
+
+@pytest.mark.parametrize("factor", [16, 27])
+def test_a_coarse_level_is_made_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int) -> None:
+    """Of a level of few pixels, one block looks at all that there is."""
+    monkeypatch.setattr("bainite_fast.io.label_store._SEEN_PIXELS", 1 << 20, raising=False)
+    labels = np.zeros((6000, 6000), np.uint8)
+    target = io.LabelTarget.resolve(io.open_mosaic(labels), tmp_path / "o.ome.zarr")
+    levels = plan_levels(labels.shape, 2048, factors=(1.0, factor), count=2)
+    store = io.LabelStore.create(target, io.LabelLayout(labels.shape, 2048, 512, levels, "0.5", None, CLASSES))
+    tracemalloc.start()
+    store.finish({})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert io.read_labels(target.path).levels[1].shape == tuple(-(-size // factor) for size in labels.shape)
+    assert peak < labels.nbytes / 3
 
 
 @settings(max_examples=12)
@@ -280,6 +342,32 @@ def test_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="labels go beside their own image"):
         io.LabelTarget.resolve(mosaic, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.ome.zarr", "scan.tif"]
+
+
+def test_what_is_half_deleted_is_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new start is killed while it deletes the unfinished run before it."""
+    mosaic = io.open_mosaic(np.zeros((900, 700), "u1"))
+    write(begin(mosaic, tmp_path / "o.ome.zarr"), patches((900, 700)))
+    remove, entries = io.label_store.remove, Path.iterdir
+
+    def killed(path: Path) -> None:
+        if path.name == "1":
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr("bainite_fast.io.label_store.remove", killed)
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(entries(folder))))
+    with pytest.raises(KeyboardInterrupt):
+        begin(mosaic, tmp_path / "o.ome.zarr")
+    with pytest.raises(JournalError, match="no unfinished labels that can be taken up.*resume=False"):
+        io.LabelStore.open_partial(io.LabelTarget.resolve(mosaic, tmp_path / "o.ome.zarr"))
+
+
+def test_a_file_that_is_gone_by_the_time_it_is_measured(tmp_path: Path) -> None:
+    path = io.convert(np.ones((90, 70), "u1"), tmp_path / "i.ome.zarr")
+    size = io.describe(path)["bytes_on_disk"]
+    (path / "gone").symlink_to(tmp_path / "nowhere")  # as a file of a running segmentation that was just moved
+    assert io.describe(path)["bytes_on_disk"] == size
 
 
 def test_overwriting_keeps_the_old_result_until_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -471,6 +559,11 @@ def test_export(tmp_path: Path, version: str) -> None:
     assert sum(float(row[5]) for row in rows[1:]) == pytest.approx(1)
     with pytest.raises(OutputExistsError):
         io.export_labels(source, tiff)
+    store = begin(io.open_mosaic(io.convert(labels, tmp_path / "fine.ome.zarr", um_per_px=2e-4)), None)
+    write(store, labels)
+    _, table_of_nm = io.export_labels(store.finish({}), tmp_path / "fine.tif")
+    areas = [float(line.split(",")[4]) for line in table_of_nm.read_text().splitlines()[1:]]
+    assert areas == pytest.approx([int(row[3]) * 4e-8 for row in rows[1:]], rel=1e-9)
     assert io.export_labels(source / "labels" / "phases", tiff, overwrite=True) == [tiff, table]
     with pytest.raises(MosaicNotFoundError):
         io.export_labels(tmp_path, tmp_path / "x.ome.tif")

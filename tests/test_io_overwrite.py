@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import zarr
 
 import bainite_fast
 from bainite_fast import ebsd, io
-from bainite_fast.errors import BainiteWarning, InputError, OutputError, OutputExistsError
+from bainite_fast.errors import BainiteWarning, InputError, OutputError, OutputExistsError, OutputLockedError
 from bainite_fast.synthetic import write
 from segment_helpers import small_unet
 
@@ -86,6 +88,11 @@ def test_the_source_is_not_replaced(tmp_path: Path) -> None:
     source = io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=0.5)
     with pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"):
         io.convert(source, source / ".." / "a.ome.zarr", um_per_px=0.2, overwrite=True)
+    with (
+        io.open_mosaic(source, crop_bar=8) as part,
+        pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"),
+    ):
+        io.convert(part, source, overwrite=True)
     with io.open_mosaic(source) as mosaic:
         assert mosaic.um_per_px == 0.5
 
@@ -110,3 +117,67 @@ def test_the_size_of_a_pixel_is_checked(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.warns(BainiteWarning, match="a pixel of 126.6 µm is larger"):
         io.convert(IMAGE, tmp_path / "a.ome.zarr", um_per_px=126.6)
+
+
+class _Meeting(io.Mosaic):
+    """A mosaic that lets something happen once, when half of it has been read."""
+
+    def __init__(self, happens, shape: tuple[int, int] = (4100, 2100)) -> None:
+        self.happens, self.reads = happens, 0
+        self.pixels = np.full(shape, 7, np.uint8)
+        super().__init__(io.open_mosaic(self.pixels).spec)
+
+    def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        self.reads += 1
+        if self.reads == 4:
+            self.happens()
+        return self.pixels[y0:y1, x0:x1]
+
+    def fingerprint(self) -> dict:
+        return {"kind": "meeting"}
+
+
+def test_two_writers_of_one_image_do_not_mix(tmp_path: Path) -> None:
+    out = tmp_path / "o.ome.zarr"
+
+    def second() -> None:
+        with pytest.raises(OutputLockedError, match=r"o\.ome\.zarr is being written by another process"):
+            io.convert(IMAGE, out)
+
+    io.write_image(_Meeting(second), out, threads=1)
+    with io.open_mosaic(out) as mosaic:
+        assert (mosaic.read(0, 4100, 0, 2100) == 7).all()
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "o.ome.zarr"
+    with pytest.raises(OutputExistsError, match="exists"):
+        io.write_image(_Meeting(lambda: out.mkdir()), out, threads=1)
+    assert not any(out.iterdir())
+    with pytest.raises(OutputExistsError, match="exists"):
+        io.convert(IMAGE, out)
+    io.convert(IMAGE, out, overwrite=True)  # what the broken run has left is in nobody's way
+    assert [path.name for path in tmp_path.iterdir()] == ["o.ome.zarr"]
+
+
+def test_the_image_of_two_labels_is_copied_by_one(tmp_path: Path) -> None:
+    out = tmp_path / "o.ome.zarr"
+    seen: list[threading.Thread] = []
+
+    def finish(mosaic: io.Mosaic, name: str) -> None:
+        target = io.LabelTarget.resolve(mosaic, out, name=name)
+        levels = target.levels(mosaic.shape, 2048)
+        layout = io.LabelLayout(mosaic.shape, 2048, 512, levels, "0.5", None, (("a", (0, 0, 0)),))
+        io.LabelStore.create(target, layout, with_image=True).finish({})
+
+    def second() -> None:
+        seen.append(threading.Thread(target=finish, args=(_Meeting(lambda: None), "b")))
+        seen[0].start()
+        time.sleep(0.5)
+
+    finish(_Meeting(second), "a")
+    seen[0].join()
+    assert set(io.describe(out)["labels"]) == {"a", "b"}
+    with io.open_mosaic(out) as mosaic:
+        assert (mosaic.read(0, 4100, 0, 2100) == 7).all()
+    assert not (out / ".image.partial").exists()

@@ -17,6 +17,7 @@ import fsspec
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -431,3 +432,34 @@ def test_fingerprints_tell_sources_apart(tmp_path: Path, ome: Path) -> None:
     path.write_bytes(imagecodecs.png_encode(RGB[::-1].copy()))
     assert first != io.open_mosaic(path).fingerprint()
     assert io.open_mosaic(ome).fingerprint() != io.open_mosaic(ome, crop_bar=3).fingerprint()
+
+
+def test_planes_and_channels_of_dask_arrays_are_told_apart() -> None:
+    stack, colours = dask.array.from_array(np.stack([GRAY, GRAY + 1])), dask.array.from_array(RGB)
+    choices = [io.open_mosaic(stack, plane=plane) for plane in (0, 1)]
+    choices += [io.open_mosaic(colours, channel=channel) for channel in (None, 0, 1)]
+    identities = [json.dumps(mosaic.fingerprint()) for mosaic in choices]
+    assert len(set(identities)) == len(choices)
+    assert io.open_mosaic(stack, plane={"z": 1}).fingerprint() == choices[1].fingerprint()
+
+
+def test_a_dask_array_of_unknown_shape_is_refused() -> None:
+    array = dask.array.from_array(GRAY, chunks=100)
+    with pytest.raises(InputError, match="compute_chunk_sizes"):
+        io.open_mosaic(array[array[:, 0] > 9])
+
+
+def test_choices_may_be_integers_of_numpy(tmp_path: Path) -> None:
+    stack = np.stack([GRAY, GRAY + 1])
+    for name, axes in (("stack", ("z", "y", "x")), ("colours", ("c", "y", "x"))):
+        zarr.create_array(tmp_path / f"{name}.zarr", data=stack, dimension_names=axes)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    (tmp_path / "rgb.png").write_bytes(imagecodecs.png_encode(RGB))
+    one = np.int64(1)
+    for name in ("stack.zarr", "stack.tif"):
+        for plane in (one, {"z": one} if name == "stack.zarr" else one):
+            check(io.open_mosaic(tmp_path / name, plane=plane), stack[1])
+    check(io.open_mosaic(tmp_path / "rgb.png", channel=one), RGB[..., 1])
+    check(io.open_mosaic(tmp_path / "colours.zarr", channel=one), stack[1])
+    check(io.open_mosaic(tmp_path / "colours.zarr", channel=list(np.arange(2))), stack.transpose(1, 2, 0))
+    check(io.open_mosaic(tmp_path / "colours.zarr", channel=np.arange(2)), stack.transpose(1, 2, 0))

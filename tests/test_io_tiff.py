@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import imagecodecs
@@ -118,6 +119,26 @@ def test_stacks_channels_and_pyramids_of_ome_tiff(tmp_path: Path) -> None:
         io.open_mosaic(tmp_path / "pyramid.ome.tif", level=3)
 
 
+def _ome(path: Path, pixels: str = "", inside: str = "", end: str = "</OME>") -> Path:
+    """Write a TIFF with the OME-XML of another program."""
+    sizes = 'DimensionOrder="XYCZT" Type="uint8" SizeX="64" SizeY="64" SizeC="1" SizeZ="1" SizeT="1"'
+    image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {sizes} {pixels}>{inside}<TiffData/></Pixels></Image>'
+    head = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), description=head + image + end, metadata=None)
+    return path
+
+
+def test_sparse_ome_xml(tmp_path: Path) -> None:
+    path = tmp_path / "o.ome.tif"
+    assert io.open_mosaic(_ome(path, inside="<Channel/>")).shape == (64, 64)
+    nm = 'PhysicalSizeX="100" PhysicalSizeXUnit="nm"'
+    assert io.open_mosaic(_ome(path, nm)).um_per_px == pytest.approx(0.1)
+    with pytest.raises(MosaicError, match="PhysicalSizeY='0,1', which is no number"):
+        io.open_mosaic(_ome(path, 'PhysicalSizeX="0,1" PhysicalSizeY="0,1"'))
+    with pytest.raises(MosaicError, match="cannot be parsed"):
+        io.open_mosaic(_ome(path, end="<</OME>"))
+
+
 def test_pages_are_a_stack(tmp_path: Path) -> None:
     pages = np.stack([GRAY, GRAY // 2, GRAY // 3, GRAY // 4, GRAY // 5])
     tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", compression="zlib")
@@ -150,6 +171,20 @@ def test_a_truncated_file_is_refused_at_once(tmp_path: Path) -> None:
         (tmp_path / "t.tif").write_bytes(data[: len(data) * 2 // 3])
         with pytest.raises(MosaicError, match="truncated"):
             io.open_mosaic(tmp_path / "t.tif")
+
+
+def test_a_narrow_region_of_wide_strips_does_not_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.tile(GRAY, (9, 18))
+    tifffile.imwrite(tmp_path / "w.tif", pixels, rowsperstrip=16, compression="zlib")
+    monkeypatch.setattr("bainite_fast.io.tiff_source.STRIP_CACHE_BYTES", 0)
+    with io.open_mosaic(tmp_path / "w.tif") as mosaic:
+        mosaic.read(0, 1, 0, 9)
+        tracemalloc.start()
+        narrow = mosaic.read(0, len(pixels), 40, 49)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    np.testing.assert_array_equal(narrow, pixels[:, 40:49])
+    assert peak < pixels.nbytes / 2
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:

@@ -154,8 +154,10 @@ def test_another_run_is_refused_and_starting_again_works(net, tmp_path):
         _segment(broken, net, out, tile=64)
     with pytest.raises(BainiteError, match="another run"):
         _segment(image, small_unet(depth=1, seed=9), out, tile=64)
-    with pytest.raises(BainiteError, match=r"plan\.tile"):
+    with pytest.raises(BainiteError, match=r"plan\.tile.* start again with resume=False$"):
         _segment(broken, net, out, tile=128)
+    with pytest.raises(BainiteError, match=r"plan\.tile"):  # which is about finished outputs: a killed run goes on
+        _segment(broken, net, out, tile=128, overwrite=True)
     seg = _segment(image, net, out, resume=False)
     assert sum(seg.counts.values()) == image.size
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -89,6 +90,63 @@ def test_killed_worker_costs_only_its_blocks(client, mosaic, tmp_path):
     files = (path for path in (tmp_path / "cluster.ome.zarr").rglob("*") if path.is_file())
     assert {str(p.relative_to(tmp_path / "cluster.ome.zarr")): p.read_bytes() for p in files} == content
     assert sum(seg.counts.values()) == 2000 * 2800
+
+
+class _Slow(bainite_fast.io.Mosaic):
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+        super().__init__(bainite_fast.io.open_mosaic(pixels).spec)
+
+    def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        time.sleep(0.5 if y0 or x0 else 0)
+        return self.pixels[y0:y1, x0:x1]
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"kind": "slow"}
+
+
+def test_an_interrupted_run_lets_go_when_its_workers_have_stopped(client, tmp_path):
+    image = np.full((2048, 2048), 255, np.uint8)
+    net = torch.nn.Conv2d(1, 2, 1).eval()
+    with torch.no_grad():
+        net.weight[:, 0, 0, 0] = torch.tensor([0.0, 1.0])
+        net.bias.zero_()
+
+    def stop(event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bainite_fast.segment(
+            _Slow(image), net, out=tmp_path / "o.ome.zarr", tile=64, precision="float32", progress=stop, client=client
+        )
+    shards = (tmp_path / "o.ome.zarr" / "labels" / "phases.partial" / "0" / "c").rglob("*")
+    written = sum(path.is_file() for path in shards)
+    assert not any(client.processing().values())
+    assert written == 4  # one told of, two at work, one waiting
+
+
+class _Deadly(_Slow):
+    def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        if distributed.worker.thread_state.__dict__.get("execution_state"):  # in a task of a worker
+            os._exit(1)
+        return super()._read_region(y0, y1, x0, x1)
+
+
+def test_workers_that_die_again_and_again_are_told_of(tmp_path):
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, protocol="tcp://") as here,
+        distributed.Client(here) as client,
+        pytest.raises(DeviceError, match="died 1 times at one block.*memory"),
+    ):
+        bainite_fast.segment(
+            _Deadly(np.ones((64, 64), np.uint8)),
+            torch.nn.Conv2d(1, 2, 1).eval(),
+            out=tmp_path / "o.ome.zarr",
+            precision="float32",
+            progress=False,
+            client=client,
+        )
 
 
 SCRIPT = "import sys; from bainite_fast.cli import main; sys.argv[0] = 'bainite-fast'; main()"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
+import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bainite_fast
 from bainite_fast.errors import BudgetError, DeviceError, InputError
 from bainite_fast.geometry import Region
 from bainite_fast.segmentation import format_bytes, parse_memory
@@ -146,6 +150,7 @@ def test_bad_requests_are_refused(wrong, error):
         "with_image": False,
     }
     assert check_request(**good).device == "cpu"
+    assert type(check_request(**{**good, "tile": np.int64(64)}).tile) is int
     with pytest.raises(error):
         check_request(**{**good, **wrong})
 
@@ -156,3 +161,16 @@ def test_scales_within_two_percent_are_one():
     assert scale_factor("as-is", 0.0277, 0.1266) == 1.0
     assert scale_factor("auto", None, 0.1266) == 1.0
     assert scale_factor(0.2532, None, 0.1266) == pytest.approx(2.0)
+
+
+def test_strips_that_will_be_kept_are_planned_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("bainite_fast.segmentation.memory.held", lambda: 300 << 20)
+    pixels = np.zeros((4000, 4000), np.uint8)
+    tifffile.imwrite(tmp_path / "strips.tif", pixels, compression="zlib", rowsperstrip=16)
+    tifffile.imwrite(tmp_path / "tiles.tif", pixels, compression="zlib", tile=(256, 256))
+    net = torch.nn.Conv2d(1, 2, 1).eval()
+    tiles, strips = (
+        bainite_fast.plan(tmp_path / name, net, memory="2GiB", tile=512) for name in ("tiles.tif", "strips.tif")
+    )
+    assert strips.workers == tiles.workers
+    assert strips.memory_planned - tiles.memory_planned >= pixels.nbytes

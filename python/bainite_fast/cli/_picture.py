@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ..io import LabelImage
 
 LONGEST = 3000  # px of the longer edge that is shown
+_BAND = 512  # rows that are read at a time
 
 
 def export_picture(source: str | Path, out: Path, *, name: str | None = None, overwrite: bool = False) -> Path:
@@ -62,15 +63,23 @@ def export_picture(source: str | Path, out: Path, *, name: str | None = None, ov
     if labels.labels.dtype != np.uint8:
         raise InputError(f"{labels.path} has labels of {labels.labels.dtype}; uint8 labels are drawn")
     level = next((k for k, one in enumerate(labels.levels) if max(one.shape) <= LONGEST), len(labels.levels) - 1)
-    drawn = np.asarray(labels.levels[level])
-    page = _page(labels, drawn, _image(labels, level, drawn.shape))
+    stored = labels.levels[level]
+    step = -(-max(stored.shape) // LONGEST)  # of a pyramid without a level that is small enough
+    drawn = _thinned(lambda y0, y1: np.asarray(stored[y0:y1]), stored.shape[0], step)
+    page = _page(labels, drawn, _image(labels, level, step))
     with explain_os_errors(out, "the picture"):
         write_png(out, page)
     return out
 
 
-def _image(labels: LabelImage, level: int, shape: tuple[int, ...]) -> Picture | None:
-    """Return the image at the size of the labels, gray in three channels; None where there is none."""
+def _thinned(read: Callable[[int, int], NDArray[Any]], height: int, step: int) -> NDArray[Any]:
+    """Return every so many-th pixel of what reads rows [y0, y1), a band of them at a time."""
+    rows = step * max(1, _BAND // step)
+    return np.concatenate([read(y, min(y + rows, height))[::step, ::step] for y in range(0, height, rows)])
+
+
+def _image(labels: LabelImage, level: int, step: int) -> Picture | None:
+    """Return the image at the size that labels are drawn at, gray in three channels; None where there is none."""
     from .. import io
     from ..io.files import read_group
     from ..io.labels import has_own_image
@@ -82,10 +91,11 @@ def _image(labels: LabelImage, level: int, shape: tuple[int, ...]) -> Picture | 
         return None
     try:
         with io.open_mosaic(container, level=level) as mosaic:
-            pixels = mosaic.read(0, mosaic.shape[0], 0, mosaic.shape[1])
+            if mosaic.shape != tuple(labels.levels[level].shape):
+                return None
+            height, width = mosaic.shape
+            pixels = _thinned(lambda y0, y1: mosaic.read(y0, y1, 0, width), height, step)
     except (InputError, MosaicError):  # several channels or planes to choose among: the labels alone, and it is said
-        return None
-    if pixels.shape[:2] != shape:
         return None
     return to_gray(pixels if pixels.ndim == 2 else pixels.mean(axis=2))
 

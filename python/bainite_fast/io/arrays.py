@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .axes import AxisPlan, Channel, Plane, guess_axes, plan_axes
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, output_dtype
 
@@ -82,6 +84,8 @@ class DaskMosaic(Mosaic):
     """
 
     def __init__(self, array: Any, *, plane: Plane = None, channel: Channel = None) -> None:
+        if any(math.isnan(size) for size in array.shape):
+            raise InputError("the dask array does not know its shape; call its compute_chunk_sizes() first")
         self._plan, spec = _plan(array, "dask array", plane, channel)
         chunks = (int(max(array.chunks[self._plan.y])), int(max(array.chunks[self._plan.x])))
         self._array = array
@@ -94,11 +98,13 @@ class DaskMosaic(Mosaic):
         return np.array(convert_pixels(self._plan.arrange(block), self.dtype), dtype=self.dtype, order="C")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return shape, dtype and dask's own token of the graph."""
+        """Return shape, dtype, dask's own token of the graph and what is chosen of it."""
         return {
             "kind": "dask",
             "shape": list(self.shape),
             "dtype": str(self.dtype),
             "channels": self.channels,
             "dask_name": str(self._array.name),
+            "planes": [list(axis_and_index) for axis_and_index in self._plan.fixed],
+            "chosen_channels": list(self._plan.channels),
         }

@@ -15,6 +15,15 @@ Plane = int | Mapping[str, int] | None
 Channel = int | str | Sequence[int | str] | None
 
 
+def plain(choice: Any) -> Any:
+    """Return a choice of planes or channels with Python's own integers in place of NumPy's."""
+    if isinstance(choice, (np.integer, np.ndarray)):
+        return choice.tolist()
+    if isinstance(choice, Mapping):
+        return {key: plain(one) for key, one in choice.items()}
+    return [plain(one) for one in choice] if isinstance(choice, (list, tuple)) else choice
+
+
 @dataclass(frozen=True, slots=True)
 class AxisPlan:
     """How a region of the picture is cut out of an N-dimensional array.

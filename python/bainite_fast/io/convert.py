@@ -55,6 +55,8 @@ def convert(
     ------
     OutputExistsError
         If `out` exists and `overwrite` is False, or is no OME-Zarr, or holds more than one, or is the source.
+    OutputLockedError
+        If another process is writing there.
     OutputError
         If `out` is the name of a picture, or the disk is full or cannot be written.
     InputError
@@ -70,6 +72,7 @@ def convert(
         source, plane=plane, channel=channel, level=level, crop_bar=crop_bar, storage_options=storage_options
     )
     try:
+        _check_apart(mosaic.describe().get("location"), path)  # of a Mosaic, that which it reads
         return write_image(
             mosaic, out, ome_version=ome_version, um_per_px=um_per_px, overwrite=overwrite, progress=progress
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,4 +142,9 @@ def _unfinished(group: Path) -> list[str]:
 def _bytes(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
-    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names)
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a run that writes there moves its files
+                total += (Path(folder) / name).stat().st_size
+    return total

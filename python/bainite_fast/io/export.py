@@ -161,7 +161,7 @@ def _table(image: LabelImage, counts: NDArray[np.int64]) -> str:
     for value in values:
         one = named.get(value)
         pixels = int(counts[value])
-        area = "" if image.um_per_px is None else repr(round(pixels * image.um_per_px**2, 6))
+        area = "" if image.um_per_px is None else repr(float(f"{pixels * image.um_per_px**2:.12g}"))
         colour = "" if one is None else "#{:02x}{:02x}{:02x}".format(*one.colour)
         rows.writerow([str(value) if one is None else one.name, value, colour, pixels, area, repr(pixels / total)])
     return text.getvalue()

@@ -15,7 +15,7 @@ from typing import Any
 
 import zarr
 
-from ..errors import MosaicError, OutputError, OutputExistsError
+from ..errors import MosaicError, OutputError, OutputExistsError, OutputLockedError
 from .ome_metadata import ome_attributes
 from .shards import explain_os_errors
 
@@ -141,6 +141,59 @@ def exclusive_update(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive_folder(folder: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder that a writer fills, emptied of what an earlier one left; a killed process lets go of it.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there. It may be renamed or removed while it is held.
+    what : Path
+        The output, named in the error.
+    wait : bool
+        Whether to wait for another writer to end.
+
+    Raises
+    ------
+    OutputLockedError
+        If another writer holds the folder, and `wait` is false.
+    OutputError
+        If the folder cannot be made.
+    """
+    handle = _hold(folder, what, wait)
+    try:
+        with explain_os_errors(folder, "the output"):
+            for entry in folder.iterdir():
+                remove(entry)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(folder: Path, what: Path, wait: bool) -> int:
+    while True:
+        if not folder.is_dir():
+            remove(folder)
+        with explain_os_errors(folder, "the output"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have moved it into place meanwhile: then the name is free again, or another's.
+            if folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
+                return handle
+        except BlockingIOError as error:
+            os.close(handle)
+            raise OutputLockedError(
+                f"{what} is being written by another process; wait for it, stop it, or choose another name"
+            ) from error
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 

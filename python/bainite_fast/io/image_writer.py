@@ -17,6 +17,7 @@ from ._zarr import is_url, open_array
 from .files import (
     check_group_name,
     check_replaceable,
+    exclusive_folder,
     exclusive_update,
     read_group,
     remove,
@@ -78,6 +79,8 @@ def write_image(
     ------
     OutputExistsError
         If there is something at `out` and `overwrite` is False, or something that is no OME-Zarr or holds more.
+    OutputLockedError
+        If another process is writing there.
     OutputError
         If `out` is a URL or the name of a picture, or the disk is full or cannot be written.
     InputError
@@ -88,25 +91,24 @@ def write_image(
     if ome_version not in OME_VERSIONS:
         raise InputError(f"ome_version is {ome_version!r}; use one of {OME_VERSIONS}")
     partial = path.with_name(f"{path.name}.partial")
-    remove(partial)
-    with explain_os_errors(partial, "the image"):
-        partial.mkdir(parents=True)
-    levels = plan_levels(mosaic.shape, _BLOCK)
-    _ImageWriter(partial, mosaic, levels, ome_version, threads).run(progress)
-    ours = {**({"synthetic": True} if mosaic.synthetic else {}), **(attributes or {})}
-    um = mosaic.um_per_px if um_per_px is None else um_per_px
-    ome = image_metadata(mosaic, levels, ome_version, um, mosaic.name)
-    write_group(
-        partial, {**group_attributes(ome, ome_version), **({"bainite_fast": ours} if ours else {})}, ome_version
-    )
-    with explain_os_errors(path, "the finished image"):
-        replaced = path.with_name(f"{path.name}.replaced")
-        remove(replaced)
-        if path.exists():
-            path.rename(replaced)
-        partial.rename(path)
-        sync_folder(path.parent)
-        remove(replaced)
+    with exclusive_folder(partial, path):
+        levels = plan_levels(mosaic.shape, _BLOCK)
+        _ImageWriter(partial, mosaic, levels, ome_version, threads).run(progress)
+        ours = {**({"synthetic": True} if mosaic.synthetic else {}), **(attributes or {})}
+        um = mosaic.um_per_px if um_per_px is None else um_per_px
+        ome = image_metadata(mosaic, levels, ome_version, um, mosaic.name)
+        write_group(
+            partial, {**group_attributes(ome, ome_version), **({"bainite_fast": ours} if ours else {})}, ome_version
+        )
+        check_group_output(out, overwrite=overwrite)  # another may have put something there meanwhile
+        with explain_os_errors(path, "the finished image"):
+            replaced = path.with_name(f"{path.name}.replaced")
+            remove(replaced)
+            if path.exists():
+                path.rename(replaced)
+            partial.rename(path)
+            sync_folder(path.parent)
+            remove(replaced)
     return path
 
 
@@ -137,27 +139,32 @@ def copy_image_into(
     container: Path, mosaic: Mosaic, layout: LabelLayout, version: str, *, progress: Progress | None = None
 ) -> None:
     """Put a copy of a mosaic into a container that has labels only; one that has its image is left as it is."""
-    root = read_group(container)
-    attributes = {} if root is None else root[0]
-    ome = dict(ome_attributes(attributes)[0])
-    if has_own_image(ome):
+    if _image_is_there(container):
         return
     partial = container / ".image.partial"
-    remove(partial)
-    with explain_os_errors(partial, "the image"):
-        partial.mkdir()
-    # The image follows the pyramid of its labels: a reader wants the same number of levels.
-    levels = plan_levels(layout.shape, _BLOCK, count=len(layout.levels))
-    _ImageWriter(partial, mosaic, levels, version, _THREADS).run(progress)
-    with explain_os_errors(container, "the image"), exclusive_update(container):
-        for level in range(len(levels)):
-            remove(container / str(level))
-            (partial / str(level)).rename(container / str(level))
-        remove(partial)
-        image = image_metadata(mosaic, levels, version, layout.um_per_px, mosaic.name)
-        merged = {**ome, **image}
-        written = group_attributes(merged, version)
-        write_group(container, {**attributes, **written}, version)
+    with exclusive_folder(partial, container, wait=True):  # the labels of another name may bring the image, too
+        if _image_is_there(container):
+            remove(partial)
+            return
+        # The image follows the pyramid of its labels: a reader wants the same number of levels.
+        levels = plan_levels(layout.shape, _BLOCK, count=len(layout.levels))
+        _ImageWriter(partial, mosaic, levels, version, _THREADS).run(progress)
+        with explain_os_errors(container, "the image"), exclusive_update(container):
+            for level in range(len(levels)):
+                remove(container / str(level))
+                (partial / str(level)).rename(container / str(level))
+            remove(partial)
+            root = read_group(container)
+            attributes = {} if root is None else root[0]
+            image = image_metadata(mosaic, levels, version, layout.um_per_px, mosaic.name)
+            merged = {**ome_attributes(attributes)[0], **image}
+            written = group_attributes(merged, version)
+            write_group(container, {**attributes, **written}, version)
+
+
+def _image_is_there(container: Path) -> bool:
+    root = read_group(container)
+    return root is not None and has_own_image(ome_attributes(root[0])[0])
 
 
 def image_metadata(
@@ -173,7 +180,7 @@ def image_metadata(
         kind="mean",
         metadata={"method": "mean of 2 x 2 pixels"},
         colour=mosaic.channels > 1,
-        origin=mosaic.origin,
+        origin=mosaic.spec.place,
     )
     white = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}[mosaic.dtype.str[1:]]
     return {"multiscales": [entry], **({"omero": rgb_omero(white)} if mosaic.rgb else {})}

@@ -22,6 +22,7 @@ from .shards import BlockWriter, ShardRecord, create_array, explain_os_errors, v
 
 Progress = Callable[[int, int], None]
 _SCRATCH, _LAYOUT, _LOCK = ".scratch", "layout.json", "lock"
+_SEEN_PIXELS = 8192 * 8192  # of the finer level that are held while a coarser one is made
 
 
 class LabelStore:
@@ -59,6 +60,7 @@ class LabelStore:
         """
         target.make_partial()
         store = cls(target, layout, with_image=with_image)
+        remove(target.partial_dir / _LAYOUT)  # first: without it nothing half deleted is taken up
         with explain_os_errors(target.partial_dir, "the output"):
             for entry in target.partial_dir.iterdir():
                 if entry.name != _LOCK:
@@ -221,19 +223,20 @@ class LabelStore:
 
     def _build_block(self, writers: list[BlockWriter], level: int, index: tuple[int, ...], halve: Halve) -> None:
         root, one = LocalStore(self.target.partial_dir, read_only=True), self.layout.levels[level]
-        writer = writers[level]
-        rows, columns = writer.layout.extent(index)
-        if one.halvings is None:
-            source = open_array(root, writers[0].layout.path, threads=1)[0]
-            block = _nearest(source, rows, columns, one.shape)
-        else:
-            source = open_array(root, writers[level - 1].layout.path, threads=1)[0]
+        finer = writers[0 if one.halvings is None else level - 1].layout
+        source = open_array(root, finer.path, threads=1)[0]
+        rows, columns = writers[level].layout.extent(index)
+        parts = []
+        for some in _bands(rows, columns, max(-(-a // b) for a, b in zip(finer.shape, one.shape, strict=True))):
+            if one.halvings is None:
+                parts.append(_nearest(source, some, columns, one.shape))
+                continue
             step = 2**one.halvings
-            block = np.asarray(source[rows.start * step : rows.stop * step, columns.start * step : columns.stop * step])
+            part = np.asarray(source[some.start * step : some.stop * step, columns.start * step : columns.stop * step])
             for _ in range(one.halvings):
-                block = halve(block)
-            block = block[: rows.stop - rows.start, : columns.stop - columns.start]
-        writer.write(index, block)
+                part = halve(part)
+            parts.append(part[: some.stop - some.start, : columns.stop - columns.start])
+        writers[level].write(index, np.concatenate(parts))
 
     def _write_metadata(self, attrs: dict[str, Any]) -> None:
         layout, target = self.layout, self.target
@@ -247,7 +250,7 @@ class LabelStore:
         common: dict[str, Any] = {
             "um_per_px": layout.um_per_px,
             "version": version,
-            "origin": target.mosaic.origin,
+            "origin": target.mosaic.spec.place,
         }
         values = [(value, name, colour) for value, (name, colour) in enumerate(layout.classes)]
         ome = {
@@ -277,6 +280,12 @@ def halve_values(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         values = np.pad(values, ((0, height % 2), (0, width % 2)), mode="edge")
     pairs = values[:, 0::2].astype(np.uint16) + values[:, 1::2]
     return ((pairs[0::2] + pairs[1::2] + 2) >> 2).astype(np.uint8)
+
+
+def _bands(rows: slice, columns: slice, factor: int) -> list[slice]:
+    """Return the rows of a block in parts that need few enough pixels of a level so many times finer."""
+    count = max(1, _SEEN_PIXELS // ((columns.stop - columns.start) * factor**2))
+    return [slice(start, min(start + count, rows.stop)) for start in range(rows.start, rows.stop, count)]
 
 
 def _nearest(source: Any, rows: slice, columns: slice, shape: tuple[int, int]) -> NDArray[np.uint8]:

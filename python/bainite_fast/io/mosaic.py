@@ -41,8 +41,12 @@ class MosaicSpec:
         Rows and columns that are stored (and so read) together; None where there is no such grain.
     resident_bytes : int
         Memory that the mosaic holds for as long as it is open (a decoded PNG, a strip cache), in bytes.
+    cache_bytes : int
+        The part of it that fills only while the mosaic is read.
     origin : tuple of int
         Row and column of the stored image at which pixel (0, 0) lies, not (0, 0) after cropping.
+    offset : tuple of float
+        Where pixel (0, 0) of the stored image lies in space, (y, x) in pixels.
     source_group : pathlib.Path or None
         Local OME-Zarr image group into which labels can be written.
     ome_version : str or None
@@ -64,13 +68,20 @@ class MosaicSpec:
     unit_source: str | None = None
     chunk_shape: tuple[int, int] | None = None
     resident_bytes: int = 0
+    cache_bytes: int = 0
     origin: tuple[int, int] = (0, 0)
+    offset: tuple[float, float] = (0.0, 0.0)
     source_group: Path | None = None
     ome_version: str | None = None
     level_shapes: tuple[tuple[int, int], ...] = ()
     level_factors: tuple[float, ...] = ()
     pyramid_levels: int = 1
     synthetic: bool = False
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """Where pixel (0, 0) lies in space, (y, x) in pixels."""
+        return self.origin[0] + self.offset[0], self.origin[1] + self.offset[1]
 
     def __post_init__(self) -> None:
         height, width = self.shape

@@ -40,6 +40,8 @@ class Multiscale:
         Path of every level, relative to the group.
     scales : tuple of tuple of float
         Scale of every level and axis, the common transformation included.
+    translations : tuple of tuple of float
+        Where pixel 0 of every level lies on every axis, likewise.
     name : str or None
         Name of the image.
     """
@@ -49,7 +51,16 @@ class Multiscale:
     units: tuple[str | None, ...]
     paths: tuple[str, ...]
     scales: tuple[tuple[float, ...], ...]
+    translations: tuple[tuple[float, ...], ...]
     name: str | None = None
+
+    def offset(self, level: int) -> tuple[float, float]:
+        """Return (y, x) of pixel (0, 0) of a level, in pixels of that level."""
+        y, x = (
+            self.translations[level][axis] / self.scales[level][axis] if self.scales[level][axis] > 0 else 0.0
+            for axis in (self.axes.index("y"), self.axes.index("x"))
+        )
+        return (y, x) if math.isfinite(y) and math.isfinite(x) else (0.0, 0.0)
 
     def um_per_px(self, level: int, place: str) -> float | None:
         """Return the size of a pixel of a level in µm; None where the file gives no unit.
@@ -119,11 +130,8 @@ def read_multiscale(ome: Mapping[str, Any], version: str | None, place: str) -> 
         entry = entries[0]
         axes = tuple(str(axis["name"]).lower() for axis in entry["axes"])
         units = tuple(axis.get("unit") for axis in entry["axes"])
-        common = _scale_of(entry.get("coordinateTransformations", ()), len(axes))
-        scales = tuple(
-            tuple(a * b for a, b in zip(_scale_of(data["coordinateTransformations"], len(axes)), common, strict=True))
-            for data in entry["datasets"]
-        )
+        common = entry.get("coordinateTransformations", ())
+        placed = [_place([*data["coordinateTransformations"], *common], len(axes)) for data in entry["datasets"]]
         paths = tuple(str(data["path"]) for data in entry["datasets"])
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise MosaicError(
@@ -131,18 +139,26 @@ def read_multiscale(ome: Mapping[str, Any], version: str | None, place: str) -> 
         ) from error
     if not paths:
         raise MosaicError(f"{place} has multiscales metadata without datasets", place=place)
-    return Multiscale(version, axes, units, paths, scales, entry.get("name"))
+    scales, translations = tuple(scale for scale, _ in placed), tuple(translation for _, translation in placed)
+    return Multiscale(version, axes, units, paths, scales, translations, entry.get("name"))
 
 
-def _scale_of(transformations: Sequence[Mapping[str, Any]], ndim: int) -> tuple[float, ...]:
-    scale = [1.0] * ndim
+def _place(transformations: Sequence[Mapping[str, Any]], ndim: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return scale and translation of transformations that are applied one after another."""
+    scale, translation = [1.0] * ndim, [0.0] * ndim
     for transformation in transformations:
-        if transformation.get("type") == "scale":
-            values = [float(value) for value in transformation["scale"]]
-            if len(values) != ndim:
-                raise ValueError(f"a scale of {len(values)} values for {ndim} axes")
+        kind = transformation.get("type")
+        if kind not in ("scale", "translation"):
+            continue
+        values = [float(value) for value in transformation[kind]]
+        if len(values) != ndim:
+            raise ValueError(f"a {kind} of {len(values)} values for {ndim} axes")
+        if kind == "scale":
             scale = [a * b for a, b in zip(scale, values, strict=True)]
-    return tuple(scale)
+            translation = [a * b for a, b in zip(translation, values, strict=True)]
+        else:
+            translation = [a + b for a, b in zip(translation, values, strict=True)]
+    return tuple(scale), tuple(translation)
 
 
 def channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:
@@ -181,7 +197,7 @@ def write_multiscale(
     kind: str,
     metadata: Mapping[str, Any],
     colour: bool = False,
-    origin: tuple[int, int] = (0, 0),
+    origin: tuple[float, float] = (0, 0),
 ) -> dict[str, Any]:
     """Return one multiscales entry.
 
@@ -201,8 +217,8 @@ def write_multiscale(
         Details of the method.
     colour : bool
         Whether there is a leading channel axis.
-    origin : tuple of int
-        Row and column of the image at which this one begins.
+    origin : tuple of float
+        Row and column at which this one begins, in pixels of level 0.
 
     Returns
     -------

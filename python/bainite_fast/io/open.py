@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, MosaicError, MosaicNotFoundError
 from ._zarr import is_url
 from .arrays import DaskMosaic, NumpyMosaic
-from .axes import Channel, Plane
+from .axes import Channel, Plane, plain
 from .mosaic import Mosaic
 from .picture_source import PictureMosaic, picture_format
 from .sem_bar import CropBar, crop
@@ -73,6 +73,7 @@ def open_mosaic(
     InputError
         If a choice is missing or out of range; the message lists axes and sizes.
     """
+    plane, channel = plain(plane), plain(channel)
     if isinstance(source, Mosaic):
         if plane is not None or channel is not None or level:
             raise InputError("plane, channel and level choose among what a file holds; a Mosaic is already chosen")

@@ -124,11 +124,17 @@ def _ome(tiff: Any) -> tuple[float, float] | None:
         if element.tag.rpartition("}")[2] == "Pixels":
             sizes = []
             for axis in ("Y", "X"):
-                value = element.get(f"PhysicalSize{axis}") or element.get("PhysicalSizeX")
-                factor = unit_in_um(element.get(f"PhysicalSize{axis}Unit") or "µm")
+                given = axis if element.get(f"PhysicalSize{axis}") else "X"
+                value = element.get(f"PhysicalSize{given}")
+                factor = unit_in_um(element.get(f"PhysicalSize{given}Unit") or "µm")
                 if value is None or factor is None:
                     return None
-                sizes.append(float(value) * factor)
+                try:
+                    sizes.append(float(value) * factor)
+                except ValueError as error:
+                    raise MosaicError(
+                        f"{tiff.filename} has OME-XML with PhysicalSize{given}={value!r}, which is no number"
+                    ) from error
             return sizes[0], sizes[1]
     return None
 

@@ -116,7 +116,7 @@ def read_labels(source: str | Path, name: str | None = None) -> LabelImage:
     MosaicError
         If the labels are damaged.
     InputError
-        If there are several labels and none is named.
+        If there are several labels and none is named, or another is named than `source` is.
     """
     path = Path(source)
     group = read_group(path) if path.is_dir() else None
@@ -127,6 +127,10 @@ def read_labels(source: str | Path, name: str | None = None) -> LabelImage:
         group = read_group(path)
         if group is None:
             raise MosaicError(f"{path} is listed and is not there", place=str(path))
+    elif name not in (None, path.resolve().name):
+        raise InputError(
+            f"{path} is a label image itself, and not {name!r}; give the group that holds both, or no name"
+        )
     return _open(path, group[0])
 
 

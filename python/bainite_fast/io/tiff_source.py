@@ -6,6 +6,7 @@ import os
 import struct
 import threading
 import warnings
+import xml.etree.ElementTree as ElementTree
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .pixel_size import fei_bar_rows, tiff_pixel_size
 # Compressed strips span the mosaic's whole width, so a block reads far more than it needs. A cache of whole strips lets
 # the neighbours use the rest.
 STRIP_CACHE_BYTES = 256 * 2**20
+_BAND_ROWS, _BAND_BYTES = 256, 16 * 2**20  # of what is decoded at a time, but never less than a strip
 _MIN_IS_WHITE, _PALETTE, _COLOURS = 0, 3, (2, 6, 8)
 _JPEG = 7
 
@@ -105,6 +107,7 @@ class TiffMosaic(Mosaic):
         chunk = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip or shape[0], shape[1])
         self._contiguous = _is_contiguous(series)
         self._striped = not page.is_tiled and not self._contiguous
+        cache = min(STRIP_CACHE_BYTES, series.nbytes) if self._striped else 0
         return MosaicSpec(
             shape=shape,
             dtype=output_dtype(self._stored_dtype, str(self._path)),
@@ -114,7 +117,8 @@ class TiffMosaic(Mosaic):
             um_per_px=None if scale is None else scale[0] * factor,
             unit_source=None if scale is None else scale[1],
             chunk_shape=(min(int(chunk[0]), shape[0]), min(int(chunk[1]), shape[1])),
-            resident_bytes=min(STRIP_CACHE_BYTES, series.nbytes) if self._striped else 0,
+            resident_bytes=cache,
+            cache_bytes=cache,
             level_shapes=shapes,
             level_factors=tuple(shape[0] / one[0] for one in shapes),
             pyramid_levels=len(full),
@@ -169,7 +173,8 @@ class TiffMosaic(Mosaic):
         if not self._striped:
             return np.asarray(self._array[self._plan.selection(*region)])
         grain = max(1, self.chunk_shape[0] if self.chunk_shape else 1)
-        rows = -(-256 // grain) * grain
+        row_bytes = self.shape[1] * self.channels * self._stored_dtype.itemsize
+        rows = -(-min(_BAND_ROWS, max(1, _BAND_BYTES // row_bytes)) // grain) * grain
         bands = []
         for start in range(y0 // rows * rows, y1, rows):
             stop = min(start + rows, self.shape[0])
@@ -177,7 +182,7 @@ class TiffMosaic(Mosaic):
             cut = [slice(None)] * band.ndim
             cut[self._plan.y] = slice(max(y0, start) - start, min(y1, stop) - start)
             cut[self._plan.x] = slice(x0, x1)
-            bands.append(band[tuple(cut)])
+            bands.append(band[tuple(cut)].copy())  # a view would keep the whole band
         return np.concatenate(bands, axis=self._plan.y)
 
     def _band(self, start: int, stop: int) -> NDArray[Any]:
@@ -358,11 +363,13 @@ def _read_contiguous(handle: Any, series: Any, plan: AxisPlan, region: tuple[int
 def _channel_names(tiff: Any) -> tuple[str, ...]:
     if not tiff.is_ome or not tiff.ome_metadata:
         return ()
-    image = tifffile.xml2dict(tiff.ome_metadata).get("OME", {}).get("Image", {})
-    image = image[0] if isinstance(image, list) else image
-    channels = image.get("Pixels", {}).get("Channel", [])
-    channels = channels if isinstance(channels, list) else [channels]
-    return tuple(str(one.get("Name", index)) for index, one in enumerate(channels))
+    try:
+        root = ElementTree.fromstring(tiff.ome_metadata)  # noqa: S314  (a local file that the user opens)
+    except ElementTree.ParseError as error:
+        raise MosaicError(f"{tiff.filename} has OME-XML that cannot be parsed ({error})") from error
+    image = root.find("{*}Image/{*}Pixels")
+    channels = [] if image is None else image.findall("{*}Channel")
+    return tuple(one.get("Name") or str(index) for index, one in enumerate(channels))
 
 
 def _facts(tiff: Any, series: Any) -> dict[str, Any]:

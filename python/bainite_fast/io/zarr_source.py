@@ -321,6 +321,7 @@ def _plan(array: Any, found: _Found, plane: Plane, channel: Channel, location: s
         um_per_px=um_per_px,
         unit_source=None if um_per_px is None else "OME-Zarr scale",
         chunk_shape=(grain[plan.y], grain[plan.x]),
+        offset=(0.0, 0.0) if found.multiscale is None else found.multiscale.offset(found.level),
         source_group=found.group,
         ome_version=None if found.multiscale is None else found.multiscale.version,
         level_shapes=shapes,

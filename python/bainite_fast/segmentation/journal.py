@@ -113,9 +113,7 @@ class Journal:
             records = [BlockRecord.from_dict(value) for value in values if "decided" not in value]
             decided = {key: x for value in values if "decided" in value for key, x in value["decided"].items()}
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise JournalError(
-                f"the journal {path} is damaged ({error}); start again with overwrite=True or resume=False"
-            ) from error
+            raise JournalError(f"the journal {path} is damaged ({error}); start again with resume=False") from error
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise JournalError(
                 f"the journal {path} is not of format {FORMAT}, which this version of bainite_fast reads; "
@@ -183,7 +181,7 @@ class Journal:
         if differing:
             raise JournalError(
                 f"the unfinished output at {self.path.parent} belongs to another run: {'; '.join(differing)}. "
-                "Run it again as it was begun, or start again with overwrite=True or resume=False"
+                "Run it again as it was begun, or start again with resume=False"
             )
 
 

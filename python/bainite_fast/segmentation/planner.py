@@ -71,7 +71,7 @@ class Budget:
     memory : int
         Resident bytes allowed.
     held : int
-        Resident bytes held before the run: interpreter, libraries, weights, decoded pictures.
+        Resident bytes held beside the run: interpreter, libraries, weights, decoded pictures, strips of a TIFF.
     cores : int
         Networks that may run at a time.
     activation_bytes : callable
@@ -132,8 +132,8 @@ def make_plan(demand: Demand, budget: Budget, fixed: Fixed | None = None) -> Pla
         enough = f"{math.ceil(least * 1.05 / 2**20)}MiB"  # the process holds a little more or less every time
         cure = "" if fixed.tile is None else ", or a smaller tile"
         raise BudgetError(
-            f"a budget of {format_bytes(budget.memory)} is too small: the process holds {format_bytes(budget.held)} "
-            f"already and the smallest plan needs {format_bytes(least)} in all; "
+            f"a budget of {format_bytes(budget.memory)} is too small: beside the run the process holds "
+            f"{format_bytes(budget.held)} and the smallest plan needs {format_bytes(least)} in all; "
             f"give at least {enough} (memory='{enough}'){cure}"
         )
     # Candidates come largest first, and min keeps the first of equals.

@@ -7,6 +7,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from .._memory import format_bytes, total_memory
 from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
@@ -80,7 +82,7 @@ def check_request(
         raise InputError(f"scale={scale!r} is not a scale; use 'auto', 'as-is' or a positive number of µm/px")
     else:
         check_pixel_size(scale)
-    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 1):
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, (int, np.integer)) or tile < 1):
         raise InputError(f"tile={tile!r} is not a positive whole number of pixels")
     return Request(
         device=resolve_device(device),
@@ -88,7 +90,7 @@ def check_request(
         runtime=runtime,
         edge="native" if edge == "native" else "mirror",
         scale=scale,
-        tile=tile,
+        tile=None if tile is None else int(tile),
         memory=default_budget() if memory is None else _budget(memory),
         **switches,
     )

@@ -82,7 +82,8 @@ class Prepared:
         cores = kernels.get_num_threads()
         if isinstance(executor, ClusterExecutor):
             cores = executor.threads_per_worker
-        budget = Budget(self.request.memory, mem.held(), cores, compiled.activation_bytes)
+        held = mem.held() + mosaic.spec.cache_bytes
+        budget = Budget(self.request.memory, held, cores, compiled.activation_bytes)
         fixed = fixed or Fixed(tile=self.request.tile)
         if self.request.device == "cpu":
             plan = make_plan(demand, budget, fixed)

@@ -100,30 +100,50 @@ class ClusterExecutor:
 
     def results(self, job: Job, blocks: Iterator[Block]) -> Iterator[BlockResult]:
         """Yield results in the order in which blocks finish, wherever they run."""
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         shared = self.client.scatter(job, broadcast=True, hash=False)
         in_flight = max(self.threads, 1) + len(self.client.nthreads())
+        running: set[Any] = set()
 
         def submit(block: Block) -> Any:
-            return self.client.submit(run_block_on_worker, shared, *block, pure=False, retries=0)
+            future = self.client.submit(run_block_on_worker, shared, *block, pure=False, retries=0)
+            running.add(future)
+            return future
 
         first = [submit(block) for block in _take(blocks, in_flight)]
         queue: Any = as_completed(first)  # type: ignore[no-untyped-call]  # distributed is untyped here
         failure: BaseException | None = None
-        for future in queue:
-            error = future.exception()
-            if error is not None:
-                failure = failure or error
-                continue
-            if failure is None:
-                for block in _take(blocks, 1):
-                    queue.add(submit(block))
-            result: BlockResult = future.result()
-            future.release()
-            yield result
+        try:
+            for future in queue:
+                running.discard(future)
+                error = future.exception()
+                if isinstance(error, KilledWorker):
+                    error = DeviceError(
+                        f"workers of the cluster died {error.allowed_failures + 1} times at one block, perhaps for "
+                        "want of memory; give less memory to each, or use fewer. Finished blocks are kept"
+                    )
+                if error is not None:
+                    failure = failure or error
+                    continue
+                if failure is None:
+                    for block in _take(blocks, 1):
+                        queue.add(submit(block))
+                result: BlockResult = future.result()
+                future.release()
+                yield result
+        finally:
+            _join(running)
         if failure is not None:
             raise failure
+
+
+def _join(running: set[Any]) -> None:
+    """Wait for the blocks that workers are at: who holds the output next must be the only one to write there."""
+    from distributed import CancelledError, wait
+
+    with contextlib.suppress(CancelledError):
+        wait(list(running))  # type: ignore[no-untyped-call]
 
 
 def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
