@@ -93,8 +93,21 @@ def test_the_source_is_not_replaced(tmp_path: Path) -> None:
         pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"),
     ):
         io.convert(part, source, overwrite=True)
+    spaced = io.convert(IMAGE, tmp_path / "two words.ome.zarr", um_per_px=0.5)
+    for url, path in ((f"file://{source}", source), (spaced.as_uri(), spaced)):
+        with pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"):
+            io.convert(url, path, overwrite=True)
     with io.open_mosaic(source) as mosaic:
         assert mosaic.um_per_px == 0.5
+
+
+def test_an_image_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (".", ".."):
+        with pytest.raises((OutputError, OutputExistsError), match=r"names no folder to make|exists"):
+            io.convert(IMAGE, out)
+        with pytest.raises(OutputError, match="names no folder to make; give a name"):
+            io.convert(IMAGE, out, overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["labels.tif", "a.PNG", "m.ome.tiff"])

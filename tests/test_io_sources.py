@@ -449,6 +449,11 @@ def test_a_dask_array_of_unknown_shape_is_refused() -> None:
         io.open_mosaic(array[array[:, 0] > 9])
 
 
+def test_a_masked_array_is_refused() -> None:
+    with pytest.raises(InputError, match=r"its mask would be lost; fill it first"):
+        io.open_mosaic(np.ma.masked_less(GRAY, 9))
+
+
 def test_choices_may_be_integers_of_numpy(tmp_path: Path) -> None:
     stack = np.stack([GRAY, GRAY + 1])
     for name, axes in (("stack", ("z", "y", "x")), ("colours", ("c", "y", "x"))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,10 @@ def convert(
 
 def _check_apart(source: Any, out: Path) -> None:
     """Refuse to write over the source, or over a folder that holds it."""
-    if isinstance(source, (str, Path)) and str(source) and out.exists() and not is_url(source):
+    if isinstance(source, (str, Path)) and is_url(source):
+        address = urllib.parse.urlsplit(str(source).rpartition("::")[2])
+        source = urllib.request.url2pathname(address.path) if address.scheme in ("file", "local") else None
+    if isinstance(source, (str, Path)) and str(source) and out.exists():
         place, target = Path(source).resolve(), out.resolve()
         if target == place or target in place.parents or place in target.parents:
             raise OutputExistsError(f"{out} is, or holds, the mosaic that is read; choose another name")

@@ -75,8 +75,10 @@ def check_group_name(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If the name ends as that of a picture.
+        If the name ends as that of a picture, or there is none.
     """
+    if folder.name in ("", ".."):
+        raise OutputError(f"{str(folder)!r} names no folder to make; give a name, such as mosaic.ome.zarr")
     if folder.suffix.lower() in _PICTURES and not folder.is_dir():
         stem = folder.name.split(".")[0] or "mosaic"
         raise OutputError(
