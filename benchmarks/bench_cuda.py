@@ -28,7 +28,7 @@ from gpu import PROBLEM, copier, in_turn_on_device, ratio, save_gpu
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM or "none")]
 GIGAPIXELS = float(os.environ.get("BAINITE_FAST_GPU_GIGAPIXELS", "2.0"))
-TILE, HALO, ACROSS = 2048, 96, 8  # px, px, tiles: more than a GPU caches, and longer than a call takes to queue
+TILE, HALO, ACROSS = 2048, 96, 8  # px, px, tiles: much more than a GPU caches
 CORNERS = [(y * TILE, x * TILE) for y in range(ACROSS) for x in range(ACROSS)]
 ROWS: list[dict[str, Any]] = []
 KAM: list[dict[str, Any]] = []
@@ -83,6 +83,18 @@ def random_bytes(*shape: int, top: int = 256) -> torch.Tensor:
     return torch.randint(0, top, shape, dtype=torch.uint8, device="cuda")
 
 
+def label_image(side: int, classes: int, kind: str) -> torch.Tensor:
+    """Return labels that are noise or patches of 32 x 32 px; band by band, none of more than 2^31 px."""
+    image = torch.empty((side, side), dtype=torch.uint8, device="cuda")
+    for band in image.chunk(8):
+        if kind == "noise":
+            band.random_(classes)
+        else:
+            cells = random_bytes(len(band) // 32, side // 32, top=classes)
+            band.view(len(band) // 32, 32, side // 32, 32).copy_(cells[:, None, :, None])
+    return image
+
+
 def stream() -> Any:
     return torch.cuda.current_stream()
 
@@ -109,12 +121,11 @@ def test_gather(source: str, target: str, channels: int, last: bool) -> None:
 @pytest.mark.parametrize("classes", [1, 2, 4])
 @pytest.mark.parametrize("confidence", [False, True])
 def test_scatter(precision: str, classes: int, confidence: bool) -> None:
-    edge, tiles = TILE, 8
-    logits = torch.randn(tiles, classes, edge, edge, device="cuda").to(getattr(torch, precision))
+    logits = torch.randn(ACROSS**2, classes, TILE, TILE, device="cuda").to(getattr(torch, precision))
     logits = logits.contiguous(memory_format=torch.channels_last)
-    labels, sure = random_bytes(2, 2 * TILE, 4 * TILE)
+    labels, sure = random_bytes(2, ACROSS * TILE, ACROSS * TILE)
     bad = torch.zeros(1, dtype=torch.int64, device="cuda")
-    crops = [(0, 0, edge, edge, TILE * (k // 4), TILE * (k % 4)) for k in range(tiles)]
+    crops = [(0, 0, TILE, TILE, y, x) for y, x in CORNERS]
 
     def run() -> None:
         kernels.scatter(logits, labels, crops=crops, confidence=sure if confidence else None, bad=bad, stream=stream())
@@ -127,10 +138,8 @@ def test_scatter(precision: str, classes: int, confidence: bool) -> None:
 @pytest.mark.parametrize("kind", ["noise", "patches"])
 @pytest.mark.parametrize("classes", [2, 8, 64])
 def test_counts(classes: int, kind: str) -> None:
-    side = 32_768  # a gigapixel: the wait for the counts does not matter
-    truth, pred = (random_bytes(side, side, top=classes) for _ in range(2))
-    if kind == "patches":
-        truth, pred = (x[::32, ::32].repeat_interleave(32, 0).repeat_interleave(32, 1) for x in (truth, pred))
+    side = 65_536  # 4 Gpx: every call waits for its counts, and is timed with that
+    truth, pred = (label_image(side, classes, kind) for _ in range(2))
     moved = 2 * side * side
     for name, size, run in [
         ("confusion_matrix", moved, lambda: kernels.confusion_matrix(truth, pred, classes, stream=stream())),
@@ -150,8 +159,8 @@ def test_layers(precision: str) -> None:
 
 
 def test_downsampling() -> None:
-    labels = random_bytes(16_384, 16_384, top=3)
-    out = random_bytes(8192, 8192)
+    labels = random_bytes(32_768, 32_768, top=3)
+    out = random_bytes(16_384, 16_384)
     moved = labels.numel() + out.numel()
     against_copy("downsample_labels", moved, lambda: kernels.downsample_labels(labels, out=out, stream=stream()))
 

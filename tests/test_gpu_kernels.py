@@ -91,6 +91,54 @@ def test_scatter(case: Any, wait: bool) -> None:
     assert np.array_equal(confidence.cpu().numpy(), sure)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "interleaved"])
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", TORCH_TYPES, ids=str)
+def test_scatter_of_many_pixels(dtype: torch.dtype, classes: int, last: bool) -> None:
+    """Whole warps, rows of several pieces, and values enough to meet every edge between two bytes of the confidence."""
+    logits = new_batch((2, classes, 100, 5003), dtype, last)
+    logits.normal_(0.0, 2.0, generator=torch.Generator().manual_seed(classes))
+    logits[1, 0, 7, ::97] = torch.nan
+    options: dict[str, Any] = {"crops": [(0, 3, 100, 5000, 0, 1), (1, 0, 99, 5003, 100, 0)], "temperature": 1.3}
+    expected, sure = np.zeros((2, 200, 5003), np.uint8)
+    bad = kernels.scatter(logits, expected, confidence=sure, **options)
+    labels, confidence = device(np.zeros((2, 200, 5003), np.uint8))
+    assert kernels.scatter(logits.to("cuda"), labels, confidence=confidence, **options) == bad
+    assert np.array_equal(labels.cpu().numpy(), expected)
+    assert np.array_equal(confidence.cpu().numpy(), sure)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "interleaved"])
+@pytest.mark.parametrize("channels", [(1, 1), (3, 3), (3, 1), (1, 3)], ids=str)
+@pytest.mark.parametrize("out_dtype", TORCH_TYPES, ids=str)
+@pytest.mark.parametrize("dtype", list(SOURCES))
+def test_gather_of_long_rows(dtype: Any, out_dtype: torch.dtype, channels: tuple[int, int], last: bool) -> None:
+    image = make_image((40, 9000, channels[0]), dtype, 1)
+    gain, offset = np.random.default_rng(2).standard_normal((2, channels[1])).astype(np.float32)
+    options: dict[str, Any] = {
+        "origin": (0, 0), "image_shape": (40, 9000), "tiles": [(-3, -5), (2, 8), (5, -700)], "gain": gain,
+        "offset": offset,
+    }  # fmt: skip
+    expected = new_batch((3, channels[1], 30, 9001), out_dtype, last)
+    kernels.gather(image, expected, **options)
+    found = expected.to("cuda").fill_(0)
+    kernels.gather(device(image), found, **options)
+    assert torch.equal(bits(found), bits(expected))
+
+
+@pytest.mark.parametrize("longest", [1, 400])
+@pytest.mark.parametrize("classes", [2, 4, 8, 16, 64, 110, 128])
+def test_counts_of_long_rows(classes: int, longest: int) -> None:
+    rng, pixels = np.random.default_rng(classes), 60 * 27_013
+    runs = rng.integers(0, classes, (2, pixels // longest + 1), np.uint8)
+    truth, pred = np.repeat(runs, longest, axis=1)[:, :pixels].reshape(2, 60, 27_013)
+    truth[3, ::53] = 255
+    on_device = device(truth), device(pred)
+    found = kernels.confusion_matrix(*on_device, classes, ignore=255)
+    assert np.array_equal(found, kernels.confusion_matrix(truth, pred, classes, ignore=255))
+    assert np.array_equal(kernels.class_counts(on_device[1], classes), kernels.class_counts(pred, classes))
+
+
 @settings(settings.get_profile("gpu"))
 @given(
     shape=st.tuples(st.integers(0, 40), st.integers(0, 1500)),

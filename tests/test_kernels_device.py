@@ -166,6 +166,17 @@ def test_an_interface_is_read_with_care() -> None:
         kernels.confusion_matrix(on_device(LABELS), [[1]], 2)
 
 
+@pytest.mark.parametrize("wrap", [on_device, InterfaceArray])
+def test_items_between_their_addresses_are_refused(wrap: Any) -> None:
+    """A GPU stops at such an access, and with it all that the process had there."""
+    batch = np.frombuffer(bytearray(BATCH.nbytes + 2), np.float32, BATCH.size, 2).reshape(BATCH.shape)
+    with pytest.raises(InputError, match="out must be at an address that is a multiple of its item's 4 bytes"):
+        gather(wrap(LABELS), wrap(batch))
+    odd = np.frombuffer(bytearray(43), np.uint8, 42, 1).reshape(6, 7)  # bytes lie anywhere
+    with pytest.raises(InputError, match="n_classes"):
+        kernels.class_counts(wrap(odd), 0)
+
+
 def test_pinned_memory_is_host_memory() -> None:
     pinned = DeviceArray(np.ones((1, 2, 4, 5), np.float32), kind=3)
     labels = np.full((4, 5), 9, np.uint8)

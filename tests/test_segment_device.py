@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from typing import Any
@@ -285,6 +286,16 @@ def test_what_is_said_of_a_device_that_cannot_be_used(monkeypatch) -> None:
         models_device.resolve_device("cuda:2")
     with pytest.raises(InputError, match="is not known"):
         models_device.resolve_device("gpu")
+
+
+def test_a_network_runs_with_its_device_the_current_one(monkeypatch) -> None:
+    """PyTorch gives away, to our kernels, tensors of the current device alone."""
+    entered: list[str] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(entered.append(device)))
+    for device in ("cpu", "cuda:1"):
+        with models_device.exact_math(device):
+            pass
+    assert entered == ["cuda:1"]
 
 
 def test_float16_is_for_gpus(tmp_path) -> None:

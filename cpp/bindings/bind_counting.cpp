@@ -44,17 +44,14 @@ std::int64_t with_labels(const Borrowed& labels, const Visit& visit) {
 template <class Count>
 std::int64_t count_on_device(const Borrowed& labels, Where where, std::int64_t* table, std::int64_t size,
                              const Count& count) {
-  std::vector<std::int64_t> found(static_cast<std::size_t>(size));
-  const std::int64_t beyond = on_device(labels, where, [&](cuda::Stream stream) {
-    const cuda::Scratch counts(found.size() * sizeof(std::int64_t), stream), outside(sizeof(std::int64_t), stream);
-    count(counts.as<std::int64_t>(), outside.as<std::int64_t>(), stream);
-    std::int64_t number = 0;
-    outside.download(&number);
+  std::vector<std::int64_t> found(static_cast<std::size_t>(size) + 1);  // the pixels outside at the end
+  on_device(labels, where, [&](cuda::Stream stream) {
+    const cuda::Scratch counts(found.size() * sizeof(std::int64_t), stream);
+    count(counts.as<std::int64_t>(), counts.as<std::int64_t>() + size, stream);
     counts.download(found.data());
-    return number;
   });
   for (std::int64_t i = 0; i < size; ++i) table[i] += found[static_cast<std::size_t>(i)];
-  return beyond;
+  return found.back();
 }
 
 std::int64_t bind_confusion(const py::object& truth_object, const py::object& pred_object,

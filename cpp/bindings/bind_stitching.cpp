@@ -54,11 +54,12 @@ std::int64_t run_scatter(const Borrowed& logits, const Scattering& s) {
   }
   return on_device(logits, s.where, [&](cuda::Stream stream) {
     const cuda::Scratch crops(s.crops, static_cast<std::size_t>(from.n) * sizeof(Crop), stream);
-    const cuda::Scratch count(sizeof(std::int64_t), stream);
-    auto* bad = s.bad != nullptr ? s.bad : count.as<std::int64_t>();
+    std::optional<cuda::Scratch> count;  // where the caller has no place for it
+    if (s.bad == nullptr) count.emplace(sizeof(std::int64_t), stream);
+    auto* bad = count ? count->as<std::int64_t>() : s.bad;
     cuda::scatter<In>(from, crops.as<const Crop>(), s.labels, s.confidence, s.sharpness, bad, stream);
     std::int64_t number = 0;
-    if (s.bad == nullptr) count.download(&number);
+    if (count) count->download(&number);
     return number;
   });
 }

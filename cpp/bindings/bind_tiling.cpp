@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <vector>
 
 #include "bainite/finite.hpp"
 #include "bainite/tiling.hpp"
@@ -71,12 +72,20 @@ void run_gather(const Borrowed& region, const Borrowed& out, const Gathering& g)
     return;
   }
   on_device(out, g.where, [&](cuda::Stream stream) {
-    const auto bytes = static_cast<std::size_t>(g.channels) * sizeof(float);
-    const cuda::Scratch corners(g.grid.corners, static_cast<std::size_t>(g.grid.n) * 2 * sizeof(std::int64_t), stream);
-    const cuda::Scratch gain(g.gain, bytes, stream), offset(g.offset, bytes, stream);
+    // One table of corners, gains and offsets: each of its own would be a launch more.
+    std::vector<unsigned char> table;
+    const auto add = [&](const auto* values, std::int64_t count) {
+      const auto* bytes = reinterpret_cast<const unsigned char*>(values);
+      table.insert(table.end(), bytes, bytes + static_cast<std::size_t>(count) * sizeof *values);
+    };
+    add(g.grid.corners, 2 * g.grid.n);
+    add(g.gain, g.channels);
+    add(g.offset, g.channels);
+    const cuda::Scratch there(table.data(), table.size(), stream);
     TileGrid grid = g.grid;
-    grid.corners = corners.as<const std::int64_t>();
-    cuda::gather<In, Out>(from, to, grid, gain.as<const float>(), offset.as<const float>(), g.fill, stream);
+    grid.corners = there.as<const std::int64_t>();
+    const auto* gain = reinterpret_cast<const float*>(grid.corners + 2 * grid.n);
+    cuda::gather<In, Out>(from, to, grid, gain, gain + g.channels, g.fill, stream);
   });
 }
 

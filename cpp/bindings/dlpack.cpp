@@ -121,6 +121,7 @@ void Borrowed::take_dlpack(Where where, bool write) {
   if (!where.device() && kind != kCpu && kind != kCudaHost) refuse("in host memory");
   if (on_device) device_ = tensor->device.device_id;
   if (write && read_only) refuse("writeable; it is read-only");
+  require_whole_items(tensor->dtype.bits / 8);
 }
 
 void Borrowed::take_interface(const py::handle& object, Where where, bool write) {
@@ -145,6 +146,7 @@ void Borrowed::take_interface(const py::handle& object, Where where, bool write)
   data_ = reinterpret_cast<void*>(py::cast<std::uintptr_t>(data[0]));
   if (write && py::cast<bool>(data[1])) refuse("writeable; it is read-only");
   device_ = 0;
+  require_whole_items(item);
   if constexpr (BAINITE_HAS_CUDA != 0) {
     if (size() == 0 || cuda::device_count() == 0) return;
     device_ = cuda::device_of(data_);
@@ -153,6 +155,13 @@ void Borrowed::take_interface(const py::handle& object, Where where, bool write)
     const cuda::CurrentDevice current(device_);
     cuda::order(reinterpret_cast<void*>(theirs), reinterpret_cast<void*>(where.stream()));
   }
+}
+
+void Borrowed::require_whole_items(std::int64_t item) const {
+  if (device_ < 0 || item <= 0 || reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::uintptr_t>(item) == 0) {
+    return;
+  }
+  refuse("at an address that is a multiple of its item's " + std::to_string(item) + " bytes");
 }
 
 void Borrowed::require_device_of(const Borrowed& other) const {

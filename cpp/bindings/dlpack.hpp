@@ -107,6 +107,8 @@ class Borrowed {
  private:
   void take_dlpack(Where where, bool write);
   void take_interface(const py::handle& object, Where where, bool write);  // __cuda_array_interface__
+  // On a device what lies between its items' addresses cannot be read: the process could use the device no more.
+  void require_whole_items(std::int64_t item) const;
 
   std::string name_;
   py::object capsule_;

@@ -1,3 +1,5 @@
+#include <atomic>
+
 #include "launch.cuh"
 
 namespace bainite::cuda {
@@ -13,7 +15,29 @@ __global__ void write_kernel(Words words, std::uint64_t* to, unsigned count) {
 
 std::size_t words_of(std::size_t bytes) { return (bytes + sizeof(std::uint64_t) - 1) / sizeof(std::uint64_t); }
 
+// Bytes that a device keeps at hand of what is given back, of which it takes 32 MiB at a time. By itself it keeps none:
+// whenever anything waits for it all goes back to the system, and the next call takes as long again as a first one.
+constexpr std::uint64_t kKept = std::uint64_t{64} << 20;
+
+void keep_at_hand() {
+  static std::atomic<std::uint64_t> told{0};  // a bit for each device
+  int device = 0;
+  check(cudaGetDevice(&device), "the current device");
+  const std::uint64_t bit = std::uint64_t{1} << (device % 64);
+  if ((told.load(std::memory_order_relaxed) & bit) != 0) return;
+  cudaMemPool_t pool = nullptr;
+  std::uint64_t kept = 0;
+  check(cudaDeviceGetMemPool(&pool, device), "device memory");
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "device memory");
+  if (kept < kKept) {
+    kept = kKept;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), "device memory");
+  }
+  told.fetch_or(bit, std::memory_order_relaxed);
+}
+
 void* allocate(std::size_t bytes, cudaStream_t stream) {
+  keep_at_hand();
   void* data = nullptr;
   check(cudaMallocAsync(&data, std::max(words_of(bytes), std::size_t{1}) * sizeof(std::uint64_t), stream),
         "device memory");

@@ -254,14 +254,15 @@ __device__ __forceinline__ std::int32_t classify_planes(const Row<In>& row, int 
   return bad;
 }
 
-// Of a multiprocessor, so that registers do not leave too few of them where little is done for a pixel.
-template <int kClasses, bool kConfidence>
-constexpr int kBlocks = kClasses == 0 || kClasses > 2 ? 1 : (kClasses == 2 && kConfidence ? 3 : 4);
+// Of a multiprocessor, so that registers do not leave too few of them: as many as do not spill any.
+template <int kClasses, bool kLast, bool kConfidence>
+constexpr int kBlocks =
+    kClasses == 0 || kClasses == 3 || (kClasses == 4 && !kLast) ? 2 : (kClasses == 2 && kConfidence ? 3 : 4);
 
 // kClasses == 0: any number. kLast: the classes of a pixel are side by side; else planes, or with 0 classes any
 // strides.
 template <int kClasses, bool kLast, bool kConfidence, class In>
-__global__ void __launch_bounds__(kThreads, kBlocks<kClasses, kConfidence>)
+__global__ void __launch_bounds__(kThreads, kBlocks<kClasses, kLast, kConfidence>)
     scatter_kernel(View4D<const In> logits, const Crop* crops, View2D<std::uint8_t> labels,
                    View2D<std::uint8_t> confidence, float sharpness, std::int64_t* bad_pixels) {
   std::int32_t bad = 0;

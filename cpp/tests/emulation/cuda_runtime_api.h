@@ -66,6 +66,13 @@ inline cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t)
   return *data = ::operator new(bytes), cudaSuccess;
 }
 inline cudaError_t cudaFreeAsync(void* data, cudaStream_t) { return ::operator delete(data), cudaSuccess; }
+using cudaMemPool_t = void*;
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold };
+inline cudaError_t cudaDeviceGetMemPool(cudaMemPool_t* pool, int) { return *pool = nullptr, cudaSuccess; }
+inline cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr, void* value) {
+  return std::memset(value, 0, sizeof(std::uint64_t)), cudaSuccess;
+}
+inline cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
 inline cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
   return std::memset(data, value, bytes), cudaSuccess;
 }

@@ -7,7 +7,9 @@ no lock and starts nothing.
 
 :func:`gather`, :func:`scatter`, :func:`confusion_matrix`, :func:`class_counts`, :func:`downsample_labels` and
 :func:`kam` also take arrays on a CUDA device, by DLPack or ``__cuda_array_interface__``, and a ``stream=``; they give
-the bits of the CPU.
+the bits of the CPU. They wait for what made the arrays, and hold them until the call returns, which may be before the
+work is done: an array that is let go of then, while its work is on another stream than the one that its library
+allocates for, needs ``Tensor.record_stream`` or its like. PyTorch gives away tensors of its current device alone.
 """
 
 from __future__ import annotations

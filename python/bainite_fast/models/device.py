@@ -7,8 +7,7 @@ import platform
 import re
 import threading
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from .. import kernels
 from ..errors import BainiteWarning, DeviceError, InputError
 
 _DRIVER = Path("/proc/driver/nvidia/version")
+_cuda: Any = torch.cuda  # untyped in parts
 _cudnn: Any = torch.backends.cudnn
 _mkldnn: Any = torch.backends.mkldnn
 _told = threading.Event()  # that "auto" fell back
@@ -78,14 +78,17 @@ def _say_once(problem: str) -> None:
         warnings.warn(f"device='auto' runs on the CPU: {problem}", BainiteWarning, stacklevel=5)
 
 
-def exact_math(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which float32 is float32 (no TF32) and cuDNN takes the same algorithm every time."""
+@contextlib.contextmanager
+def exact_math(device: str) -> Iterator[None]:
+    """Let float32 be float32 (no TF32), and cuDNN take the same algorithm every time, with the device the current one.
+
+    Our kernels take tensors by DLPack, and PyTorch gives away none of another device than the current one.
+    """
     if device == "cpu":
-        return contextlib.nullcontext()
-    flags: AbstractContextManager[Any] = _cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    )
-    return flags
+        yield
+        return
+    with _cuda.device(device), _cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
 
 
 def device_facts(device: str, precision: str = "float32") -> dict[str, Any]:
