@@ -186,14 +186,15 @@ def test_labels_go_into_the_group_of_their_image(tmp_path: Path, version: str) -
         io.LabelTarget.resolve(io.open_mosaic(group), name="z", ome_version={"0.4": "0.5", "0.5": "0.4"}[version])
 
 
-def _corner(group: Path, level: int = 0) -> list[float]:
-    """Return the translation of a level that is written as scale, then translation."""
+def _corner(group: Path, level: int = 0, kind: str = "translation") -> list[float]:
+    """Return the translation (or scale) of a level that is written as scale, then translation."""
     ome = zarr.open_group(group, mode="r").attrs.asdict()["ome"]
     steps = ome["multiscales"][0]["datasets"][level]["coordinateTransformations"]
-    return next(step["translation"] for step in steps if step["type"] == "translation")
+    return next(step[kind] for step in steps if step["type"] == kind)
 
 
-def test_labels_lie_where_their_image_lies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [{"unit": "micrometer"}, {}])
+def test_labels_lie_where_their_image_lies(unit: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "placed.ome.zarr"
     group = zarr.open_group(path, mode="w", zarr_format=3)
     data = []
@@ -204,7 +205,7 @@ def test_labels_lie_where_their_image_lies(tmp_path: Path) -> None:
             {"type": "translation", "translation": [30.0 + 0.1 * (factor - 1), 12.0 + 0.1 * (factor - 1)]},
         ]
         data.append({"path": str(level), "coordinateTransformations": steps})
-    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
+    axes = [{"name": name, "type": "space", **unit} for name in "yx"]
     common = [{"type": "translation", "translation": [1.0, 0.0]}]
     entry = {"axes": axes, "datasets": data, "coordinateTransformations": common}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [entry]}
@@ -215,6 +216,8 @@ def test_labels_lie_where_their_image_lies(tmp_path: Path) -> None:
         return store.finish({})
 
     whole = labelled("whole")
+    assert [_corner(whole, level, "scale") for level in (0, 1)] == [pytest.approx([edge] * 2) for edge in (0.2, 0.4)]
+    assert io.read_labels(whole).um_per_px == (pytest.approx(0.2) if unit else None)
     assert _corner(whole) == pytest.approx([31.0, 12.0])
     assert _corner(whole, 1) == pytest.approx([31.1, 12.1])
     assert _corner(labelled("cropped", crop_bar=(50, 10))) == pytest.approx([41.0, 12.0])

@@ -181,6 +181,7 @@ def image_metadata(
         metadata={"method": "mean of 2 x 2 pixels"},
         colour=mosaic.channels > 1,
         origin=mosaic.spec.place,
+        pixel=mosaic.spec.pixel,
     )
     white = {"u1": 255.0, "u2": 65535.0, "f4": 1.0}[mosaic.dtype.str[1:]]
     return {"multiscales": [entry], **({"omero": rgb_omero(white)} if mosaic.rgb else {})}

@@ -251,6 +251,7 @@ class LabelStore:
             "um_per_px": layout.um_per_px,
             "version": version,
             "origin": target.mosaic.spec.place,
+            "pixel": target.mosaic.spec.pixel,
         }
         values = [(value, name, colour) for value, (name, colour) in enumerate(layout.classes)]
         ome = {

@@ -47,6 +47,8 @@ class MosaicSpec:
         Row and column of the stored image at which pixel (0, 0) lies, not (0, 0) after cropping.
     offset : tuple of float
         Where pixel (0, 0) of the stored image lies in space, (y, x) in pixels.
+    pixel : float
+        Edge of a pixel on the scale of the file, for what is laid over it; of use where that scale has no unit.
     source_group : pathlib.Path or None
         Local OME-Zarr image group into which labels can be written.
     ome_version : str or None
@@ -71,6 +73,7 @@ class MosaicSpec:
     cache_bytes: int = 0
     origin: tuple[int, int] = (0, 0)
     offset: tuple[float, float] = (0.0, 0.0)
+    pixel: float = 1.0
     source_group: Path | None = None
     ome_version: str | None = None
     level_shapes: tuple[tuple[int, int], ...] = ()

@@ -62,6 +62,12 @@ class Multiscale:
         )
         return (y, x) if math.isfinite(y) and math.isfinite(x) else (0.0, 0.0)
 
+    def pixel(self, level: int) -> float:
+        """Return the edge of a pixel of a level on the scale of the file, whatever its unit is; 1 where it has none."""
+        y, x = (self.scales[level][self.axes.index(axis)] for axis in ("y", "x"))
+        same = math.isfinite(y) and y > 0 and abs(y - x) <= ANISOTROPY_LIMIT * y
+        return (y + x) / 2 if same else 1.0
+
     def um_per_px(self, level: int, place: str) -> float | None:
         """Return the size of a pixel of a level in µm; None where the file gives no unit.
 
@@ -198,6 +204,7 @@ def write_multiscale(
     metadata: Mapping[str, Any],
     colour: bool = False,
     origin: tuple[float, float] = (0, 0),
+    pixel: float = 1.0,
 ) -> dict[str, Any]:
     """Return one multiscales entry.
 
@@ -208,7 +215,7 @@ def write_multiscale(
     paths, factors : sequence
         Path and downsampling factor of every level.
     um_per_px : float or None
-        Size of a pixel of level 0; without it the scale is in pixels and has no unit.
+        Size of a pixel of level 0.
     version : {"0.4", "0.5"}
         OME-Zarr version.
     kind : str
@@ -219,6 +226,8 @@ def write_multiscale(
         Whether there is a leading channel axis.
     origin : tuple of float
         Row and column at which this one begins, in pixels of level 0.
+    pixel : float
+        Edge of a pixel of level 0 on a scale without unit, where `um_per_px` does not say it.
 
     Returns
     -------
@@ -227,7 +236,7 @@ def write_multiscale(
         a pixel is the translation.
     """
     unit = {} if um_per_px is None else {"unit": "micrometer"}
-    pixel = 1.0 if um_per_px is None else float(um_per_px)
+    pixel = pixel if um_per_px is None else float(um_per_px)
     lead = [1.0] if colour else []
     none = [0.0] if colour else []
     datasets = [

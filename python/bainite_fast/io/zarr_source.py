@@ -322,6 +322,7 @@ def _plan(array: Any, found: _Found, plane: Plane, channel: Channel, location: s
         unit_source=None if um_per_px is None else "OME-Zarr scale",
         chunk_shape=(grain[plan.y], grain[plan.x]),
         offset=(0.0, 0.0) if found.multiscale is None else found.multiscale.offset(found.level),
+        pixel=1.0 if found.multiscale is None else found.multiscale.pixel(found.level),
         source_group=found.group,
         ome_version=None if found.multiscale is None else found.multiscale.version,
         level_shapes=shapes,
