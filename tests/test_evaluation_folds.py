@@ -69,6 +69,14 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert (mean, std) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert f"{mean:.4f} ± {std:.4f}" in (out / "summary.md").read_text()
     assert f"{mean:.4f} ± {std:.4f}" in str(done)
+    # What the tolerance was asked for stands in all of them too.
+    assert float(rows[2]["mean iou beyond 1 px"]) == one.whole.tolerant_mean_iou(1)
+    mean, std = done.mean_std("accuracy beyond 1 px")
+    assert mean == pytest.approx(np.mean([fold.whole.tolerant_accuracy(1) for fold in done.folds]))
+    summary = (out / "summary.md").read_text()
+    assert f"| accuracy beyond 1 px | {mean:.4f} ± {std:.4f} |" in summary
+    assert "without the pixels within N px of a true boundary" in summary
+    assert "accuracy beyond 1 px" in str(done)
     assert (out / "folds.png").read_bytes()[:4] == b"\x89PNG"
     assert json.dumps(done.to_dict())
     # Broken off after the first fold, and one more seed asked for: only what is missing is trained.
