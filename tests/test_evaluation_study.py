@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import bainite_fast
 from bainite_fast.cli.app import app
-from bainite_fast.evaluation import recipe_study
+from bainite_fast.evaluation import recipe_study, tile_study
 from bainite_fast.evaluation.scores import from_counts
 from bainite_fast.models import load
 
@@ -135,7 +135,9 @@ def test_table2_needs_sem(steel, tmp_path):
     assert "images and masks in it" in done.stderr
 
 
-def test_tile_sizes(steel, tmp_path):
+def test_tile_sizes(steel, tmp_path, monkeypatch):
+    draw, called = tile_study.draw_lines, []
+    monkeypatch.setattr(tile_study, "draw_lines", lambda *a, **k: (called.append(k["ylabel"]), draw(*a, **k))[1])
     words = ["study", "fig2", "--lom", steel / "lom", "--sizes", "16,48", "--out", tmp_path]
     found = json.loads(run(*words, *TINY, "--json"))
     assert [(row["data"], row["tile px"]) for row in found["rows"]] == [("lom", 16), ("lom", 48)]
@@ -146,6 +148,7 @@ def test_tile_sizes(steel, tmp_path):
         assert (row["IoU on tiles"], row["IoU on whole images"]) == (pytest.approx(tiles), pytest.approx(whole))
         assert row["whole minus tiles"] == pytest.approx(whole - tiles)
     assert (tmp_path / "fig2" / "fig2.png").exists()
+    assert called[-1] == "IoU of lath bainite"  # as the caption of the table says
     assert "| lom, 16 px | 16 px | unknown | 60 | 3 | 0.0 % |" in (tmp_path / "fig2" / "tiles.md").read_text()
 
 
