@@ -53,6 +53,8 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert done.modes == ("whole images", "tiles of 32 px")
     assert len(calls) == 2
     assert any("fold 2 of 2" in line for line in told)
+    assert "images" in told[0]
+    assert "steps; cpu" in told[0]  # before hours of silence
     tested = [image.name for one in done.folds for image in one.whole.images]
     assert sorted(tested) == sorted(steel.names)
     # Each fold's scores are those of its own model on its own test images, whole and on tiles.

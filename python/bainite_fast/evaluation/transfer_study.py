@@ -142,6 +142,8 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
         return {name: from_counts(content["scores"][name]) for name in tests}
 
     def follow(now: Progress) -> None:
+        if now.plan is not None:
+            budget.say(f"{out.name}: {now.plan.extent}; {now.plan.device}")
         if now.scores is not None:
             budget.say(f"{out.name}: epoch {now.scores['epoch']:.0f} of {full.epochs}, loss {now.scores['loss']:.4g}")
 
