@@ -88,6 +88,22 @@ def test_table_of_recipes(steel, tmp_path, monkeypatch):
     assert json.loads(run(*line, "--json")) == found
 
 
+def test_a_study_begun_otherwise_is_thrown_away_on_request(steel, tmp_path):
+    for what, sources, recipe in (
+        ("table1", ["--lom", steel / "lom", "--recipes", "1"], "1"),
+        ("fig4", ["--source", steel / "lom", "--target", steel / "lom_contrast", "--strengths", "0.1"], "the-recipes"),
+    ):
+        line = [str(x) for x in ("study", what, *sources, "--out", tmp_path, "--set", "data.tile=32", *TINY)]
+        run(*line)
+        done = CliRunner().invoke(app, [*line, "--set", "batch=3"])
+        assert done.exit_code == 1
+        assert f"{what}/{recipe} holds a" in done.stderr and "pass --overwrite to throw it away" in done.stderr
+        run(*line, "--set", "batch=3", "--overwrite")
+        run(*line, "--set", "batch=3")  # is the one that is there
+
+
+
+
 def test_copies_of_one_recipe_are_told_apart_by_their_files(steel, tmp_path, monkeypatch):
     for name in ("small", "large"):  # copied by hand: both are called 1 inside
         shutil.copy(bainite_fast.training.recipe_files.FOLDER / "1.yaml", tmp_path / f"{name}.yaml")

@@ -92,6 +92,7 @@ def run_recipe(recipe: str, data: Dataset, out: Path, budget: Budget, changes: d
         epochs=budget.epochs,
         changes=changes,
         device=budget.device,
+        overwrite=budget.overwrite,
         progress=budget.progress,
     )
 
