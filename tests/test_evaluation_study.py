@@ -102,6 +102,14 @@ def test_a_study_begun_otherwise_is_thrown_away_on_request(steel, tmp_path):
         run(*line, "--set", "batch=3")  # is the one that is there
 
 
+def test_imagenet_weights_that_cannot_be_had_end_a_study_before_it_trains(steel, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_study, "cross_validate", lambda *_, **__: pytest.fail("it trains"))
+    line = ["study", "table1", "--lom", steel / "lom", "--out", tmp_path, "--imagenet", tmp_path / "none.pth", *TINY]
+    line[line.index("network.base=2")] = "batch=4"
+    line[line.index("network.depth=1")] = "batch=4"
+    done = CliRunner().invoke(app, [str(word) for word in (*line, "--recipes", "1,3")])
+    assert done.exit_code == 1
+    assert "there is no file" in done.stderr
 
 
 def test_copies_of_one_recipe_are_told_apart_by_their_files(steel, tmp_path, monkeypatch):
