@@ -92,6 +92,14 @@ def test_info_takes_a_name_in_the_box_a_folder_and_a_file_of_that_name_first(run
     assert "config.json does not describe a model package" in done.stderr
 
 
+def test_info_on_the_folder_of_a_run_names_its_model(run: Run, package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall("run/model")
+    done = run("info", "run")
+    assert done.exit_code == 1
+    assert "run is the folder of a training run; its model is run/model" in done.stderr
+
+
 def test_a_model_is_exported_and_a_name_says_where(run: Run, package: Path) -> None:
     done = run("export", package, "--to", "torchscript", "--out", "laths.pt", "--json")
     assert done.exit_code == 0, done.stderr

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import bainite_fast
 from bainite_fast import io
 from bainite_fast.cli import app
-from bainite_fast.errors import InputError
+from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.evaluation import evaluate
 from bainite_fast.training.dataset import array_dataset, read_dataset
 from segment_helpers import save_small_package, small_unet
@@ -48,6 +48,11 @@ def test_progress_over_a_mosaic_is_in_pixels(package: Path, mosaic: Path) -> Non
     assert done.exit_code == 0, done.output
     assert "evaluate: 100 %, 0.0123 of 0.0123 Mpx" in done.stderr
     assert "images" not in done.stderr
+
+
+def test_labels_that_a_model_made_are_no_truth(package: Path, mosaic: Path) -> None:
+    with pytest.warns(BainiteWarning, match="were made by the model net: unless they were corrected by hand"):
+        evaluate(str(package), mosaic, "truth")
 
 
 def test_labels_that_a_mosaic_lacks_are_answered_with_those_that_it_has(package: Path, mosaic: Path) -> None:

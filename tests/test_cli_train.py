@@ -162,7 +162,7 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
         (["--set", "loss={kind: dice, smoth: 1}"], "smoth: there is no such key (did you mean loss.smooth?)", 1),
         (["--set", "zzzz=1"], "the setting zzzz = 1: there is no such key; `bainite-fast recipes", 1),
         (["--set", "epochs=0"], "the setting epochs = 0: Input should be greater than 0", 1),
-        (["--set", "loss"], "sets nothing", 1),
+        (["--set", "loss"], "sets nothing; write NAME=VALUE, for example loss.alpha=2", 1),
         (["--init", "nowhere"], "there is no model 'nowhere'", 1),
         (["--split", folders / "nowhere.json"], "nowhere.json", 1),
         (["--classes", "1"], "at least 2", 2),

@@ -53,6 +53,8 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert done.modes == ("whole images", "tiles of 32 px")
     assert len(calls) == 2
     assert any("fold 2 of 2" in line for line in told)
+    assert "images" in told[0]
+    assert "steps; cpu" in told[0]  # before hours of silence
     tested = [image.name for one in done.folds for image in one.whole.images]
     assert sorted(tested) == sorted(steel.names)
     # Each fold's scores are those of its own model on its own test images, whole and on tiles.
@@ -69,6 +71,14 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert (mean, std) == (pytest.approx(np.mean(values)), pytest.approx(np.std(values, ddof=1)))
     assert f"{mean:.4f} ± {std:.4f}" in (out / "summary.md").read_text()
     assert f"{mean:.4f} ± {std:.4f}" in str(done)
+    # What the tolerance was asked for stands in all of them too.
+    assert float(rows[2]["mean iou beyond 1 px"]) == one.whole.tolerant_mean_iou(1)
+    mean, std = done.mean_std("accuracy beyond 1 px")
+    assert mean == pytest.approx(np.mean([fold.whole.tolerant_accuracy(1) for fold in done.folds]))
+    summary = (out / "summary.md").read_text()
+    assert f"| accuracy beyond 1 px | {mean:.4f} ± {std:.4f} |" in summary
+    assert "without the pixels within N px of a true boundary" in summary
+    assert "accuracy beyond 1 px" in str(done)
     assert (out / "folds.png").read_bytes()[:4] == b"\x89PNG"
     assert json.dumps(done.to_dict())
     # Broken off after the first fold, and one more seed asked for: only what is missing is trained.

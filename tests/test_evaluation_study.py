@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import bainite_fast
 from bainite_fast.cli.app import app
-from bainite_fast.evaluation import recipe_study
+from bainite_fast.evaluation import recipe_study, tile_study
 from bainite_fast.evaluation.scores import from_counts
 from bainite_fast.models import load
 
@@ -88,6 +88,30 @@ def test_table_of_recipes(steel, tmp_path, monkeypatch):
     assert json.loads(run(*line, "--json")) == found
 
 
+def test_a_study_begun_otherwise_is_thrown_away_on_request(steel, tmp_path):
+    for what, sources, recipe in (
+        ("table1", ["--lom", steel / "lom", "--recipes", "1"], "1"),
+        ("fig4", ["--source", steel / "lom", "--target", steel / "lom_contrast", "--strengths", "0.1"], "the-recipes"),
+    ):
+        line = [str(x) for x in ("study", what, *sources, "--out", tmp_path, "--set", "data.tile=32", *TINY)]
+        run(*line)
+        done = CliRunner().invoke(app, [*line, "--set", "batch=3"])
+        assert done.exit_code == 1
+        assert f"{what}/{recipe} holds a" in done.stderr and "pass --overwrite to throw it away" in done.stderr
+        run(*line, "--set", "batch=3", "--overwrite")
+        run(*line, "--set", "batch=3")  # is the one that is there
+
+
+def test_imagenet_weights_that_cannot_be_had_end_a_study_before_it_trains(steel, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_study, "cross_validate", lambda *_, **__: pytest.fail("it trains"))
+    line = ["study", "table1", "--lom", steel / "lom", "--out", tmp_path, "--imagenet", tmp_path / "none.pth", *TINY]
+    line[line.index("network.base=2")] = "batch=4"
+    line[line.index("network.depth=1")] = "batch=4"
+    done = CliRunner().invoke(app, [str(word) for word in (*line, "--recipes", "1,3")])
+    assert done.exit_code == 1
+    assert "there is no file" in done.stderr
+
+
 def test_copies_of_one_recipe_are_told_apart_by_their_files(steel, tmp_path, monkeypatch):
     for name in ("small", "large"):  # copied by hand: both are called 1 inside
         shutil.copy(bainite_fast.training.recipe_files.FOLDER / "1.yaml", tmp_path / f"{name}.yaml")
@@ -135,7 +159,9 @@ def test_table2_needs_sem(steel, tmp_path):
     assert "images and masks in it" in done.stderr
 
 
-def test_tile_sizes(steel, tmp_path):
+def test_tile_sizes(steel, tmp_path, monkeypatch):
+    draw, called = tile_study.draw_lines, []
+    monkeypatch.setattr(tile_study, "draw_lines", lambda *a, **k: (called.append(k["ylabel"]), draw(*a, **k))[1])
     words = ["study", "fig2", "--lom", steel / "lom", "--sizes", "16,48", "--out", tmp_path]
     found = json.loads(run(*words, *TINY, "--json"))
     assert [(row["data"], row["tile px"]) for row in found["rows"]] == [("lom", 16), ("lom", 48)]
@@ -146,6 +172,7 @@ def test_tile_sizes(steel, tmp_path):
         assert (row["IoU on tiles"], row["IoU on whole images"]) == (pytest.approx(tiles), pytest.approx(whole))
         assert row["whole minus tiles"] == pytest.approx(whole - tiles)
     assert (tmp_path / "fig2" / "fig2.png").exists()
+    assert called[-1] == "IoU of lath bainite"  # as the caption of the table says
     assert "| lom, 16 px | 16 px | unknown | 60 | 3 | 0.0 % |" in (tmp_path / "fig2" / "tiles.md").read_text()
 
 

@@ -25,6 +25,7 @@ from bainite_fast.errors import (
     TrainingError,
 )
 from bainite_fast.metrics import iou_from_confusion
+from bainite_fast.models import describe_package
 from bainite_fast.training import Progress, plan_training, read_recipe, record, train
 from bainite_fast.training import loop as loop_module
 from bainite_fast.training.checkpoint import read
@@ -455,6 +456,9 @@ def test_a_package_is_fine_tuned(trained: bainite_fast.TrainingRun, tmp_path: Pa
     run = train(recipe, blobs(seed=5), out=tmp_path / "tuned", split=SPLIT, init=trained.package)
     assert run.mean_iou is not None and run.mean_iou > 0.85  # a fresh network has not learned anything by then
     assert run.load().contract.mean == trained.load().contract.mean
+    assert "| network.weights | the package blobs |" in (run.package / "card.md").read_text()
+    assert "it starts from the package blobs" in describe_package(run.package)["trained_on"]
+    assert "starts from" not in describe_package(trained.package)["trained_on"]
     with pytest.warns(BainiteWarning, match="last layer is made anew"):
         other = train(recipe, blobs(classes=3), out=tmp_path / "three", init=trained.package)
     before, after = weights(trained), weights(other)

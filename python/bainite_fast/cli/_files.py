@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ..errors import InputError
 from ._console import emit, emit_json, file_size, progress, table
 from ._models import show_model
 from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx, parse_output
@@ -31,6 +33,8 @@ def info(
     if "://" not in path and is_package(path):
         show_model(path, as_json=as_json)
         return
+    if "://" not in path and is_package(model := Path(path) / "model"):
+        raise InputError(f"{path} is the folder of a training run; its model is {model}")
     from ..io import describe
 
     found = describe(path)

@@ -106,6 +106,7 @@ def study(
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
     device: TrainDevice = "auto",
+    overwrite: StartAgain = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -126,7 +127,8 @@ def study(
     from ..evaluation.study import read_study_data
     from ..training import parse_changes
 
-    budget = Budget(epochs, folds, seeds, subset, by, parse_changes(setting or []), device, None if quiet else say)
+    changes, told = parse_changes(setting or []), None if quiet else say
+    budget = Budget(epochs, folds, seeds, subset, by, changes, device, told, overwrite)
     needed = {"table1": ["lom"], "table2": ["sem"], "fig4": ["source", "target"]}.get(
         what, [name for name in ("lom", "sem") if folders[name] is not None] or ["lom"]
     )

@@ -245,6 +245,8 @@ def _fold(
     title = f"{plan.recipe.name}, seed {seed}, fold {fold.number + 1} of {len(plan.folds)}"
 
     def follow(now: Progress) -> None:
+        if now.plan is not None:
+            say(f"{title}: {now.plan.extent}; {now.plan.device}")
         if now.scores is not None:
             say(f"{title}: epoch {now.scores['epoch']:.0f} of {plan.recipe.epochs}, loss {now.scores['loss']:.4g}")
 

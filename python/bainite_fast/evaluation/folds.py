@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,14 @@ class CrossValidation:
     def metrics(self) -> tuple[str, ...]:
         """Names that :meth:`values` takes."""
         per_class = ("iou", "precision", "recall", "f1", "fraction error")
-        return ("mean iou", "accuracy", *(f"{what} {name}" for what in per_class for name in self.class_names))
+        named = (f"{what} {name}" for what in per_class for name in self.class_names)
+        return ("mean iou", "accuracy", *named, *self._tolerant)
+
+    @property
+    def _tolerant(self) -> tuple[str, ...]:
+        """Names of the scores without the pixels near a true boundary, where they were taken."""
+        counted_to = min(0 if x.tolerance is None else len(x.tolerance) - 1 for x in self.folds[0].scores.values())
+        return tuple(f"{what} beyond {px} px" for px in range(1, counted_to + 1) for what in ("mean iou", "accuracy"))
 
     def values(self, metric: str, mode: str | None = None) -> tuple[float, ...]:
         """Return a score of every fold and seed.
@@ -112,7 +120,8 @@ class CrossValidation:
         ----------
         metric : str
             ``"mean iou"``, ``"accuracy"``, or ``"iou"``, ``"precision"``, ``"recall"``, ``"f1"`` or
-            ``"fraction error"`` and the name of a class.
+            ``"fraction error"`` and the name of a class. ``"mean iou beyond 2 px"`` and ``"accuracy beyond 2 px"``, for
+            each px of the tolerance, leave out the pixels within so many px of a true boundary.
         mode : str, optional
             Of :attr:`modes`; the first by default.
         """
@@ -165,7 +174,8 @@ class CrossValidation:
         )
         width = max(len(metric) for metric in self.metrics)
         lines = [head, "  ".join([f"{'':<{width}}", *(f"{mode:>18}" for mode in self.modes)])]
-        for metric in ("mean iou", "accuracy", *(m for m in self.metrics if m.startswith(("iou ", "fraction error ")))):
+        per_class = [m for m in self.metrics if m.startswith(("iou ", "fraction error "))]
+        for metric in ("mean iou", "accuracy", *per_class, *self._tolerant):
             cells = [f"{spread(*self.mean_std(metric, mode)):>18}" for mode in self.modes]
             lines.append("  ".join([f"{metric:<{width}}", *cells]))
         if seeds > 1:
@@ -192,6 +202,9 @@ def spread(mean: float, std: float) -> str:
 def _value(scores: Scores, metric: str) -> float:
     if metric in ("mean iou", "accuracy"):
         return scores.mean_iou if metric == "mean iou" else scores.accuracy
+    if beyond := re.fullmatch(r"(mean iou|accuracy) beyond (\d+) px", metric):
+        px = int(beyond[2])
+        return scores.tolerant_mean_iou(px) if beyond[1] == "mean iou" else scores.tolerant_accuracy(px)
     for prefix, table in (
         ("iou ", scores.iou),
         ("precision ", scores.precision),
@@ -219,13 +232,14 @@ def write_tables(done: CrossValidation) -> None:
 def markdown(done: CrossValidation) -> str:
     """Return mean and standard deviation of every score as a Markdown table."""
     seeds = len({one.seed for one in done.folds})
+    beyond = " Beyond N px: without the pixels within N px of a true boundary." if done._tolerant else ""
     lines = [
         f"# Cross-validation of recipe {done.recipe.name}",
         "",
         f"{done.recipe.description}. {counted(len(done.folds), 'training')} ({counted(seeds, 'seed')}), "
         f"{counted(done.recipe.epochs, 'epoch')} each; "
         "mean ± standard deviation over them, without those where a score is not defined. Fraction errors are found "
-        "minus true, absolute.",
+        f"minus true, absolute.{beyond}",
         "",
         "| score | " + " | ".join(done.modes) + " |",
         "|---" * (1 + len(done.modes)) + "|",

@@ -53,6 +53,8 @@ def study_recipes(
     """
     if not recipes:
         raise InputError("no recipe is named; name at least one, such as 1")
+    if any(read_recipe(one, changes=budget.changes).network.weights == "imagenet" for one in recipes):
+        _check_imagenet(imagenet)
     out.mkdir(parents=True, exist_ok=True)
     write_tile_summary(out / "tiles.md", recipe_tiles(data, recipes, budget))
     done = []
@@ -65,6 +67,13 @@ def study_recipes(
         table.write()
         draw_recipes(out / f"{name}.png", done)
     return table
+
+
+def _check_imagenet(file: str | None) -> None:
+    """Read the ImageNet weights once: that they cannot be had is not to be learnt when days of training are over."""
+    from ..models import VGG16UNet, load_imagenet
+
+    load_imagenet(VGG16UNet(1, 2), file)
 
 
 def recipe_tiles(data: Dataset, recipes: Sequence[str], budget: Budget) -> dict[str, TileSet]:
@@ -92,6 +101,7 @@ def run_recipe(recipe: str, data: Dataset, out: Path, budget: Budget, changes: d
         epochs=budget.epochs,
         changes=changes,
         device=budget.device,
+        overwrite=budget.overwrite,
         progress=budget.progress,
     )
 

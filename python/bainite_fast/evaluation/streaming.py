@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, MosaicError, MosaicNotFoundError
+from ..errors import BainiteWarning, InputError, MosaicError, MosaicNotFoundError
 from ..geometry import round_up, source_range
 from ..io import LabelImage, Mosaic, label_names, open_mosaic, read_labels
 from ..models import LoadedModel, serial_threads
@@ -207,6 +208,13 @@ def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) ->
         raise InputError(
             f"the true labels of the mosaic are {type(truth).__name__}; give the name of labels in its OME-Zarr, a "
             "label group, or an image of class indices"
+        )
+    if isinstance(labels, LabelImage) and "model" in labels.provenance:
+        warnings.warn(
+            f"the true labels were made by the model {labels.provenance['model']['name']}: unless they were corrected "
+            "by hand since, these scores say how far two predictions agree, and not how right they are",
+            BainiteWarning,
+            stacklevel=4,
         )
     if labels.shape != mosaic.shape:
         raise InputError(

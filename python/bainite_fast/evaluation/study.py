@@ -42,6 +42,8 @@ class Budget:
         Where to train.
     progress : callable, optional
         Called with lines of text.
+    overwrite : bool
+        Throw away what the study has left in its folder.
     """
 
     epochs: int | None = None
@@ -52,6 +54,7 @@ class Budget:
     changes: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     progress: Callable[[str], None] | None = None
+    overwrite: bool = False
 
     def say(self, text: str) -> None:
         """Tell the caller."""

@@ -110,4 +110,5 @@ def draw_sizes(path: Path, done: Mapping[tuple[str, int], CrossValidation]) -> N
             ]
             series[f"{name}, {label}"] = (sizes, [one[0] for one in found], [one[1] for one in found])
     ticks = sorted({size for _, size in done})
-    draw_lines(path, series, xlabel="tile, px", ylabel="IoU of the foreground", logarithmic=True, ticks=ticks)
+    foreground = next(iter(done.values())).class_names[-1]
+    draw_lines(path, series, xlabel="tile, px", ylabel=f"IoU of {foreground}", logarithmic=True, ticks=ticks)

@@ -132,20 +132,30 @@ def _trained(parts: Parts, out: Path, budget: Budget, recipe: str, changes: Mapp
         **{name: digest_of(part) for name, part in tests.items()},
     }
     store = out / "scores.json"
+    if budget.overwrite:
+        store.unlink(missing_ok=True)  # before the run that it is of: broken off, they would not belong together
     if store.exists():
         content = json.loads(store.read_text(encoding="utf-8"))
         other = recipe_changes(content["identity"]["recipe"], identity["recipe"])
         told = [f"another recipe ({other})"] if other else []
         told += [f"other {key} images" for key in ("train", *tests) if content["identity"].get(key) != identity[key]]
         if told:
-            raise JournalError(f"{out} holds a study with {' and '.join(told)}; give another folder")
+            raise JournalError(
+                f"{out} holds a study with {' and '.join(told)}; give another folder, or pass overwrite=True to throw "
+                "it away"
+            )
         return {name: from_counts(content["scores"][name]) for name in tests}
 
     def follow(now: Progress) -> None:
+        if now.plan is not None:
+            budget.say(f"{out.name}: {now.plan.extent}; {now.plan.device}")
         if now.scores is not None:
             budget.say(f"{out.name}: epoch {now.scores['epoch']:.0f} of {full.epochs}, loss {now.scores['loss']:.4g}")
 
-    run = train(full, parts.train, out=out / "run", device=budget.device, resume=True, progress=follow)
+    run = train(
+        full, parts.train, out=out / "run", device=budget.device, resume=not budget.overwrite,
+        overwrite=budget.overwrite, progress=follow,
+    )  # fmt: skip
     scores = {
         name: evaluate(
             run.package, scale_dataset(part, full.data.scale), scale="as-is", device=evaluation_device(budget.device),

@@ -77,9 +77,11 @@ def _recipe(config: PackageConfig) -> str:
     if not config.recipe:
         return "Not recorded."
     named = [str(config.recipe[key]) for key in ("name", "description") if config.recipe.get(key)]
-    settings = {key: value for key, value in config.recipe.items() if key not in ("name", "description")}
+    settings = dict(_flat({key: value for key, value in config.recipe.items() if key not in ("name", "description")}))
+    if (origin := config.training.get("origin")) and "network.weights" in settings:
+        settings["network.weights"] = str(origin)  # what was fine-tuned need not be what the recipe names
     head = f"Recipe {': '.join(named)}\n\n" if named else ""
-    return head + _table(("setting", "value"), [(name, value or "none") for name, value in _flat(settings)])
+    return head + _table(("setting", "value"), [(name, value or "none") for name, value in settings.items()])
 
 
 def _limits(config: PackageConfig) -> str:

@@ -111,5 +111,7 @@ def _trained_on(config: PackageConfig) -> str:
     if isinstance(data, Mapping):
         images = data.get("training images")
         count = f", {len(images):,} of them" if isinstance(images, (list, tuple)) else ""
-        return f"{data['source']}{count}" if data.get("source") else ""
+        origin = str(config.training.get("origin") or "")
+        start = f"; it starts from {origin}" if origin.startswith("the package ") else ""
+        return f"{data['source']}{count}{start}" if data.get("source") else ""
     return str(data or "").partition(". ")[0]

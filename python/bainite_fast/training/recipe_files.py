@@ -103,7 +103,7 @@ def parse_changes(assignments: Iterable[str]) -> dict[str, Any]:
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"{text!r} sets nothing; write name=value, for example loss.alpha=2")
+            raise InputError(f"{text!r} sets nothing; write NAME=VALUE, for example loss.alpha=2")
         try:
             changes[name.strip()] = number_or(yaml.safe_load(value))
         except yaml.YAMLError as error:
