@@ -12,7 +12,7 @@ import torch
 
 import bainite_fast
 from bainite_fast import io, kernels, metrics
-from bainite_fast.errors import DeviceError, InputError
+from bainite_fast.errors import BainiteWarning, DeviceError, InputError
 from bainite_fast.evaluation import evaluate
 from bainite_fast.evaluation.api import file_names
 from bainite_fast.evaluation.boundary import tolerant_counts
@@ -76,7 +76,7 @@ def test_images_of_another_scale_are_resampled_as_segment_does(package, steel, t
 def test_tiles_stand_alone_with_the_networks_own_padding(package, steel):
     images, masks = steel
     loaded = load(package)
-    found = evaluate(package, images, masks, tiles=64, precision="float32")
+    found = evaluate(package, images, masks, tiles=64, scale="as-is", precision="float32")
     assert found.mode == "tiles of 64 px"
     for one, image, mask in zip(found.images, images, masks, strict=True):
         grid = plan_grid(image.shape, 64)
@@ -101,7 +101,7 @@ def test_tiles_stand_alone_with_the_networks_own_padding(package, steel):
 def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
     images, masks = steel
     for options in ({}, {"tiles": 64}):
-        found = evaluate(package, images, masks, calibrate=True, precision="float32", **options)
+        found = evaluate(package, images, masks, calibrate=True, scale="as-is", precision="float32", **options)
         bins = found.calibration.bins_before
         right = sum(one.accuracy * one.pixels for one in bins if one.pixels) / found.calibration.pixels
         assert right == pytest.approx(found.accuracy)
@@ -146,11 +146,13 @@ def test_a_mosaic_is_counted_block_by_block(package, tmp_path, tiles, monkeypatc
     )  # fmt: skip
     assert calls[-1] == (300 * 341, 300 * 341)
     if tiles is None:
-        together = evaluate(package, [image], [mask], classes=2, tolerance=3, precision="float32")
+        together = evaluate(package, [image], [mask], classes=2, tolerance=3, scale="as-is", precision="float32")
         assert np.array_equal(found.tolerance, together.tolerance)
         assert np.array_equal(evaluate(package, io.open_mosaic(image), mask, scale="as-is").counts, found.counts)
     else:
-        together = evaluate(package, [image], [mask], classes=2, tiles=64, tolerance=3, precision="float32")
+        together = evaluate(
+            package, [image], [mask], classes=2, tiles=64, tolerance=3, scale="as-is", precision="float32"
+        )
         assert np.array_equal(found.tolerance, together.tolerance)
         assert found.counts.sum() == (mask != IGNORE).sum()
 
@@ -180,8 +182,11 @@ def test_scores_say_what_made_them(package, steel, tmp_path):
     assert again.provenance == made
 
     def digest(masks):
-        return evaluate(package, images, masks, precision="float32").provenance["input"]["sha256"]
+        return evaluate(package, images, masks, scale="as-is").provenance["input"]["sha256"]
 
+    assert f"images resampled by {made['input']['factor']:.4g} to the scale of the model" in str(found)
+    with pytest.warns(BainiteWarning, match=r"do not say their µm/px.*expects 0.1 µm/px"):
+        evaluate(package, images[2:], masks[2:])
     changed = [mask.copy() for mask in masks]
     changed[2][5, 5] ^= 1
     assert digest(masks) == made["input"]["sha256"] != digest(changed)
@@ -276,7 +281,7 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
     ]
     assert legend(["a", "b", "c"]).splitlines()[2].startswith("orange #e69f00")
     assert file_names(["a b", "a_b", "a/b", "c"]) == ["a_b", "a_b_2", "a_b_3", "c"]
-    evaluate(package, images, masks, overlays=tmp_path / "o")
+    evaluate(package, images, masks, overlays=tmp_path / "o", scale="as-is")
     files = sorted((tmp_path / "o").iterdir())
     assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png", "legend.txt"]
     assert imagecodecs.png_decode(files[0].read_bytes()).shape == (150, 203, 3)

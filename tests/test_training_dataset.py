@@ -11,7 +11,9 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import bainite_fast
 from bainite_fast.errors import BainiteWarning, InputError, MosaicNotFoundError
 from bainite_fast.training.dataset import IGNORE, array_dataset, as_dataset, class_pixels, read_dataset
 from bainite_fast.training.rescale import scale_image, scale_mask
@@ -135,7 +137,11 @@ def test_what_mask_values_mean(steel):
     three = np.arange(images.size).reshape(images.shape).astype(np.uint16) % 3
     assert np.array_equal(array_dataset(images, three).mask(0), three[0])
     # Colours in ascending order of (red, green, blue): black, green, red.
-    coloured = array_dataset(images, COLOURS[three])
+    with pytest.warns(BainiteWarning, match="#000000 is class 0, #00ff00 is class 1, #ff0000 is class 2. Say so"):
+        coloured = array_dataset(images, COLOURS[three])
+    assert coloured.mask_values == coloured.subset([0]).mask_values == {"#000000": 0, "#00ff00": 1, "#ff0000": 2}
+    assert array_dataset(images, masks).mask_values == {}
+    assert array_dataset(images, masks * 255).mask_values == {"0": 0, "255": 1}
     assert np.array_equal(coloured.mask(0), np.array([0, 2, 1], np.uint8)[three[0]])
     given = array_dataset(images, COLOURS[three], mask_values={(0, 0, 0): 0, "#ff0000": 1, "#00ff00": IGNORE})
     assert given.n_classes == 2
@@ -145,6 +151,37 @@ def test_what_mask_values_mean(steel):
     unknown[:, :2] = IGNORE
     assert np.array_equal(array_dataset(images, unknown).mask(2), unknown[2])
     assert np.array_equal(array_dataset(images, masks * 90 + 10, mask_values={10: 1, 100: 0}).mask(0), 1 - masks[0])
+
+
+def test_indices_among_coloured_masks_are_refused(steel):
+    images, masks = steel
+    mixed = [masks[0], COLOURS[masks[1]], masks[2]]
+    with pytest.raises(InputError, match="mask of image 1 is coloured and that of image 0 holds gray values"):
+        array_dataset(list(images), mixed)
+    told = {0: 0, 1: 1, "#000000": 0, "#ff0000": 1}
+    assert np.array_equal(array_dataset(list(images), mixed, mask_values=told).mask(1), masks[1])
+    black = [np.zeros_like(masks[0]), COLOURS[masks[1]], COLOURS[masks[2]]]
+    with pytest.warns(BainiteWarning, match="#ff0000 is class 1"):
+        assert np.array_equal(array_dataset(list(images), black).mask(1), masks[1])
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_a_palette_is_read_as_the_indices_that_it_holds(tmp_path, steel, bits):
+    images = steel[0]
+    masks = np.random.default_rng(1).integers(0, 4, images.shape).astype(np.uint8)
+    where = folders(tmp_path, images, masks)
+    palette = [255, 255, 255, 0, 0, 200, 255, 0, 0, 0, 0, 0]  # descending: not the order of the colours
+    for k, name in enumerate("abc"):
+        picture = Image.fromarray(masks[k], mode="P")
+        picture.putpalette(palette + ([] if bits == 2 else [0, 0, 0] * 252))
+        picture.save(tmp_path / "masks" / f"{name}.png", bits=bits)
+    data = read_dataset(*where)
+    assert all(np.array_equal(data.mask(k), masks[k]) for k in range(3))
+    meaning = {"#ffffff": 0, "#0000c8": 1, "#ff0000": 2, "#000000": IGNORE}
+    coloured = read_dataset(*where, mask_values=meaning)
+    assert np.array_equal(coloured.mask(0), np.where(masks[0] == 3, IGNORE, masks[0]))
+    with bainite_fast.io.open_mosaic(tmp_path / "masks" / "a.png") as picture:
+        assert picture.rgb
 
 
 def test_255_beside_a_lone_0_is_unknown_where_there_are_three_classes():
@@ -191,7 +228,9 @@ def test_an_empty_mask_and_nan_are_named(steel):
 def test_colour_images(tmp_path, steel):
     images, masks = steel
     rgb = np.stack([images, images[::-1], 255 - images], axis=-1)
-    gray = array_dataset(rgb, masks)
+    with pytest.warns(BainiteWarning, match="have colours, which are turned to gray: to keep them, --colour"):
+        gray = array_dataset(rgb, masks)
+    assert np.array_equal(array_dataset(rgb, masks, gray=True).image(0), gray.image(0))
     expected = np.rint(rgb[0].astype(np.float64) @ [0.299, 0.587, 0.114])
     assert gray.channels == 1
     assert np.abs(gray.image(0).astype(int) - expected).max() <= 1  # float32 at ties
@@ -201,7 +240,11 @@ def test_colour_images(tmp_path, steel):
     assert np.array_equal(mixed.image(1)[..., 2], images[1])
     write(tmp_path / "i" / "a.jpg", rgb[0])
     write(tmp_path / "m" / "a.png", masks[0])
-    assert read_dataset(tmp_path / "i", tmp_path / "m").image(0).shape == (20, 30)
+    with pytest.warns(BainiteWarning, match="turned to gray"):
+        assert read_dataset(tmp_path / "i", tmp_path / "m").image(0).shape == (20, 30)
+    assert read_dataset(tmp_path / "i", tmp_path / "m", gray=False).channels == 3
+    write(tmp_path / "i" / "a.jpg", np.repeat(images[0][..., None], 3, axis=2))  # gray, stored as colours
+    assert read_dataset(tmp_path / "i", tmp_path / "m").channels == 1
 
 
 def test_the_annotation_bar_is_cut_off_image_and_mask(tmp_path):

@@ -142,7 +142,8 @@ def test_values_of_masks_are_found_in_bands(shape, dtype, colour, band, dense, s
         codes = code(drawn, is_colour)
         given = {int(value): k for k, value in enumerate(np.unique(codes))}
         if is_colour:
-            found = choose_values([drawn], ["a"], None, None)
+            with pytest.warns(BainiteWarning, match="masks are coloured"):
+                found = choose_values([drawn], ["a"], None, None)
             assert found.codes.tolist() == list(given)
         meaning = {f"#{value:06x}": k for value, k in given.items()} if is_colour else given
         values = choose_values([drawn], ["a"], None, meaning)

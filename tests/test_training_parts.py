@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bainite_fast.errors import DeviceError, JournalError, ModelError, OutputError
+from bainite_fast.errors import BainiteWarning, DeviceError, JournalError, ModelError, OutputError
 from bainite_fast.models import Reach, UNet, probe
 from bainite_fast.training import checkpoint
 from bainite_fast.training.batches import Batches, measure_intensities
@@ -104,6 +104,8 @@ def test_intensities_of_gray_and_colour() -> None:
     assert found.mean == pytest.approx((colour / 255).mean(axis=(0, 1, 2)).tolist())
     assert found.std == pytest.approx((colour / 255).std(axis=(0, 1, 2)).tolist())
     assert found.window == (0.0, 1.0)
+    with pytest.warns(BainiteWarning, match=r"reach 819, and uint16 intensities are taken as 0…65535"):
+        measure_intensities(array_dataset([np.arange(4, dtype=np.uint16).reshape(2, 2) * 273], [np.eye(2, dtype=int)]))
     floats = [image[..., 0].astype(np.float32) * 10 - 5 for image in colour]
     assert measure_intensities(array_dataset(floats, masks)).window == (
         min(map(np.min, floats)),

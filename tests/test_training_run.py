@@ -6,6 +6,8 @@ import csv
 import json
 import sys
 import types
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from bainite_fast.models import describe_package
 from bainite_fast.training import Progress, plan_training, read_recipe, record, train
 from bainite_fast.training import loop as loop_module
 from bainite_fast.training.checkpoint import read
-from bainite_fast.training.dataset import array_dataset
+from bainite_fast.training.dataset import array_dataset, class_pixels
 from bainite_fast.training.folder import locked, steps_kept
 from training_helpers import SPLIT, blobs, small
 
@@ -413,10 +415,12 @@ def test_arrays_of_every_kind(tmp_path: Path) -> None:
         "float32": [data.image(i).astype(np.float32) * 3.7 - 50 for i in range(2)],
     }
     for name, images in kinds.items():
-        run = train(
-            small(epochs=1, augmentation__gamma=0.3, augmentation__brightness=0.1),
-            images, [data.mask(i) for i in range(2)], tmp_path / name, classes=["matrix", "laths"],
-        )  # fmt: skip
+        bright = pytest.warns(BainiteWarning, match=r"images reach 789.9, and float32 intensities are taken as 0…1")
+        with bright if name == "float32" else nullcontext():
+            run = train(
+                small(epochs=1, augmentation__gamma=0.3, augmentation__brightness=0.1),
+                images, [data.mask(i) for i in range(2)], tmp_path / name, classes=["matrix", "laths"],
+            )  # fmt: skip
         assert run.load().contract.classes == ("matrix", "laths")
         scale = 65535 if name == "uint16" else 1
         assert run.load().contract.mean[0] == pytest.approx(np.mean(images) / scale, rel=1e-5)
@@ -449,6 +453,23 @@ def test_a_class_that_the_validation_part_lacks_has_no_iou(tmp_path: Path) -> No
         assert run.scores is not None and np.isnan(run.scores["iou_2"]) and run.scores["mean_iou"] > 0
         assert run.to_dict()["scores"]["iou"]["class 2"] is None
         json.loads((tmp_path / "run/run.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_classes_that_nobody_names_take_the_names_of_the_package(tmp_path: Path) -> None:
+    data = blobs(2)
+    named = replace(data, class_names=("matrix", "laths"))
+    start = train(small(epochs=1), named, out=tmp_path / "start")
+    tuned = train(small(epochs=1), data, out=tmp_path / "tuned", init=start.package)
+    assert tuned.class_names == tuned.load().contract.classes == ("matrix", "laths")
+    other = replace(data, class_names=("ferrite", "bainite"))
+    assert train(small(epochs=1), other, out=tmp_path / "o", init=start.package).class_names == other.class_names
+    white = [255 * data.mask(i) for i in range(2)]
+    run = train(small(epochs=1), [data.image(i) for i in range(2)], white, tmp_path / "white")
+    shares = class_pixels(data) / sum(data.mask(i).size for i in range(2))
+    card = (run.package / "card.md").read_text()
+    assert f"class shares of the images.background: {shares[0]:.4g}" in card
+    assert "classes of mask values.255: 1" in card
+    assert json.loads((tmp_path / "white/run.json").read_text())["data"]["mask_values"] == {"0": 0, "255": 1}
 
 
 def test_a_package_is_fine_tuned(trained: bainite_fast.TrainingRun, tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ def test_labels_that_are_not_there_are_told_with_those_that_are(mosaics: Path) -
         read_dataset(mosaics, "a/b")
 
 
+def test_labels_that_a_model_made_are_told(mosaics: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(mosaics / "steel1.ome.zarr", tmp_path / "steel.ome.zarr"))
+    bainite_fast.segment(copy, progress=False)
+    with pytest.warns(BainiteWarning, match="made by the model lath-bainite-synthetic: unless they were corrected"):
+        read_dataset(copy, "phases")
+    with pytest.warns(BainiteWarning, match="made by the model lath-bainite-synthetic"):
+        read_dataset(tmp_path, "phases")
+    read_dataset(copy, "truth")
+
+
 def test_a_mosaic_trains_and_is_evaluated(mosaics: Path, tmp_path: Path) -> None:
     run = bainite_fast.train(
         "vanilla", mosaics, "truth", tmp_path / "run", epochs=1, split={"train": ["steel0"], "validation": ["steel1"]},

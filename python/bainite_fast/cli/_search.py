@@ -8,7 +8,17 @@ import typer
 
 from ._console import emit, emit_json, hushed, progress
 from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, StartAgain, TrainDevice, UmPerPx, parse_output
-from ._train import ImagesFolder, MasksFolder, SplitFile, finished_parts, open_data, reading, resumable, tune_training
+from ._train import (
+    Colour,
+    ImagesFolder,
+    MasksFolder,
+    SplitFile,
+    finished_parts,
+    open_data,
+    reading,
+    resumable,
+    tune_training,
+)
 
 
 def search(
@@ -52,6 +62,7 @@ def search(
     setting: Setting = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
+    colour: Colour = False,
     device: TrainDevice = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in DIR.")] = False,
     overwrite: StartAgain = False,
@@ -75,7 +86,7 @@ def search(
     left = finished_parts("study.db", how="the same command with --resume goes on")
     with resumable(out, left):
         with hushed(quiet):
-            data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+            data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar, colour))
         with progress("search", unit="trials", scale=1, quiet=quiet) as step:
             found = training.search(
                 wanted, data, None, out, recipe=base, split=split, device=device, resume=resume, overwrite=overwrite,

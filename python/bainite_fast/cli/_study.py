@@ -26,7 +26,7 @@ from ._options import (
     parse_numbers,
     parse_output,
 )
-from ._train import finished_parts, reading, resumable, tune_training
+from ._train import Colour, finished_parts, reading, resumable, tune_training
 
 if TYPE_CHECKING:
     from ..evaluation import Budget, StudyTable
@@ -105,6 +105,7 @@ def study(
     mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
+    colour: Colour = False,
     device: TrainDevice = "auto",
     overwrite: StartAgain = False,
     as_json: Json = False,
@@ -136,7 +137,7 @@ def study(
     with hushed(quiet), resumable(Path(out) / what, finished_parts(*BEGUN)):
         data = {
             name: read_study_data(
-                folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar)
+                folders[name], name, subset=subset, **reading(classes, mask_value, um_per_px, crop_bar, colour)
             )
             for name in needed
         }
@@ -209,6 +210,7 @@ def cross_validate(
     mask_value: MaskValues = None,
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
+    colour: Colour = False,
     device: TrainDevice = "auto",
     overwrite: StartAgain = False,
     as_json: Json = False,
@@ -225,7 +227,7 @@ def cross_validate(
     from ..training.dataset import read_dataset
 
     with hushed(quiet), resumable(out, finished_parts(*BEGUN)):
-        data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+        data = read_dataset(images, masks, **reading(classes, mask_value, um_per_px, crop_bar, colour))
         done = evaluation.cross_validate(
             recipe,
             data,

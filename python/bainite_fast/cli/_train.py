@@ -59,6 +59,9 @@ MasksFolder = Annotated[
         show_default=False,
     ),
 ]
+Colour = Annotated[
+    bool, typer.Option("--colour", "--color", help="Keep the colours of images, which are turned to gray otherwise.")
+]
 SplitFile = Annotated[
     Path | None,
     typer.Option(
@@ -99,6 +102,7 @@ def train(
     ] = "",
     um_per_px: UmPerPx = None,
     crop_bar: CropBar = None,
+    colour: Colour = False,
     device: TrainDevice = "auto",
     threads: Threads = None,
     resume: Annotated[
@@ -126,7 +130,7 @@ def train(
     with resumable(out, what_is_kept), interrupt_between_steps() as check:
         full = training.read_recipe(recipe, changes=training.parse_changes(setting or []) | given)
         with hushed(quiet):
-            data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar))
+            data = open_data(full, images, masks, **reading(classes, mask_value, um_per_px, crop_bar, colour))
         if dry_run:
             with hushed(quiet):
                 show_plan(full, data, Path(out), resume, overwrite, as_json, split, init, device, threads)
@@ -187,13 +191,16 @@ def tune_training() -> None:
     tune_allocator()
 
 
-def reading(classes: Any, mask_value: list[str] | None, um_per_px: float | None, crop_bar: Any) -> dict[str, Any]:
+def reading(
+    classes: Any, mask_value: list[str] | None, um_per_px: float | None, crop_bar: Any, colour: bool
+) -> dict[str, Any]:
     """Return how annotated images are read, as the library takes it."""
     return {
         "classes": classes,
         "mask_values": parse_mask_values(mask_value),
         "um_per_px": um_per_px,
         "crop_bar": crop_bar or "off",
+        "gray": False if colour else None,
     }
 
 

@@ -17,7 +17,7 @@ from ..training.dataset import IGNORE, Classes, array_dataset
 from ..training.large import Shelf
 from ..training.matching import match_files, read_names
 from ..training.pictures import read_labels_file
-from ..training.values import MaskValues
+from ..training.values import MaskValues, names_colours
 from ..training.words import counted
 from .scores import ImageScores, finite
 
@@ -141,8 +141,9 @@ def agree(
         matched = match_files(Path(first), Path(second), names, kinds=_KINDS)
         called = [one.name for one in matched]
         shelf = Shelf()
-        a = [read_labels_file(one.image, shelf) for one in matched]
-        b = [read_labels_file(one.mask, shelf) for one in matched]
+        indexed = not names_colours(mask_values)
+        a = [read_labels_file(one.image, shelf, indexed=indexed) for one in matched]
+        b = [read_labels_file(one.mask, shelf, indexed=indexed) for one in matched]
     elif isinstance(first, (str, Path)) or isinstance(second, (str, Path)):
         raise InputError("give two folders of masks, or two sequences of arrays")
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
-from ..errors import InputError, OutputError
+from ..errors import BainiteWarning, InputError, OutputError
 from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
@@ -128,6 +129,7 @@ def evaluate(
             loaded, predictor, images, masks, tile=tiles, tolerance=tolerance, scale=scale, progress=progress
         )
     data = _dataset(loaded, images, masks, classes, names, mask_values, crop_bar)
+    _warn_of_scale(loaded.contract, data, scale)
     job = Job(data, predictor, _factor(predictor, data, scale), tiles, tolerance, _stride(data) if calibrate else 0)
     folder = None if overlays is None else _folder(Path(overlays), data.class_names)
     found = _run(job, folder, progress)
@@ -204,6 +206,16 @@ def _factor(predictor: Predictor, data: Dataset, scale: str | float) -> float:
     if isinstance(scale, str):
         return 1.0 if scale == "as-is" else predictor.factor(data.um_per_px)
     return predictor.factor(float(scale))
+
+
+def _warn_of_scale(contract: Contract, data: Dataset, scale: str | float) -> None:
+    if scale == "auto" and data.um_per_px is None and contract.um_per_px is not None:
+        warnings.warn(
+            f"the images do not say their µm/px, so they are predicted as they are; the model {contract.name!r} "
+            f"expects {contract.um_per_px:.4g} µm/px (give scale=<µm/px of the images>, or scale='as-is')",
+            BainiteWarning,
+            stacklevel=3,
+        )
 
 
 def _check_scale(scale: str | float) -> None:

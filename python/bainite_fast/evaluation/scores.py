@@ -241,6 +241,8 @@ class Scores:
         if self.calibration is not None:
             lines.append(str(self.calibration))
         if made := self.provenance:
+            factor = made["input"].get("factor", 1.0)
+            lines += [] if factor == 1.0 else [f"images resampled by {factor:.4g} to the scale of the model"]
             lines.append(
                 f"model sha256 {made['model']['sha256'][:16]}…, {made['runtime']['precision']} on {made['device']}, "
                 f"bainite_fast {made['bainite_fast']}"

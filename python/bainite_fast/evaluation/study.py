@@ -120,6 +120,7 @@ def read_study_data(
     mask_values: MaskValues | None = None,
     crop_bar: CropBar = "off",
     um_per_px: float | None = None,
+    gray: bool | None = None,
 ) -> ArrayDataset:
     """Read the images and masks of a folder with ``images`` and ``masks`` in it.
 
@@ -131,7 +132,7 @@ def read_study_data(
         Which argument it came from, for messages.
     subset : int, optional
         Only so many images, evenly spread over their names.
-    classes, mask_values, crop_bar, um_per_px
+    classes, mask_values, crop_bar, um_per_px, gray
         As for :func:`bainite_fast.training.dataset.read_dataset`.
 
     Raises
@@ -151,6 +152,7 @@ def read_study_data(
         mask_values=mask_values,
         crop_bar=crop_bar,
         um_per_px=um_per_px,
+        gray=gray,
     )
     if subset is None:
         return data

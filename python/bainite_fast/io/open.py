@@ -56,8 +56,8 @@ def open_mosaic(
     storage_options : mapping, optional
         Options of the fsspec file system.
     indexed : bool
-        Whether a TIFF with palette colours is read as the indices that it stores, which is right for labels; otherwise
-        it is refused, for its values are no intensities.
+        Whether a TIFF or PNG with palette colours is read as the indices that it stores, which is right for labels.
+        Otherwise such a TIFF is refused, for its values are no intensities, and a PNG is read as the colours.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def _open_path(path: Path, plane: Plane, channel: Channel, level: int, indexed: 
     if picture_format(head):
         if level:
             raise InputError(f"level={level} is asked for, but {path} has no pyramid")
-        return PictureMosaic(path, plane=plane, channel=channel)
+        return PictureMosaic(path, plane=plane, channel=channel, indexed=indexed)
     if head.startswith(_HDF5) or path.suffix.lower() in _EBSD:
         what = "an HDF5 file, perhaps an EBSD scan," if head.startswith(_HDF5) else "an EBSD scan,"
         raise MosaicError(f"{path} is {what} and no image: read it with bainite_fast.ebsd.read()", place=str(path))

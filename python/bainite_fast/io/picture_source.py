@@ -16,7 +16,8 @@ from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, output_dtype
 
 _DECODERS = {"PNG": imagecodecs.png_decode, "JPEG": imagecodecs.jpeg8_decode, "BMP": imagecodecs.bmp_decode}
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
+_PNG, _PNG_PALETTE = b"\x89PNG\r\n\x1a\n", 3
+_SIGNATURES = {_PNG: "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 
 
 def picture_format(head: bytes) -> str | None:
@@ -24,22 +25,49 @@ def picture_format(head: bytes) -> str | None:
     return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
+def _palette(data: bytes) -> NDArray[np.uint8] | None:
+    """Return the colours [n, 3] of a PNG file whose pixels are indices of them, else None."""
+    if data[25] != _PNG_PALETTE:  # colour type, in the header, which comes first
+        return None
+    start = len(_PNG) + 25
+    while start + 8 <= len(data):
+        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+        if kind == b"PLTE":
+            return np.frombuffer(data[start + 8 : start + 8 + length], np.uint8).reshape(-1, 3)
+        start += length + 12
+    return None
+
+
+def _indices(pixels: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return which colour of a palette the pixels [H, W, 3 or 4] have; of equal ones the first. uint8 [H, W]."""
+    weights = np.array([1 << 16, 1 << 8, 1], np.int32)
+    table = np.zeros(1 << 24, np.uint8)
+    table[(palette.astype(np.int32) @ weights)[::-1]] = np.arange(len(palette), dtype=np.uint8)[::-1]
+    return np.concatenate([table[rows[..., :3].astype(np.int32) @ weights] for rows in _parts(pixels)])
+
+
+def _parts(pixels: NDArray[Any]) -> list[NDArray[Any]]:
+    return [pixels[y : y + 512] for y in range(0, len(pixels), 512)]
+
+
 class PictureMosaic(Mosaic):
     """A PNG, JPEG or BMP file, held decoded in memory (`resident_bytes`).
 
-    Gray, RGB, and opaque RGBA are read; palettes come out of the decoder as RGB, 1-bit pixels as 0 and 255. An EXIF
-    orientation is not applied: rows stay as the microscope wrote them.
+    Gray, RGB, and opaque RGBA are read; palettes come out of the decoder as RGB, unless `indexed`, 1-bit pixels as 0
+    and 255. An EXIF orientation is not applied: rows stay as the microscope wrote them.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The file.
-    plane, channel
+    plane, channel, indexed
         See `open_mosaic`.
     """
 
-    def __init__(self, path: str | Path, *, plane: Plane = None, channel: Channel = None) -> None:
-        self._path = Path(path)
+    def __init__(
+        self, path: str | Path, *, plane: Plane = None, channel: Channel = None, indexed: bool = False
+    ) -> None:
+        self._path, self._indexed = Path(path), indexed
         self._lock = threading.Lock()
         self._pixels: NDArray[Any] | None = None
         stored = self._decoded()
@@ -76,6 +104,8 @@ class PictureMosaic(Mosaic):
                     if kind == "JPEG":
                         check_jpeg(data)
                     pixels = np.asarray(_DECODERS[kind or "PNG"](data))
+                    if self._indexed and kind == "PNG" and (palette := _palette(data)) is not None:
+                        pixels = _indices(pixels, palette)
                 except (RuntimeError, ValueError, OSError, TypeError) as error:
                     place = str(self._path)
                     raise MosaicError(f"{place} cannot be decoded as {kind} ({error})", place=place) from error
@@ -97,6 +127,7 @@ class PictureMosaic(Mosaic):
             "shape": list(self.shape),
             "dtype": str(self.dtype),
             "channels": self.channels,
+            **({"indexed": True} if self._indexed else {}),
             **self._choice,
         }
 

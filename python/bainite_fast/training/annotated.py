@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,6 +81,8 @@ class ArrayDataset:
         uint8, uint16 or float32.
     masks : tuple of ndarray [H, W], uint8
         Classes, 255 where unknown.
+    mask_values : dict of str to int
+        Class of each value, or colour, that stood in the masks; empty where values are the classes themselves.
     """
 
     names: tuple[str, ...]
@@ -89,6 +91,7 @@ class ArrayDataset:
     um_per_px: float | None
     images: tuple[Pixels, ...]
     masks: tuple[Mask, ...]
+    mask_values: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:

@@ -19,7 +19,8 @@ from ..geometry import round_up
 from ..models import probe, save_package
 from .batches import measure_intensities, mirrored
 from .checkpoint import LAST, read
-from .dataset import Classes, Dataset, as_dataset
+from .checks import default_names
+from .dataset import ArrayDataset, Classes, Dataset, as_dataset
 from .folder import FORMAT, check_folder, locked, open_record, write_record
 from .hardware import choose_device, choose_threads, torch_threads
 from .loop import Callback, Job, Progress, Trainer
@@ -30,7 +31,7 @@ from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
-from .start import Init, start_network
+from .start import Init, class_names_of, start_network
 from .tiles import micrograph_of, scale_dataset
 from .values import MaskValues
 
@@ -202,11 +203,12 @@ def prepare_job(
     recipe: Recipe, data: Dataset, split: SplitSource, init: Init, *, device: torch.device, out: Path, name: str | None
 ) -> tuple[Job, dict[str, Any]]:
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
+    data = _named(data, recipe, init)
     train_part, validation_part = part_indices(data, split)
     _check_rules(recipe, data, bool(validation_part))
     validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
     train_images = data.subset(train_part)
-    check_classes(train_images)
+    shares = check_classes(train_images)  # of the images: tiles mirror some of it
     tiles = training_items(train_images, recipe.data)
     counts = check_classes(tiles)
     intensities = measure_intensities(tiles)
@@ -223,9 +225,17 @@ def prepare_job(
         device=device,
         folder=out / CHECKPOINTS,
     )
-    about = _about(data, tiles, counts, digest_of(data.subset((*train_part, *validation_part))))
+    about = _about(data, tiles, shares, digest_of(data.subset((*train_part, *validation_part))))
     parts = {"train": list(train_images.names), "validation": list(validate.names if validate else ())}
     return job, _record(job, about, parts, name or out.resolve().name)
+
+
+def _named(data: Dataset, recipe: Recipe, init: Init) -> Dataset:
+    """Return a data set whose classes nobody named with the names of the package that the run starts from."""
+    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
+        return data
+    names = class_names_of(recipe, init)
+    return replace(data, class_names=names) if len(names) == data.n_classes else data
 
 
 def _record(job: Job, about: dict[str, Any], parts: dict[str, list[str]], name: str) -> dict[str, Any]:
@@ -295,6 +305,7 @@ def _about(data: Dataset, tiles: Dataset, counts: np.ndarray, digest: str) -> di
         "class_shares": {n: int(c) / known for n, c in zip(data.class_names, counts, strict=True)},
         "um_per_px": tiles.um_per_px,
         "channels": data.channels,
+        **({"mask_values": values} if (values := getattr(data, "mask_values", {})) else {}),
     }
 
 
@@ -358,7 +369,8 @@ def _pack(network: torch.nn.Module, job: Job, record: Mapping[str, Any], run: Tr
         "training images": split["train"],
         **({"validation images": split["validation"]} if split["validation"] else {}),
         "items to learn from": about["tiles"],
-        "class shares": {name: round(share, 4) for name, share in about["class_shares"].items()},
+        "class shares of the images": {name: round(share, 4) for name, share in about["class_shares"].items()},
+        **({"classes of mask values": about["mask_values"]} if about.get("mask_values") else {}),
         "sha256": about["sha256"],
     }
     training = {key: record[key] for key in ("origin", "bainite_fast", "torch")}

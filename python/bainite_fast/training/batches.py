@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..geometry import round_up
 from .dataset import IGNORE, Dataset
 from .large import bands
@@ -187,9 +188,15 @@ def measure_intensities(data: Dataset) -> Intensities:
     ------
     InputError
         If every pixel has the same value, or one is NaN or infinite.
+
+    Warns
+    -----
+    BainiteWarning
+        If the brightest pixel is far from what white is in their dtype.
     """
     count, total, squares = 0, np.zeros(data.channels), np.zeros(data.channels)
     low, high, whole = np.inf, -np.inf, True
+    dtypes: set[str] = set()
     for i in range(len(data)):
         image = data.image(i)
         if image.dtype.kind == "f" and not np.isfinite(image).all():
@@ -199,11 +206,28 @@ def measure_intensities(data: Dataset) -> Intensities:
             count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
             low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
         whole = whole and image.dtype in _FULL_SCALE
+        dtypes.add(image.dtype.name)
     mean = total / count
+    _warn_of_range(dtypes, low, high)
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     if not (std > 1e-6 * max(1.0, abs(high))).all():
         raise InputError(f"the training images are of one gray value ({low:.4g}); give images that show something")
     return Intensities(tuple(mean.tolist()), tuple(std.tolist()), (0.0, 1.0) if whole else (low, high))
+
+
+def _warn_of_range(dtypes: set[str], low: float, high: float) -> None:
+    """Say so where images of another dtype, which a user takes for the same, would look far too bright or dark."""
+    if dtypes == {"uint8"} or (1 / 8 <= high <= 2 and low >= -1):
+        return
+    white = "65535" if dtypes == {"uint16"} else "1"
+    said = high * 65535 if dtypes == {"uint16"} else high
+    warnings.warn(
+        f"the training images reach {said:.4g}, and {' and '.join(sorted(dtypes))} intensities are taken as 0…{white}: "
+        "to the model, pictures of another dtype will look far too bright or too dark. Rescale the images to that "
+        "range, or save them as uint8",
+        BainiteWarning,
+        stacklevel=5,
+    )
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -73,6 +73,7 @@ def assemble(
         class_names=_class_names(classes, values.n_classes),
         channels=channels,
         um_per_px=None if um_per_px is None else um_per_px / factor,
+        mask_values=values.to_dict(),
         images=tuple(shelf.keep(scale_image(_with_channels(x, channels), factor), of=x) for x in drained(images)),
         masks=tuple(shelf.keep(scale_mask(x, factor, how), of=x) for x in drained(indexed)),
     )
@@ -148,6 +149,11 @@ def _class_names(classes: Classes, count: int) -> tuple[str, ...]:
         if len(set(named)) != len(named):
             raise InputError(f"the classes {list(named)} are not all different")
         return named
+    return default_names(count)
+
+
+def default_names(count: int) -> tuple[str, ...]:
+    """Return the names of classes that nobody has named."""
     return ("background", "foreground") if count == 2 else tuple(f"class {i}" for i in range(count))
 
 

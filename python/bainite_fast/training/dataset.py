@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,15 +10,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Dataset, Pixels, check_indices, class_pixels
 from .checks import assemble, common_scale
 from .large import Shelf
 from .matching import match_files
-from .pictures import CropBar, read_pair, to_gray
+from .pictures import CropBar, is_gray, read_pair, to_gray
 from .rescale import MaskScaling
-from .values import IGNORE, MaskValues
+from .values import IGNORE, MaskValues, names_colours
 
 __all__ = [
     "IGNORE",
@@ -43,7 +44,7 @@ def read_dataset(
     scale: float = 1.0,
     mask_scaling: MaskScaling = "majority",
     crop_bar: CropBar = "off",
-    gray: bool = True,
+    gray: bool | None = None,
     um_per_px: float | None = None,
 ) -> ArrayDataset:
     """Read a folder of images and a folder of masks, and check them.
@@ -73,8 +74,9 @@ def read_dataset(
     crop_bar : "off", "auto" or int
         Annotation bar at the foot of SEM images: found, or so many rows. It is cut off images, and off masks that are
         as high as their image.
-    gray : bool
-        Turn colour images to gray (luma, ITU-R BT.601). Otherwise all images have three channels if one has.
+    gray : bool, optional
+        Turn colour images to gray (luma, ITU-R BT.601), which is done by default, and told. Otherwise all images have
+        three channels if one has.
     um_per_px : float, optional
         Size of a pixel before scaling, where the files do not say it, or not rightly.
 
@@ -95,11 +97,16 @@ def read_dataset(
     Warns
     -----
     BainiteWarning
-        If files have no partner or images differ in scale: they are named. If images go to temporary files.
+        If files have no partner or images differ in scale: they are named. If images go to temporary files, colours of
+        masks are taken for classes in their order, images lose their colours unasked, or masks were made by a model.
     """
     check_pixel_size(um_per_px)
     matched, shelf = match_files(Path(images), Path(masks), names), Shelf()
-    pairs = [read_pair(one.image, one.mask, crop_bar, gray, shelf) for one in matched]
+    options: dict[str, bool] = {"gray": gray is not False, "indexed": not names_colours(mask_values)}
+    pairs = [read_pair(one.image, one.mask, crop_bar, shelf, **options) for one in matched]
+    if gray is None and any(pair.coloured for pair in pairs):
+        _warn_of_gray()
+    _warn_of_makers({pair.maker for pair in pairs if pair.maker is not None})
     named = {pair.class_names for pair in pairs}
     if classes is None and mask_values is None and len(named) == 1:
         classes = named.pop() or None  # OME-Zarr label images that agree
@@ -130,7 +137,7 @@ def array_dataset(
     mask_values: MaskValues | None = None,
     scale: float = 1.0,
     mask_scaling: MaskScaling = "majority",
-    gray: bool = True,
+    gray: bool | None = None,
     um_per_px: float | None = None,
 ) -> ArrayDataset:
     """Make a data set of arrays, with the checks of :func:`read_dataset`.
@@ -164,9 +171,11 @@ def array_dataset(
         raise InputError(f"{len(called)} names are given for {len(images)} images; one for each, all different, needed")
     pixels = [_checked_image(image, name) for image, name in zip(images, called, strict=True)]
     drawn = [np.asarray(mask) for mask in masks]
+    if gray is None and any(image.ndim == 3 and not is_gray(image) for image in pixels):
+        _warn_of_gray()
     return assemble(
         called,
-        [to_gray(image) if gray and image.ndim == 3 else image for image in pixels],
+        [to_gray(image) if gray is not False and image.ndim == 3 else image for image in pixels],
         [mask.astype(np.uint8) if mask.dtype == np.bool_ else mask for mask in drawn],
         classes=classes,
         mask_values=mask_values,
@@ -206,6 +215,25 @@ def as_dataset(images: Any, masks: Any = None, **options: Any) -> Dataset:
             "arrays, or one data set"
         )
     return array_dataset(list(images), list(masks), **given)
+
+
+def _warn_of_gray() -> None:
+    warnings.warn(
+        "the images have colours, which are turned to gray: to keep them, --colour, or from Python "
+        "training.read_dataset(…, gray=False)",
+        BainiteWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_makers(makers: set[str]) -> None:
+    if makers:
+        warnings.warn(
+            f"the labels were made by the model {', '.join(sorted(makers))}: unless they were corrected by hand since, "
+            "they are no truth to learn from or to be scored by",
+            BainiteWarning,
+            stacklevel=4,
+        )
 
 
 def _checked_image(image: ArrayLike, name: str) -> Pixels:

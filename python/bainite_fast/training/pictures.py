@@ -22,16 +22,36 @@ CropBar = Literal["off", "auto"] | int
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Pixels of an image and of its mask, without annotation bar; class names where the mask says them, else ()."""
+    """Pixels of an image and of its mask, without annotation bar, and what is known of them.
+
+    Attributes
+    ----------
+    image, mask : ndarray
+        Pixels.
+    um_per_px : float or None
+        Size of a pixel.
+    class_names : tuple of str
+        Where the mask says them, else ().
+    coloured : bool
+        Whether the image has colours, as it is stored.
+    maker : str or None
+        Model that made the mask, where it is said to be made by one.
+    """
 
     image: NDArray[Any]
     mask: NDArray[Any]
     um_per_px: float | None
     class_names: tuple[str, ...]
+    coloured: bool
+    maker: str | None
 
 
-def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool, shelf: Shelf) -> Pair:
+def read_pair(
+    image: Path, mask: Path, crop_bar: CropBar, shelf: Shelf, *, gray: bool = True, indexed: bool = True
+) -> Pair:
     """Read an image [H, W] or [H, W, 3] and its mask onto a shelf, without the annotation bar.
+
+    `gray` turns colours to gray; `indexed` reads masks with a palette as indices and not as its colours.
 
     Raises
     ------
@@ -41,27 +61,32 @@ def read_pair(image: Path, mask: Path, crop_bar: CropBar, gray: bool, shelf: She
         If the image has neither one nor three channels, or the bar is higher than the image.
     """
     with ExitStack() as stack:
-        picture, drawn = stack.enter_context(open_mosaic(image)), _open_labels(mask, stack)
+        picture, drawn = stack.enter_context(open_mosaic(image)), _open_labels(mask, stack, indexed)
         if picture.channels not in (1, 3):
             raise InputError(f"{image} has {picture.channels} channels; gray or RGB is needed")
         bar = _bar_rows(picture, crop_bar)
         height, width = picture.shape
         if bar >= height:
             raise InputError(f"crop_bar={bar} is no less than the {height} rows of {image}")
-        parts = _read_bands(picture, height - bar)
         shape: tuple[int, ...] = (height - bar, width)
-        if gray:
-            parts = (to_gray(x) if x.ndim == 3 else x for x in parts)
-        elif picture.channels == 3:
+        coloured: list[bool] = []
+
+        def grayed() -> Iterator[NDArray[Any]]:
+            for band in _read_bands(picture, height - bar):
+                coloured.append(band.ndim == 3 and not is_gray(band))
+                yield to_gray(band) if gray and band.ndim == 3 else band
+
+        if picture.channels == 3 and not gray:
             shape = (*shape, 3)
-        pixels = shelf.gather(shape, picture.dtype, parts)
+        pixels = shelf.gather(shape, picture.dtype, grayed())
         # A mask that was drawn on the image without its bar is as high as what is left.
         rows = drawn.shape[0] - bar if drawn.shape[0] == height else drawn.shape[0]
-        return Pair(pixels, _read_labels(drawn, rows, shelf), picture.um_per_px, _class_names(drawn))
+        labels = _read_labels(drawn, rows, shelf)
+        return Pair(pixels, labels, picture.um_per_px, _class_names(drawn), any(coloured), _maker(drawn))
 
 
-def read_labels_file(path: Path, shelf: Shelf) -> NDArray[Any]:
-    """Read a mask as it is stored, [H, W] or [H, W, 3], onto a shelf.
+def read_labels_file(path: Path, shelf: Shelf, *, indexed: bool = True) -> NDArray[Any]:
+    """Read a mask as it is stored, [H, W] or [H, W, 3], onto a shelf; `indexed` as in :func:`read_pair`.
 
     Raises
     ------
@@ -69,7 +94,7 @@ def read_labels_file(path: Path, shelf: Shelf) -> NDArray[Any]:
         If it cannot be read.
     """
     with ExitStack() as stack:
-        drawn = _open_labels(path, stack)
+        drawn = _open_labels(path, stack, indexed)
         return _read_labels(drawn, drawn.shape[0], shelf)
 
 
@@ -80,11 +105,17 @@ def _class_names(drawn: Mosaic | LabelImage) -> tuple[str, ...]:
     return tuple(one.name for one in drawn.classes)
 
 
-def _open_labels(path: Path, stack: ExitStack) -> Mosaic | LabelImage:
+def _maker(drawn: Mosaic | LabelImage) -> str | None:
+    """Return the name of the model that made a label image, or None."""
+    made = drawn.provenance.get("model") if isinstance(drawn, LabelImage) else None
+    return None if made is None else str(made["name"])
+
+
+def _open_labels(path: Path, stack: ExitStack, indexed: bool) -> Mosaic | LabelImage:
     if path.is_dir():
         with suppress(MosaicError, MosaicNotFoundError):  # no label group, but another Zarr
             return read_labels(path)
-    return stack.enter_context(open_mosaic(path, indexed=True))
+    return stack.enter_context(open_mosaic(path, indexed=indexed))
 
 
 def _read_labels(drawn: Mosaic | LabelImage, rows: int, shelf: Shelf) -> NDArray[Any]:
@@ -102,6 +133,11 @@ def _read_bands(source: Mosaic | LabelImage, rows: int) -> Iterator[NDArray[Any]
     step = round_up(max(1, BAND // source.shape[1]), chunk)
     for y in range(0, rows, step):
         yield source.read(y, min(y + step, rows), 0, source.shape[1])
+
+
+def is_gray(image: NDArray[Any]) -> bool:
+    """Say whether the three channels of an image [H, W, 3] are equal."""
+    return bool(np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2]))
 
 
 def to_gray(image: NDArray[Any]) -> NDArray[Any]:

@@ -46,6 +46,12 @@ class Start:
     synthetic: bool | None = None
 
 
+def class_names_of(recipe: Recipe, init: Init) -> tuple[str, ...]:
+    """Return the class names of the package that a run starts from, () without one."""
+    source = init if init is not None else _package_path(recipe.network.weights)
+    return () if source is None else load(source).contract.classes
+
+
 def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, intensities: Intensities) -> Start:
     """Return the network of a recipe with its first weights.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from .large import bands, distinct
+from .pictures import is_gray
 
 IGNORE = 255
 """Value of mask pixels whose class is not known: they count neither in losses nor in scores."""
@@ -60,6 +62,12 @@ class ValueMap:
     n_classes: int
     colour: bool
 
+    def to_dict(self) -> dict[str, int]:
+        """Return the class of each value, JSON-able; {} where gray values are the classes themselves."""
+        if not self.colour and (self.codes == self.classes).all():
+            return {}
+        return {_show(int(c), self.colour): int(k) for c, k in zip(self.codes, self.classes, strict=True)}
+
     def apply(self, mask: NDArray[Any], name: str) -> NDArray[np.uint8]:
         """Return the classes of a mask [H, W] or [H, W, 3], uint8 [H, W].
 
@@ -106,14 +114,21 @@ def choose_values(
     Raises
     ------
     InputError
-        If the values are neither indices of the classes, nor 0 and 255, nor a few colours.
+        If the values are neither indices of the classes, nor 0 and 255, nor a few colours, or some masks hold indices
+        and others colours.
+
+    Warns
+    -----
+    BainiteWarning
+        If colours are taken for classes in their order: it says which is which.
     """
-    colour = any(mask.ndim == 3 and not _is_gray(mask) for mask in masks)
+    colour = any(mask.ndim == 3 and not is_gray(mask) for mask in masks)
     if given is not None:
         return _given(given, n_classes, colour)
     per_mask = [_codes_of(mask, colour) for mask in masks]
     found = np.unique(np.concatenate(per_mask))
     if colour:
+        _check_one_kind(masks, names)
         return _colours(found, n_classes)
     if n_classes in (None, 2) and set(found.tolist()) in ({255}, {0, 255}):
         return _map({0: 0, 255: 1}, 2, False)
@@ -154,6 +169,19 @@ def code(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
     return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
 
 
+def _check_one_kind(masks: list[NDArray[Any]], names: list[str]) -> None:
+    """Refuse indices among masks of colours; black and white have the same meaning in both."""
+    for mask, name in zip(masks, names, strict=True):
+        if mask.ndim == 2 and set(_codes_of(mask, False).tolist()) - {0, 255}:
+            other = next(n for n, one in zip(names, masks, strict=True) if one.ndim == 3 and not is_gray(one))
+            raise InputError(f"the mask of {other} is coloured and that of {name} holds gray values; {_REMEDY}")
+
+
+def names_colours(given: MaskValues | None) -> bool:
+    """Say whether a caller's meaning of mask values speaks of colours."""
+    return given is not None and any(_parse(value)[1] for value in given)
+
+
 def _codes_of(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
     """Return the codes that a mask holds, ascending."""
     if mask.ndim == 2 and mask.dtype.kind == "u" and not colour:
@@ -161,10 +189,6 @@ def _codes_of(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
     else:
         parts = [distinct(code(band, colour)) for band in bands(mask)]
     return np.unique(np.concatenate(parts)).astype(np.int64)
-
-
-def _is_gray(mask: NDArray[Any]) -> bool:
-    return bool(np.array_equal(mask[..., 0], mask[..., 1]) and np.array_equal(mask[..., 0], mask[..., 2]))
 
 
 def _show(value: int, colour: bool) -> str:
@@ -184,7 +208,15 @@ def _colours(found: NDArray[np.int64], n_classes: int | None) -> ValueMap:
             f"{len(found)} colours ({shown}{' …' if len(found) > 6 else ''})",
             f", and classes are at most {most}; {_REMEDY}",
         )
-    return _map({int(c): i for i, c in enumerate(found)}, n_classes or max(len(found), 2), True)
+    meaning = {int(code): label for label, code in enumerate(found)}
+    said = ", ".join(f"{_show(code, True)} is class {label}" for code, label in meaning.items())
+    warnings.warn(
+        f"masks are coloured, and their colours are classes in the order of (red, green, blue): {said}. Say so if "
+        "they mean something else: mask_values={value: class, …}",
+        BainiteWarning,
+        stacklevel=5,
+    )
+    return _map(meaning, n_classes or max(len(found), 2), True)
 
 
 def _given(given: MaskValues, n_classes: int | None, colour: bool) -> ValueMap:
