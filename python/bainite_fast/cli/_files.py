@@ -10,7 +10,8 @@ import typer
 from ..errors import InputError
 from ._console import emit, emit_json, file_size, progress, table
 from ._models import show_model
-from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx, parse_output
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx
+from ._parsing import parse_output
 
 
 def info(

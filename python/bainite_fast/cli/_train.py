@@ -28,9 +28,8 @@ from ._options import (
     StartAgain,
     TrainDevice,
     UmPerPx,
-    parse_mask_values,
-    parse_output,
 )
+from ._parsing import parse_mask_values, parse_output
 from ._segment import tune_allocator
 
 ESTIMATE_STEPS, ESTIMATE_SECONDS = 5, 20.0
