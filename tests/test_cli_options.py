@@ -63,6 +63,14 @@ def test_an_annotation_bar() -> None:
             _parsing.parse_crop_bar(text)
 
 
+def test_a_plane() -> None:
+    assert _parsing.parse_plane("3") == 3
+    assert _parsing.parse_plane(" Z=3, t=0 ") == {"z": 3, "t": 0}
+    for text in ("", "-1", "z", "z=", "z=-1", "z=1.5", "z=1,z=2", "z=1,", "1,2", "{'z': 1}"):
+        with pytest.raises(typer.BadParameter, match="z=3,t=0"):
+            _parsing.parse_plane(text)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0.0 s"), (9.94, "9.9 s"), (42.2, "42 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],

@@ -12,6 +12,7 @@ from ._console import emit, emit_json, file_size, progress, table
 from ._models import show_model
 from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx
 from ._parsing import parse_output
+from ._wording import as_options
 
 
 def info(
@@ -70,7 +71,7 @@ def summarize(found: dict[str, Any]) -> str:
         rows.append(("trained on", made["trained_on"]))
         rows.append(("made with", f"bainite_fast {made['bainite_fast']}, {plan['device']}, {plan['precision']}"))
         rows += [(name, f"{100 * share:.2f} %") for name, share in made["fractions"].items()]
-    rows += [(key, str(found[key])) for key in ("choose", "advice") if found.get(key)]
+    rows += [(key, as_options(str(found[key]))) for key in ("choose", "advice") if found.get(key)]
     return table(rows)
 
 

@@ -13,6 +13,7 @@ from ._parsing import (
     parse_crop_bar,
     parse_device,
     parse_normalize,
+    parse_plane,
     parse_scale,
     parse_um_per_px,
 )
@@ -34,7 +35,13 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an output that exists, once the new one is complete.")
 ]
 Plane = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Plane of a stack, counted from 0.", show_default=False)
+    Any,
+    typer.Option(
+        parser=parse_plane,
+        metavar="N|AXIS=N",
+        help="Plane of a stack, counted from 0; of a file with several stack axes: z=3,t=0.",
+        show_default=False,
+    ),
 ]
 Channel = Annotated[
     int | None, typer.Option(metavar="N", min=0, help="Channel of the file, counted from 0.", show_default=False)

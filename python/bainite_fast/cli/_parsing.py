@@ -203,6 +203,28 @@ def parse_crop_bar(text: str) -> str | int:
     )
 
 
+def parse_plane(text: str) -> int | dict[str, int]:
+    """Read the plane of a stack: ``N``, or ``AXIS=N`` for every stack axis with commas between, such as ``z=3,t=0``.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the text is neither, or names an axis twice.
+    """
+    if re.fullmatch(r"\s*[0-9]+\s*", text):
+        return int(text)
+    plane: dict[str, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([^\W\d_]\w*)\s*=\s*([0-9]+)\s*", part)
+        if match is None or match[1].lower() in plane:
+            raise typer.BadParameter(
+                f"{text!r} is no plane; write its number, counted from 0, or one for each stack axis, for example "
+                "z=3,t=0"
+            )
+        plane[match[1].lower()] = int(match[2])
+    return plane
+
+
 def parse_classes(text: str) -> int | tuple[str, ...]:
     """Read a number of classes, or their names from label 0 with commas between.
 
