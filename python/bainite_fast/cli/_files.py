@@ -30,18 +30,31 @@ def info(
 
     Of a model: classes, scale, scores, what it was trained on and with, and its card.
     """
-    from ..models.describing import is_package
+    from ..models.describing import FOREIGN, foreign_model, is_package
 
     if "://" not in path and is_package(path):
         show_model(path, as_json=as_json)
         return
     if "://" not in path and is_package(model := Path(path) / "model"):
         raise InputError(f"{path} is the folder of a training run; its model is {model}")
+    if "://" not in path and (kind := foreign_model(path)):
+        raise InputError(f"{path} is {FOREIGN[kind]}, which does not say what info shows; {_REMEDIES[kind]}")
     from ..io import describe
 
     found = describe(path)
     emit_json(found) if as_json else emit(summarize(found))
 
+
+_EXPORTED = "if it was exported from a package, that package is what info describes and `segment --model` takes"
+_REMEDIES = {
+    "torchscript": "`bainite-fast segment --model` takes it, and info describes the package that it was made of",
+    "pt2": _EXPORTED,
+    "onnx": _EXPORTED,
+    "bioimageio": _EXPORTED,
+    "pickle": "it is never opened, for that would run what it holds; info describes packages",
+    "safetensors": "if a package was made of them, info describes that",
+}
+"""What to do with a model that is no package."""
 
 _KINDS = {
     "ZarrMosaic": "Zarr image",
