@@ -213,6 +213,15 @@ def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.Monk
     assert len((folders / "out/metrics.csv").read_text().splitlines()) == 4
 
 
+def test_resuming_where_no_run_is_says_that_a_new_one_begins(folders: Path) -> None:
+    line, words = [*common(folders), "--epochs", 1, "--resume"], "to go on with; a new one begins"
+    assert f"there is no run in {folders / 'out'} {words}" in run(*line, "--out", folders / "out").stderr
+    assert words not in run(*line, "--out", folders / "out").stderr
+    assert words not in run(*line, "--out", folders / "other", "--quiet").stderr
+    assert words not in run(*line, "--out", folders / "images").stderr  # which is refused
+    assert (folders / "other/model").is_dir()
+
+
 def test_a_second_ctrl_c_stops_at_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     press_ctrl_c(monkeypatch, before=3, times=2)
     done = run(*common(folders), "--out", folders / "out")
