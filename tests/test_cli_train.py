@@ -346,6 +346,9 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     anew = run(*line, "--trials", 1, "--overwrite")
     assert anew.exit_code == 0 and len(json.loads(anew.stdout)["trials"]) == 1
     recipe = folders / "found/best.yaml"
+    told = run(*line[:-1], "--trials", 1, "--resume").stdout.splitlines()[0]
+    assert told == f"best validation mean IoU {json.loads(anew.stdout)['score']:.4f} of 1 trial (1 complete):"
+    assert "Best of a search: validation mean IoU 0." in read_recipe(recipe).description
     done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
     assert done.exit_code == 0, done.output
     wrong = run(*line[:-1], "--set", "loss.kind=dice", "--out", folders / "other")
