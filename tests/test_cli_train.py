@@ -101,7 +101,10 @@ def test_values_of_masks_are_given_meaning(folders: Path) -> None:
     assert run(*line, "--out", folders / "quiet", "--quiet").stderr == ""
     with pytest.warns(BainiteWarning, match="1 image without a mask left out"):
         training.dataset.read_dataset(folders / "images", folders / "masks", mask_values={200: 0, 70: 1})
-    (folders / "images/alone.png").unlink()
+    (folders / "images/alone.png").rename(folders / "masks/alone.png")
+    with pytest.warns(BainiteWarning, match="1 mask without an image left out"):
+        training.dataset.read_dataset(folders / "images", folders / "masks", mask_values={200: 0, 70: 1})
+    (folders / "masks/alone.png").unlink()
     done = run(*line, "--out", folders / "out")
     assert done.exit_code == 0, done.output
     assert "1 epoch in" in done.stdout
@@ -177,6 +180,8 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     Image.new("L", (10, 10)).save(folders / "masks/0.png")
     done = run(*common(folders), "--out", folders / "out")
     assert done.exit_code == 1 and "10 × 10 px" in done.output
+    done = run("train", "--images", folders / "images/0.png", "--masks", folders / "masks", "--out", folders / "out")
+    assert done.exit_code == 1 and "0.png is a file, and a folder of images is needed" in done.output
     done = run("train", "--out", folders / "out")
     assert done.exit_code == 1 and "give --images DIR and --masks DIR" in done.output
 
