@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from bainite_fast import ebsd
 from bainite_fast.cli import app
-from bainite_fast.cli._options import MAP_KINDS
+from bainite_fast.cli._parsing import MAP_KINDS
 from bainite_fast.synthetic import make_ebsd
 from ebsd_files import FERRITE, make_map
 

@@ -13,12 +13,14 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 import bainite_fast.segmentation
 from bainite_fast.cli import app
 from bainite_fast.cli._wording import as_options
 from bainite_fast.errors import BainiteWarning
+from bainite_fast.io import open_mosaic
 
 # That the default model has seen no real steel is shown as a line; here it must not become an exception.
 pytestmark = pytest.mark.filterwarnings("ignore::bainite_fast.errors.BainiteWarning")
@@ -85,6 +87,7 @@ def test_an_unknown_model(ask: Ask, picture: Path) -> None:
         (("--scale", "huge"), ("--scale", "huge", "as-is")),
         (("--precision", "float8"), ("--precision", "bfloat16")),
         (("--normalize", "0.5"), ("--normalize", "MEAN,STD")),
+        (("--plane", "top"), ("--plane", "top", "z=3,t=0")),
         (("--crop-bar", "yes"), ("--crop-bar", "auto")),
         (("--ome-version", "0.6"), ("--ome-version", "0.5")),
         (("--fast",), ("--fast",)),
@@ -215,7 +218,8 @@ def test_outputs_are_local(ask: Ask, picture: Path, command: tuple[str, ...]) ->
             "use scale='as-is', or say scale=<µm/px of the mosaic>",
             "use --scale as-is, or say --scale <µm/px of the mosaic>",
         ),
-        ("use plane={'t': 3} or plane=0", "use --plane N or --plane 0"),
+        ("use plane={'t': 3} or plane=0", "use --plane t=3 or --plane 0"),
+        ("use plane={'z': 3, 't': 0}", "use --plane z=3,t=0"),
         ("choose channel=0…2; tile=96 is odd", "choose --channel 0…2; --tile 96 is odd"),
         ("give a bare network normalize=(mean, std) that fits", "give a bare network --normalize MEAN,STD that fits"),
         ("start again with overwrite=True or resume=False", "start again with --overwrite or --no-resume"),
@@ -231,3 +235,16 @@ def test_messages_speak_the_command_line(python: str, line: str) -> None:
 def test_errors_and_warnings_name_options(ask: Ask, picture: Path) -> None:
     fails(ask("segment", picture, "--channel", "4"), 1, "error: ", "--channel 4")
     fails(ask("segment", picture, "--tile", "17"), 1, "error: ", "--tile 17")
+
+
+def test_the_plane_of_a_file_with_two_stack_axes(ask: Ask, tmp_path: Path) -> None:
+    stack = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3, 1, 1) * np.ones((32, 40), np.uint8)
+    tifffile.imwrite(tmp_path / "stack.ome.tif", stack, metadata={"axes": "TZYX"})
+    fails(ask("convert", "stack.ome.tif", "out.ome.zarr"), 1, "is a stack and no plane is chosen; use --plane t=0,z=0")
+    fails(ask("convert", "stack.ome.tif", "out.ome.zarr", "--plane", "2"), 1, "--plane 2 does not say", "t=0,z=0")
+    fails(ask("convert", "stack.ome.tif", "out.ome.zarr", "--plane", "z=2"), 1, "on the axis t; use --plane t=0,z=2")
+    assert "use --plane t=0,z=0" in ask("info", "stack.ome.tif").stdout
+    done = ask("convert", "stack.ome.tif", "out.ome.zarr", "--plane", "z=2,t=1")
+    assert done.exit_code == 0, done.output
+    with open_mosaic(tmp_path / "out.ome.zarr") as mosaic:
+        assert np.array_equal(mosaic.read(0, 32, 0, 40), stack[1, 2])

@@ -100,6 +100,35 @@ def test_info_on_the_folder_of_a_run_names_its_model(run: Run, package: Path) ->
     assert "run is the folder of a training run; its model is run/model" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "words"),
+    [
+        ("a.pt2", ("a/archive_format", "a/models/model.json"), "a network exported by torch.export"),
+        ("a.zip", ("rdf.yaml", "weights.onnx"), "a bioimage.io model"),
+        ("a.pt", ("a/data.pkl", "a/data/0"), "a pickle"),
+        ("a.onnx", None, "a network in ONNX"),
+    ],
+)
+def test_info_says_what_other_models_are(name: str, files: tuple[str, ...] | None, words: str, run: Run) -> None:
+    if files is None:
+        Path(name).write_bytes(b"\x08\x08\x12\x07pytorch")
+    else:
+        with zipfile.ZipFile(name, "w") as archive:
+            for file in files:
+                archive.writestr(file, "{}")
+    done = run("info", name)
+    assert done.exit_code == 1
+    assert f"{name} is {words}" in done.stderr and "package" in done.stderr
+
+
+def test_info_says_that_segment_takes_torchscript(run: Run) -> None:
+    with torch.no_grad():
+        torch.jit.trace(torch.nn.Conv2d(1, 2, 3, padding=1), torch.zeros(1, 1, 32, 32)).save("a.ts")
+    done = run("info", "a.ts")
+    assert done.exit_code == 1
+    assert "a.ts is a TorchScript network" in done.stderr and "`bainite-fast segment --model` takes it" in done.stderr
+
+
 def test_a_model_is_exported_and_a_name_says_where(run: Run, package: Path) -> None:
     done = run("export", package, "--to", "torchscript", "--out", "laths.pt", "--json")
     assert done.exit_code == 0, done.stderr

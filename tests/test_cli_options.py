@@ -13,7 +13,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bainite_fast.cli import _console, _options
+from bainite_fast.cli import _console, _parsing
 
 
 @pytest.mark.parametrize(
@@ -21,46 +21,54 @@ from bainite_fast.cli import _console, _options
     [("4GiB", 4 * 2**30), ("4GB", 4 * 10**9), ("4096MiB", 4 * 2**30), ("4294967296", 2**32), ("1.5 gib", 3 * 2**29)],
 )
 def test_a_size_with_its_unit(text: str, size: int) -> None:
-    assert _options.parse_bytes(text) == size
+    assert _parsing.parse_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "4 GiBs", "-4GiB", "four", "0", "1e9x", "4,5GiB"])
 def test_a_size_that_is_none(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="4GiB"):
-        _options.parse_bytes(text)
+        _parsing.parse_bytes(text)
 
 
 @pytest.mark.parametrize(("text", "shape"), [("3,4", (3, 4)), (" 10 x 20 ", (10, 20)), ("1×99", (1, 99))])
 def test_a_shape(text: str, shape: tuple[int, int]) -> None:
-    assert _options.parse_shape(text) == shape
+    assert _parsing.parse_shape(text) == shape
 
 
 @pytest.mark.parametrize("text", ["", "4", "4,", "0,4", "4,-1", "4,4,4", "4.5,3", "a,b"])
 def test_a_shape_that_is_none(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="height,width"):
-        _options.parse_shape(text)
+        _parsing.parse_shape(text)
 
 
 def test_mean_and_deviation() -> None:
-    assert _options.parse_normalize("0.45,0.2") == (0.45, 0.2)
+    assert _parsing.parse_normalize("0.45,0.2") == (0.45, 0.2)
     for text in ("", "0.45", "0.4,0", "0.4,-1", "nan,1", "0,inf", "1,2,3"):
         with pytest.raises(typer.BadParameter, match="MEAN,STD"):
-            _options.parse_normalize(text)
+            _parsing.parse_normalize(text)
 
 
 def test_a_scale() -> None:
-    assert [_options.parse_scale(text) for text in ("auto", "as-is", "0.1266")] == ["auto", "as-is", 0.1266]
+    assert [_parsing.parse_scale(text) for text in ("auto", "as-is", "0.1266")] == ["auto", "as-is", 0.1266]
     for text in ("", "none", "0", "-1", "inf", "nan"):
         with pytest.raises(typer.BadParameter, match="µm/px"):
-            _options.parse_scale(text)
+            _parsing.parse_scale(text)
 
 
 def test_an_annotation_bar() -> None:
-    assert _options.parse_crop_bar("auto") == "auto"
-    assert _options.parse_crop_bar("44") == 44
+    assert _parsing.parse_crop_bar("auto") == "auto"
+    assert _parsing.parse_crop_bar("44") == 44
     for text in ("", "0", "-3", "x", "4.5"):
         with pytest.raises(typer.BadParameter, match="crop-bar"):
-            _options.parse_crop_bar(text)
+            _parsing.parse_crop_bar(text)
+
+
+def test_a_plane() -> None:
+    assert _parsing.parse_plane("3") == 3
+    assert _parsing.parse_plane(" Z=3, t=0 ") == {"z": 3, "t": 0}
+    for text in ("", "-1", "z", "z=", "z=-1", "z=1.5", "z=1,z=2", "z=1,", "1,2", "{'z': 1}"):
+        with pytest.raises(typer.BadParameter, match="z=3,t=0"):
+            _parsing.parse_plane(text)
 
 
 @pytest.mark.parametrize(

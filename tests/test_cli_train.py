@@ -101,7 +101,10 @@ def test_values_of_masks_are_given_meaning(folders: Path) -> None:
     assert run(*line, "--out", folders / "quiet", "--quiet").stderr == ""
     with pytest.warns(BainiteWarning, match="1 image without a mask left out"):
         training.dataset.read_dataset(folders / "images", folders / "masks", mask_values={200: 0, 70: 1})
-    (folders / "images/alone.png").unlink()
+    (folders / "images/alone.png").rename(folders / "masks/alone.png")
+    with pytest.warns(BainiteWarning, match="1 mask without an image left out"):
+        training.dataset.read_dataset(folders / "images", folders / "masks", mask_values={200: 0, 70: 1})
+    (folders / "masks/alone.png").unlink()
     done = run(*line, "--out", folders / "out")
     assert done.exit_code == 0, done.output
     assert "1 epoch in" in done.stdout
@@ -177,6 +180,8 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
     Image.new("L", (10, 10)).save(folders / "masks/0.png")
     done = run(*common(folders), "--out", folders / "out")
     assert done.exit_code == 1 and "10 × 10 px" in done.output
+    done = run("train", "--images", folders / "images/0.png", "--masks", folders / "masks", "--out", folders / "out")
+    assert done.exit_code == 1 and "0.png is a file, and a folder of images is needed" in done.output
     done = run("train", "--out", folders / "out")
     assert done.exit_code == 1 and "give --images DIR and --masks DIR" in done.output
 
@@ -211,6 +216,15 @@ def test_a_stopped_run_says_how_to_go_on(folders: Path, monkeypatch: pytest.Monk
     done = run(*common(folders), "--out", folders / "out", "--resume")
     assert done.exit_code == 0 and "goes on with epoch 2 of 3" in done.stderr
     assert len((folders / "out/metrics.csv").read_text().splitlines()) == 4
+
+
+def test_resuming_where_no_run_is_says_that_a_new_one_begins(folders: Path) -> None:
+    line, words = [*common(folders), "--epochs", 1, "--resume"], "to go on with; a new one begins"
+    assert f"there is no run in {folders / 'out'} {words}" in run(*line, "--out", folders / "out").stderr
+    assert words not in run(*line, "--out", folders / "out").stderr
+    assert words not in run(*line, "--out", folders / "other", "--quiet").stderr
+    assert words not in run(*line, "--out", folders / "images").stderr  # which is refused
+    assert (folders / "other/model").is_dir()
 
 
 def test_a_second_ctrl_c_stops_at_once(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,6 +351,9 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     anew = run(*line, "--trials", 1, "--overwrite")
     assert anew.exit_code == 0 and len(json.loads(anew.stdout)["trials"]) == 1
     recipe = folders / "found/best.yaml"
+    told = run(*line[:-1], "--trials", 1, "--resume").stdout.splitlines()[0]
+    assert told == f"best validation mean IoU {json.loads(anew.stdout)['score']:.4f} of 1 trial (1 complete):"
+    assert "Best of a search: validation mean IoU 0." in read_recipe(recipe).description
     done = run(*common(folders)[:-1], recipe, "--out", folders / "out", "--quiet")
     assert done.exit_code == 0, done.output
     wrong = run(*line[:-1], "--set", "loss.kind=dice", "--out", folders / "other")

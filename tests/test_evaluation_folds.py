@@ -93,9 +93,10 @@ def test_folds_are_scored_kept_and_taken_up_again(steel, tmp_path, monkeypatch):
     assert np.isfinite(again.seed_std("mean iou"))
     assert "from seed to seed" in (out / "summary.md").read_text()
     for options, said in (
-        ({"folds": 3}, "another folds"),
+        ({"folds": 3}, "a cross-validation with other folds;"),
         ({"folds": 2, "epochs": 2}, r"another recipe \(epochs was 1 and is 2\)"),
-        ({"folds": 2, "fold_seed": 1}, "another folds"),
+        ({"folds": 2, "tiles": 8, "epochs": 2}, r"with another recipe \(.*\) and other tiles;"),
+        ({"folds": 2, "fold_seed": 1}, "a cross-validation with other folds;"),
     ):
         with pytest.raises(JournalError, match=said):
             cross_validate(RECIPE, steel, out=out, tolerance=1, **options)

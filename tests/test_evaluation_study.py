@@ -194,6 +194,7 @@ def test_generalisation(steel, tmp_path):
             searched[row["augmentation"]] = row["mean IoU"]
     best = {row["augmentation"] for row in found["rows"] if row["searched best"]}
     assert best == {max(searched, key=searched.get)}
+    assert "best of the searched strengths; the recipe's own augmentation is not among them" in found["caption"]
     recipe = content["identity"]["recipe"]["augmentation"]
     assert (recipe["brightness"], recipe["contrast"]) == (0.3, 0.6)
     assert list((tmp_path / "fig4" / "the-recipes" / "overlays").iterdir())

@@ -265,6 +265,10 @@ def test_the_annotation_bar_is_cut_off_image_and_mask(tmp_path):
         read_dataset(tmp_path / "i", tmp_path / "m")
     with pytest.raises(InputError, match="crop_bar"):
         read_dataset(tmp_path / "i", tmp_path / "m", crop_bar="yes")
+    write(tmp_path / "bare" / "cut.png", image[:-24])
+    (tmp_path / "m" / "whole.png").unlink()
+    with pytest.warns(BainiteWarning, match="no annotation bar was found in cut.* crop_bar=ROWS cuts off"):
+        read_dataset(tmp_path / "bare", tmp_path / "m", crop_bar="auto")
 
 
 def test_scale_is_read_changed_and_disagreement_told(tmp_path, steel):

@@ -10,7 +10,7 @@ import yaml
 
 from bainite_fast import training
 from bainite_fast.errors import InputError, OutputExistsError
-from bainite_fast.training import Recipe, copy_recipe, parse_changes, read_recipe, recipe_names, recipe_text
+from bainite_fast.training import Recipe, copy_recipe, parse_changes, read_recipe, read_space, recipe_names, recipe_text
 
 # The table of the study: tile, kind, loss, weights, scale, when, epochs.
 TABLE = {
@@ -125,6 +125,10 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(InputError, match="holds a list"):
         read_recipe(tmp_path / "list.yaml")
+    (tmp_path / "empty.yaml").write_text("# nothing\n")
+    for read, words in ((read_recipe, "empty.yaml is empty; a recipe"), (read_space, "empty.yaml is empty; a search")):
+        with pytest.raises(InputError, match=words):
+            read(tmp_path / "empty.yaml")
     with pytest.raises(InputError, match="sets nothing"):
         parse_changes(["loss.alpha"])
 

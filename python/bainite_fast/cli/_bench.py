@@ -27,8 +27,8 @@ from ._options import (
     Runtime,
     Scale,
     Tile,
-    parse_output,
 )
+from ._parsing import parse_output
 from ._segment import tune_allocator
 
 if TYPE_CHECKING:

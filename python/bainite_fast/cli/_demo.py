@@ -12,7 +12,8 @@ import typer
 from ..errors import OutputExistsError
 from ..training.words import duration
 from ._console import emit, emit_json, progress, table
-from ._options import Json, Quiet, parse_shape
+from ._options import Json, Quiet
+from ._parsing import parse_shape
 from ._segment import tune_allocator
 from ._synth import PresetName
 

@@ -10,7 +10,8 @@ import typer
 
 from ..errors import InputError
 from ._console import emit, emit_json, say, table
-from ._options import MAP_KINDS, Json, Overwrite, parse_map_kind, parse_output, parse_step, parse_step_um
+from ._options import Json, Overwrite
+from ._parsing import MAP_KINDS, parse_map_kind, parse_output, parse_step, parse_step_um
 
 if TYPE_CHECKING:
     from ..ebsd import EBSDMap

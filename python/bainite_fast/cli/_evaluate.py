@@ -24,9 +24,8 @@ from ._options import (
     Quiet,
     Scale,
     Tolerance,
-    parse_mask_values,
-    parse_output,
 )
+from ._parsing import parse_mask_values, parse_output
 from ._segment import tune_allocator
 
 if TYPE_CHECKING:

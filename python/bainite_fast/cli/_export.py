@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, progress
-from ._options import Json, Overwrite, Quiet, parse_output
+from ._options import Json, Overwrite, Quiet
+from ._parsing import parse_output
 
 
 def export(

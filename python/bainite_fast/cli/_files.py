@@ -10,7 +10,9 @@ import typer
 from ..errors import InputError
 from ._console import emit, emit_json, file_size, progress, table
 from ._models import show_model
-from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx, parse_output
+from ._options import Channel, CropBar, Json, Level, Overwrite, Plane, Quiet, UmPerPx
+from ._parsing import parse_output
+from ._wording import as_options
 
 
 def info(
@@ -28,18 +30,31 @@ def info(
 
     Of a model: classes, scale, scores, what it was trained on and with, and its card.
     """
-    from ..models.describing import is_package
+    from ..models.describing import FOREIGN, foreign_model, is_package
 
     if "://" not in path and is_package(path):
         show_model(path, as_json=as_json)
         return
     if "://" not in path and is_package(model := Path(path) / "model"):
         raise InputError(f"{path} is the folder of a training run; its model is {model}")
+    if "://" not in path and (kind := foreign_model(path)):
+        raise InputError(f"{path} is {FOREIGN[kind]}, which does not say what info shows; {_REMEDIES[kind]}")
     from ..io import describe
 
     found = describe(path)
     emit_json(found) if as_json else emit(summarize(found))
 
+
+_EXPORTED = "if it was exported from a package, that package is what info describes and `segment --model` takes"
+_REMEDIES = {
+    "torchscript": "`bainite-fast segment --model` takes it, and info describes the package that it was made of",
+    "pt2": _EXPORTED,
+    "onnx": _EXPORTED,
+    "bioimageio": _EXPORTED,
+    "pickle": "it is never opened, for that would run what it holds; info describes packages",
+    "safetensors": "if a package was made of them, info describes that",
+}
+"""What to do with a model that is no package."""
 
 _KINDS = {
     "ZarrMosaic": "Zarr image",
@@ -69,7 +84,7 @@ def summarize(found: dict[str, Any]) -> str:
         rows.append(("trained on", made["trained_on"]))
         rows.append(("made with", f"bainite_fast {made['bainite_fast']}, {plan['device']}, {plan['precision']}"))
         rows += [(name, f"{100 * share:.2f} %") for name, share in made["fractions"].items()]
-    rows += [(key, str(found[key])) for key in ("choose", "advice") if found.get(key)]
+    rows += [(key, as_options(str(found[key]))) for key in ("choose", "advice") if found.get(key)]
     return table(rows)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, hushed, progress
-from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, StartAgain, TrainDevice, UmPerPx, parse_output
+from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, StartAgain, TrainDevice, UmPerPx
+from ._parsing import parse_output
 from ._train import (
     Colour,
     ImagesFolder,

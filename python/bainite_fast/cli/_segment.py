@@ -29,8 +29,8 @@ from ._options import (
     Runtime,
     Scale,
     Tile,
-    parse_output,
 )
+from ._parsing import parse_output
 
 if TYPE_CHECKING:
     from ..segmentation import ProgressEvent, Segmentation

@@ -23,9 +23,8 @@ from ._options import (
     Tolerance,
     TrainDevice,
     UmPerPx,
-    parse_numbers,
-    parse_output,
 )
+from ._parsing import parse_numbers, parse_output
 from ._train import Colour, finished_parts, reading, resumable, tune_training
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from ._console import emit, emit_json, progress, table
-from ._options import Json, Overwrite, Quiet, parse_output, parse_shape
+from ._options import Json, Overwrite, Quiet
+from ._parsing import parse_output, parse_shape
 
 PresetName = Literal["lom", "sem", "lom_contrast", "sem_contrast"]
 

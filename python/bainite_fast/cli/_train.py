@@ -28,9 +28,8 @@ from ._options import (
     StartAgain,
     TrainDevice,
     UmPerPx,
-    parse_mask_values,
-    parse_output,
 )
+from ._parsing import parse_mask_values, parse_output
 from ._segment import tune_allocator
 
 ESTIMATE_STEPS, ESTIMATE_SECONDS = 5, 20.0
@@ -135,6 +134,8 @@ def train(
             with hushed(quiet):
                 show_plan(full, data, Path(out), resume, overwrite, as_json, split, init, device, threads)
             return
+        if resume and not overwrite and not quiet:
+            say_if_new(Path(out))
         with progress("train", unit="steps", scale=1, quiet=quiet) as step:
             run = training.train(
                 full,
@@ -152,6 +153,16 @@ def train(
                 progress=watch(step, quiet=quiet, check=check),
             )
     emit_json(run.to_dict()) if as_json else emit(str(run))
+
+
+def say_if_new(out: Path) -> None:
+    """Say that a run to go on with is not there, which may be a mistyped folder; refuse what the run would."""
+    from ..training.folder import check_folder
+    from ..training.result import RUN
+
+    check_folder(out, resume=True, overwrite=False)
+    if not (out / RUN).exists():
+        say(f"there is no run in {out} to go on with; a new one begins")
 
 
 def show_plan(

@@ -35,8 +35,8 @@ def as_options(text: str) -> str:
 
 def _option(match: re.Match[str]) -> str:
     name, value = match[1].replace("_", "-"), match[2]
-    if value.startswith("{"):  # an axis and an index: the command line takes the index alone
-        value = "N"
+    if value.startswith("{"):  # axes and indices: {'z': 3, 't': 0} is z=3,t=0
+        value = value[1:-1].replace("'", "").replace(": ", "=").replace(", ", ",")
     elif value.startswith("("):
         value = value[1:-1].replace(", ", ",").upper()
     elif value.startswith("'"):

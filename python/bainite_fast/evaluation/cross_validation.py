@@ -190,7 +190,7 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         if differing := _differing(_read_record(path), record):
             raise JournalError(
-                f"{out} holds a cross-validation with another {differing}; give another folder, or pass "
+                f"{out} holds a cross-validation with {differing}; give another folder, or pass "
                 "overwrite=True to throw it away"
             )
     elif path.exists():
@@ -214,15 +214,18 @@ def _read_record(path: Path) -> Mapping[str, Any]:
     return found
 
 
+_ANOTHER = {"data": "other data", "folds": "other folds", "tiles": "other tiles", "init": "another initial model"}
+
+
 def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Return in words what was begun with that is another now; "" where nothing is. More seeds may be added."""
     told = []
     for key in wanted:
         if key == "recipe":
             if changes := recipe_changes(begun.get(key), wanted[key], ignore=_NOT_OF_THE_RECIPE):
-                told.append(f"recipe ({changes})")
+                told.append(f"another recipe ({changes})")
         elif key != "seeds" and begun.get(key) != wanted[key]:
-            told.append(key)
+            told.append(_ANOTHER.get(key, f"another {key}"))
     return " and ".join(told)
 
 

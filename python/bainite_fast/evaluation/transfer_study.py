@@ -190,7 +190,8 @@ def transfer_table(found: Mapping[str, Mapping[str, Scores]], best: str, parts: 
     caption = (
         f"Trained on {counted(len(parts.train), 'source image')}; tested on {len(parts.source_test)} that were kept "
         f"back and on the target: {counted(len(parts.search), 'image')} to search the strength of the augmentation on, "
-        f"{len(parts.target_test)} others to report on. Fractions are of the area; errors are found minus labelled."
+        f"{len(parts.target_test)} others to report on. Fractions are of the area; errors are found minus labelled. "
+        f"“searched best” is the best of the searched strengths; {AS_RECIPE} own augmentation is not among them."
     )
     return StudyTable("fig4", caption, columns, tuple(rows), out)
 

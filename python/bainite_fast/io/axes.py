@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -207,8 +208,9 @@ def _plan_planes(axes: Sequence[str], shape: Sequence[int], plane: Plane, name: 
             chosen = {longer[0] if longer else next(iter(stacks)): int(plane)}
     missing = [axis for axis in longer if axis not in chosen]
     if missing:
+        where = f" on the axis {missing[0]}" if chosen else ""
         raise InputError(
-            f"{name} is a stack and no plane is chosen; use plane={_example(missing)}"
+            f"{name} is a stack and no plane is chosen{where}; use plane={_example(longer, chosen)}"
             + (" or plane=0" if len(longer) == 1 else "")
         )
     for axis, index in chosen.items():
@@ -217,8 +219,8 @@ def _plan_planes(axes: Sequence[str], shape: Sequence[int], plane: Plane, name: 
     return tuple((axes.index(axis), chosen.get(axis, 0)) for axis in stacks)
 
 
-def _example(axes: Sequence[str]) -> str:
-    return "{" + ", ".join(f"{axis!r}: 0" for axis in axes) + "}"
+def _example(axes: Sequence[str], chosen: Mapping[str, int] = MappingProxyType({})) -> str:
+    return "{" + ", ".join(f"{axis!r}: {chosen.get(axis, 0)}" for axis in axes) + "}"
 
 
 def _plan_channels(

@@ -17,10 +17,9 @@ import yaml
 from ..errors import ModelError
 from .card import model_card
 from .contract import Contract, LoadedModel
-from .describing import is_package
+from .describing import RDF, is_package
 from .package_files import read_description
 
-RDF = "rdf.yaml"
 OPSET = 18  # of ONNX
 SPEC = "0.5.3"  # the oldest version that has all that is written here
 _WEIGHTS = {"torchscript": "weights.torchscript.pt", "onnx": "weights.onnx"}

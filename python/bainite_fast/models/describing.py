@@ -12,6 +12,18 @@ from typing import Any
 from .catalog import CONFIG, DEFAULT_MODEL, PackageConfig, bundled_names, bundled_path, config_bytes, parameter_count
 from .package_files import read_description
 
+RDF = "rdf.yaml"
+"""What describes a bioimage.io model, in a zip or a folder."""
+FOREIGN = {
+    "torchscript": "a TorchScript network",
+    "pt2": "a network exported by torch.export",
+    "onnx": "a network in ONNX",
+    "bioimageio": "a bioimage.io model",
+    "pickle": "a pickle, such as torch.save writes",
+    "safetensors": "weights in safetensors alone",
+}
+"""Kinds of `foreign_model`, in words."""
+
 
 def is_package(source: str | os.PathLike[str]) -> bool:
     """Say whether something is a model package (folder or zip) or, where no file is called so, a model in the box."""
@@ -26,6 +38,36 @@ def is_package(source: str | os.PathLike[str]) -> bool:
             return False
         return any(name == CONFIG or name.partition("/")[2] == CONFIG for name in names)
     return os.fspath(source) in bundled_names()
+
+
+def foreign_model(source: str | os.PathLike[str]) -> str | None:
+    """Say which kind of `FOREIGN` a model that is no package seems to be; None for what seems to be no model."""
+    path = Path(source)
+    if path.is_dir():
+        return "bioimageio" if (path / RDF).is_file() else None
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return _foreign_zip(archive.namelist())
+        with path.open("rb") as file:
+            head = file.read(2)
+    except (zipfile.BadZipFile, OSError):
+        return None
+    if head[:1] == b"\x80" and head[1:] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "pickle"
+    suffix = path.suffix.lower()
+    return suffix[1:] if suffix in (".onnx", ".safetensors") else None
+
+
+def _foreign_zip(names: list[str]) -> str | None:
+    leaves = {name.partition("/")[2] for name in names}
+    if any(leaf.startswith("code/") for leaf in leaves) and leaves & {"constants.pkl", "data.pkl"}:
+        return "torchscript"
+    if "models/model.json" in leaves:
+        return "pt2"
+    if RDF in names or RDF in leaves:
+        return "bioimageio"
+    return "pickle" if "data.pkl" in leaves else None
 
 
 def describe_package(source: str | os.PathLike[str]) -> dict[str, Any]:

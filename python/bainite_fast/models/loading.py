@@ -16,9 +16,9 @@ from torch import nn
 
 from ..errors import ModelError
 from .architectures import recognize
-from .bioimageio import RDF
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
+from .describing import RDF
 from .package import load_package
 from .receptive_field import deduce_in_channels, probe, refuse_optimized
 from .runtime import is_torchscript, read_torchscript, torchscript_bytes

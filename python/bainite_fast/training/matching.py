@@ -88,8 +88,10 @@ def list_pictures(folder: Path, what: str) -> dict[str, Path]:
     MosaicNotFoundError
         If there is no such folder.
     InputError
-        If it holds no picture, or two of one name.
+        If it is a file, holds no picture, or two of one name.
     """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file, and a folder of {what} is needed; give the folder that holds it")
     if not folder.is_dir():
         raise MosaicNotFoundError(f"the folder of {what}, {folder}, does not exist")
     files = sorted(p for p in folder.iterdir() if _is_picture(p) and not p.name.startswith("."))
@@ -162,7 +164,7 @@ def match_files(
         )
     for files, has, lacks in ((alone, first, second), (unused, second, first)):
         if files:
-            what = f"{len(files)} {has}{'s' * (len(files) > 1)} without a {lacks}"
+            what = f"{len(files)} {has}{'s' * (len(files) > 1)} without {'an' if lacks[0] in 'aeiou' else 'a'} {lacks}"
             warnings.warn(f"{what} left out: {_some(files)}", BainiteWarning, stacklevel=4)
     return list(pairs.values())
 

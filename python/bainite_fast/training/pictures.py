@@ -160,7 +160,8 @@ def _bar_rows(picture: Mosaic, crop_bar: CropBar) -> int:
     rows = find_bar(picture)
     if not rows:
         warnings.warn(
-            f"no annotation bar was found in {picture.name}, so nothing is cut off there; crop_bar=44 cuts off 44 rows",
+            f"no annotation bar was found in {picture.name}, so nothing is cut off there; crop_bar=ROWS cuts off so "
+            "many rows",
             BainiteWarning,
             stacklevel=4,
         )

@@ -137,6 +137,8 @@ def _read(text: str) -> tuple[dict[str, Any], str]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is not a recipe in YAML ({' '.join(str(error).split())})") from error
+    if values is None:
+        raise InputError(f"{path} is empty; a recipe is a mapping of names to values")
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}; a recipe is a mapping of names to values")
     return _copied(values), f"recipe {text}" if path is packaged else str(path)

@@ -39,6 +39,7 @@ Objective = Callable[[Recipe, Report], float]
 
 STUDY, BEST, TRIALS, TRIAL_FOLDER = "study.db", "best.yaml", "trials.csv", "trials"
 _OURS = (STUDY, f"{STUDY}-journal", BEST, TRIALS, TRIAL_FOLDER, f".{BEST}.partial", f".{TRIALS}.partial")
+MEAN_IOU, _OTHER = "validation mean IoU", "score"
 _NAME, _STARTED, _DIVERGED = "bainite-fast search", "fingerprint", "diverged"
 
 
@@ -53,11 +54,13 @@ class SearchResult:
     recipe : Recipe
         The best one.
     score : float
-        Its score: validation mean IoU, 0…1.
+        Its score: validation mean IoU, 0…1, or what an objective of the caller's returned.
     values : mapping
         What it has in place of the base recipe's values, by dotted name.
     trials : tuple of mappings
         ``number``, ``state``, ``score``, and the values, of every trial.
+    measure : str
+        What the score is, in words.
     """
 
     out: Path
@@ -65,6 +68,7 @@ class SearchResult:
     score: float
     values: Mapping[str, Any]
     trials: tuple[Mapping[str, Any], ...]
+    measure: str = MEAN_IOU
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -72,6 +76,7 @@ class SearchResult:
             "out": str(self.out),
             "recipe": str(self.out / BEST),
             "score": self.score,
+            "measure": self.measure,
             "values": dict(self.values),
             "trials": [dict(trial) for trial in self.trials],
         }
@@ -80,7 +85,7 @@ class SearchResult:
         states = [trial["state"] for trial in self.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in ("complete", "pruned", "fail") if s in states)
         values = "\n".join(f"  {name}: {value}" for name, value in self.values.items())
-        head = f"best score {self.score:.4f} of {counted(len(states), 'trial')} ({counts}):"
+        head = f"best {self.measure} {self.score:.4f} of {counted(len(states), 'trial')} ({counts}):"
         return f"{head}\n{values}\nrecipe: {self.out / BEST}"
 
 
@@ -334,13 +339,18 @@ def _rows(optuna: ModuleType, study: Any) -> list[dict[str, Any]]:
     ]
 
 
+def _measure(study: Any) -> str:
+    """Return in words what the scores of a study are."""
+    return MEAN_IOU if "data" in json.loads(study.user_attrs[_STARTED]) else _OTHER
+
+
 def _best(optuna: ModuleType, study: Any, base: Recipe) -> tuple[Any, Recipe]:
     states = optuna.trial.TrialState
     done = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
     if not done:
         raise InputError("no trial of the search came to its end; narrow the ranges, or train for more epochs")
     best = max(done, key=lambda trial: trial.value)
-    about = f"{base.description} Best of a search: {best.value:.4f} in trial {best.number}.".strip()
+    about = f"{base.description} Best of a search: {_measure(study)} {best.value:.4f} in trial {best.number}.".strip()
     changes = {**best.params, "name": f"{base.name}-searched", "description": about}
     return best, read_recipe(base, changes=changes)
 
@@ -363,4 +373,5 @@ def _write(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> None:
 def _result(optuna: ModuleType, study: Any, base: Recipe, out: Path) -> SearchResult:
     _write(optuna, study, base, out)
     best, recipe = _best(optuna, study, base)
-    return SearchResult(out, recipe, float(best.value), dict(best.params), tuple(_rows(optuna, study)))
+    trials = tuple(_rows(optuna, study))
+    return SearchResult(out, recipe, float(best.value), dict(best.params), trials, _measure(study))

@@ -179,6 +179,8 @@ def read_space(
             raise InputError(f"there is no search space {source!r}: neither a file, nor `default`") from None
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise InputError(f"{source} is not a search space in YAML ({' '.join(str(error).split())})") from error
+        if values is None:
+            raise InputError(f"{source} is empty; a search space is a mapping with `space`")
         if not isinstance(values, dict):
             raise InputError(f"{source} holds a {type(values).__name__}; a search space is a mapping with `space`")
     try:
