@@ -14,6 +14,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from typer.testing import CliRunner
 
 import bainite_fast.segmentation
@@ -221,6 +222,7 @@ def test_outputs_are_local(ask: Ask, picture: Path, command: tuple[str, ...]) ->
         ("use plane={'t': 3} or plane=0", "use --plane t=3 or --plane 0"),
         ("use plane={'z': 3, 't': 0}", "use --plane z=3,t=0"),
         ("choose channel=0…2; tile=96 is odd", "choose --channel 0…2; --tile 96 is odd"),
+        ('use channel=0 to 2 or channel="rgb" if', "use --channel 0 to 2 or --channel rgb if"),
         ("give a bare network normalize=(mean, std) that fits", "give a bare network --normalize MEAN,STD that fits"),
         ("start again with overwrite=True or resume=False", "start again with --overwrite or --no-resume"),
         ("choose another out= or name=", "choose another --out or --name"),
@@ -235,6 +237,16 @@ def test_messages_speak_the_command_line(python: str, line: str) -> None:
 def test_errors_and_warnings_name_options(ask: Ask, picture: Path) -> None:
     fails(ask("segment", picture, "--channel", "4"), 1, "error: ", "--channel 4")
     fails(ask("segment", picture, "--tile", "17"), 1, "error: ", "--tile 17")
+
+
+def test_the_channels_of_a_file(ask: Ask, tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint16)
+    zarr.create_array(tmp_path / "three.zarr", data=stack, dimension_names=("c", "y", "x"))
+    fails(ask("convert", tmp_path / "three.zarr", tmp_path / "a.ome.zarr"), 1, "--channel 0 to 2 or --channel rgb if")
+    for text, shape in (("1", (40, 50)), ("rgb", (3, 40, 50))):
+        assert ask("convert", tmp_path / "three.zarr", tmp_path / f"{text}.ome.zarr", "--channel", text).exit_code == 0
+        assert zarr.open_array(tmp_path / f"{text}.ome.zarr" / "0", mode="r").shape == shape
+    fails(ask("convert", tmp_path / "three.zarr", tmp_path / "b.ome.zarr", "--channel", "red"), 1, "red")
 
 
 def test_the_plane_of_a_file_with_two_stack_axes(ask: Ask, tmp_path: Path) -> None:

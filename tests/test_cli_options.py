@@ -71,6 +71,14 @@ def test_a_plane() -> None:
             _parsing.parse_plane(text)
 
 
+def test_a_channel() -> None:
+    named = [_parsing.parse_channel(text) for text in ("3", "DAPI", "rgb", "0, 2", "red,1")]
+    assert named == [3, "DAPI", "rgb", [0, 2], ["red", 1]]
+    for text in ("", "0,", ","):
+        with pytest.raises(typer.BadParameter, match="is no channel"):
+            _parsing.parse_channel(text)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0.0 s"), (9.94, "9.9 s"), (42.2, "42 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],

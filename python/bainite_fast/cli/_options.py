@@ -9,6 +9,7 @@ import typer
 
 from ._parsing import (
     parse_bytes,
+    parse_channel,
     parse_classes,
     parse_crop_bar,
     parse_device,
@@ -44,7 +45,13 @@ Plane = Annotated[
     ),
 ]
 Channel = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Channel of the file, counted from 0.", show_default=False)
+    Any,
+    typer.Option(
+        parser=parse_channel,
+        metavar="N|NAME|rgb",
+        help="Channel of the file, counted from 0, or its name; several with commas; rgb: three as colours.",
+        show_default=False,
+    ),
 ]
 Level = Annotated[int, typer.Option(metavar="N", min=0, help="Pyramid level of the file; 0 is full resolution.")]
 CropBar = Annotated[

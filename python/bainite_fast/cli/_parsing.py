@@ -225,6 +225,21 @@ def parse_plane(text: str) -> int | dict[str, int]:
     return plane
 
 
+def parse_channel(text: str) -> int | str | list[int | str]:
+    """Read a channel, by number or name, several of them with commas between, or ``rgb``.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one is empty.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise typer.BadParameter(f"{text!r} is no channel; write its number, counted from 0, its name, or rgb")
+    chosen: list[int | str] = [int(part) if part.isdigit() else part for part in parts]
+    return chosen if len(chosen) > 1 else chosen[0]
+
+
 def parse_classes(text: str) -> int | tuple[str, ...]:
     """Read a number of classes, or their names from label 0 with commas between.
 

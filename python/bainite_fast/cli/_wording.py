@@ -24,7 +24,7 @@ _NAMES = (
 )  # fmt: skip
 _OPTION = re.compile(
     rf"(?<![\w.])({'|'.join(_NAMES)})="
-    r"('[^']*'|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
+    r"('[^']*'|\"[^\"]*\"|\{[^}]*\}|\([^)]*\)|<[^>]*>|[^\s;,)]*)"
 )
 
 
@@ -39,6 +39,6 @@ def _option(match: re.Match[str]) -> str:
         value = value[1:-1].replace("'", "").replace(": ", "=").replace(", ", ",")
     elif value.startswith("("):
         value = value[1:-1].replace(", ", ",").upper()
-    elif value.startswith("'"):
+    elif value.startswith(("'", '"')):
         value = value[1:-1]
     return f"--{name} {value}".rstrip()
