@@ -16,6 +16,7 @@ from .dataset import IGNORE, Dataset
 from .large import bands
 from .recipe import Recipe
 
+_COUNTED_ONCE = 1 << 20  # px from which the counts of a mask are kept: small ones, of many tiles, are soon made
 _FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
@@ -116,9 +117,11 @@ class Batches:
         room = [max(0, edge - crop) for edge in mask.shape]
         if place[2] >= self.on_classes:
             return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
-        if i not in self._rows:
-            self._rows[i] = _pixels_to_row(mask, self.data.n_classes)
-        upto = self._rows[i]
+        upto = self._rows.get(i)
+        if upto is None:
+            upto = _pixels_to_row(mask, self.data.n_classes)
+            if mask.size > _COUNTED_ONCE:
+                self._rows[i] = upto
         present = np.flatnonzero(upto[:, -1])
         if not len(present):
             return int(place[0] * (room[0] + 1)), int(place[1] * (room[1] + 1))
