@@ -194,6 +194,10 @@ def test_scores_say_what_made_them(package, steel, tmp_path):
     whole, truth = mosaic(tmp_path, images[0], masks[0])
     of_mosaic = evaluate(package, whole, truth, scale="as-is").provenance["input"]
     assert of_mosaic["mosaic"] == io.open_mosaic(whole).fingerprint()
+    assert of_mosaic["factor"] == 1
+    scaled = evaluate(package, whole, truth, scale=0.05, precision="float32")
+    assert scaled.provenance["input"]["factor"] == 0.5
+    assert "images resampled by 0.5 to" in str(scaled)
     assert of_mosaic["sha256_of_truth"] == hashlib.sha256(masks[0].tobytes()).hexdigest()  # one block
 
 

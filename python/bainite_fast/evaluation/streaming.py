@@ -69,10 +69,11 @@ def evaluate_mosaic(
             counts, digest = _count(
                 blocks, mosaic.shape, predict, read_truth, len(loaded.contract.classes), tolerance, progress
             )
+        um_per_px = mosaic.um_per_px if isinstance(scale, str) else float(scale)
         seen = {
             "mosaic": mosaic.fingerprint(),
-            "um_per_px": mosaic.um_per_px if isinstance(scale, str) else float(scale),
-            "scale": scale,
+            "um_per_px": um_per_px,
+            "factor": 1.0 if scale == "as-is" else predictor.factor(um_per_px),
             "sha256_of_truth": digest,
         }
     return Scores(
