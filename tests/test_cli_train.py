@@ -348,6 +348,9 @@ def test_a_search_writes_a_recipe_that_trains(folders: Path) -> None:
     assert refused.exit_code == 1 and "--resume" in refused.stderr and "--overwrite" in refused.stderr
     more = run(*line, "--trials", 3, "--resume")
     assert len(json.loads(more.stdout)["trials"]) == 3
+    assert "there is no search" not in more.stderr
+    mistyped = run(*line, "--trials", 1, "--resume", "--out", folders / "fuond")
+    assert f"there is no search in {folders / 'fuond'} to go on with; a new one begins" in mistyped.stderr
     anew = run(*line, "--trials", 1, "--overwrite")
     assert anew.exit_code == 0 and len(json.loads(anew.stdout)["trials"]) == 1
     recipe = folders / "found/best.yaml"

@@ -266,7 +266,7 @@ def test_a_run_of_other_data_or_recipe_is_not_resumed(tmp_path: Path) -> None:
         JournalError, match=r"loss\.kind was \"cross_entropy\" and is \"dice\", loss\.class_weights was"
     ):
         train(small(loss__kind="dice"), blobs(), out=tmp_path / "run", resume=True)
-    with pytest.raises(JournalError, match="another data"):
+    with pytest.raises(JournalError, match="begun with other data"):
         train(small(), blobs(seed=1), out=tmp_path / "run", resume=True)
     with pytest.raises(OutputExistsError, match="unfinished.*resume=True"):
         train(small(), blobs(), out=tmp_path / "run")

@@ -142,7 +142,7 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
     # What follows is worse, though the best of its own run: the best model of all stays.
     assert [path.parent.name for path in (out / "trials").glob("*/model")] == ["trial-0000"]
     assert len(list((out / "trials").glob("*/metrics.csv"))) == 2
-    with pytest.raises(JournalError, match="another data"):
+    with pytest.raises(JournalError, match="begun with other data"):
         search(space, blobs(seed=3), None, out, recipe=small(epochs=4), split=SPLIT, resume=True)
 
 

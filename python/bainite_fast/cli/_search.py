@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from ._console import emit, emit_json, hushed, progress
+from ._console import emit, emit_json, hushed, progress, say
 from ._options import Classes, CropBar, Json, MaskValues, Quiet, Setting, StartAgain, TrainDevice, UmPerPx
 from ._parsing import parse_output
 from ._train import (
@@ -86,6 +87,8 @@ def search(
     wanted.check(base)
     left = finished_parts("study.db", how="the same command with --resume goes on")
     with resumable(out, left):
+        if resume and not quiet and not (Path(out) / "study.db").exists():
+            say(f"there is no search in {out} to go on with; a new one begins")
         with hushed(quiet):
             data = open_data(base, images, masks, **reading(classes, mask_value, um_per_px, crop_bar, colour))
         with progress("search", unit="trials", scale=1, quiet=quiet) as step:

@@ -48,7 +48,7 @@ def crop(mosaic: Mosaic, crop_bar: CropBar) -> Mosaic:
         if not rows:
             warnings.warn(
                 f"no annotation bar was found in {mosaic.name}, so nothing is cut off; if it has one, say how many "
-                "rows it takes: crop_bar=44",
+                "rows it takes: crop_bar=ROWS",
                 BainiteWarning,
                 stacklevel=4,
             )

@@ -72,7 +72,7 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
             found = _record(out)
             if differing := _differing(found["fingerprint"], record["fingerprint"]):
                 raise JournalError(
-                    f"the run in {out} was begun with another {differing}; resume it with what it was begun with, "
+                    f"the run in {out} was begun with {differing}; resume it with what it was begun with, "
                     "give another folder, or pass overwrite=True to throw it away"
                 )
             return found
@@ -97,9 +97,10 @@ def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     for key in wanted:
         if key == "recipe":
             if changes := recipe_changes(begun.get(key), wanted[key]):
-                told.append(f"recipe ({changes})")
+                told.append(f"another recipe ({changes})")
         elif begun.get(key) != wanted[key]:
-            told.append(f"{key} ({begun.get(key)}, not {wanted[key]})" if key == "device" else key)
+            text = f"another {key} ({begun.get(key)}, not {wanted[key]})" if key == "device" else f"other {key}"
+            told.append("another split" if key == "split" else text)
     return " and ".join(told)
 
 

@@ -249,8 +249,7 @@ def _open(optuna: ModuleType, out: Path, space: SearchSpace, fingerprint: Mappin
         study.set_user_attr(_STARTED, json.dumps(fingerprint, sort_keys=True))
     elif differing := _differing(json.loads(begun), fingerprint):
         raise JournalError(
-            f"the search in {out} was begun with another {differing}; go on with what it was begun with, or give "
-            "another folder"
+            f"the search in {out} was begun with {differing}; go on with what it was begun with, or give another folder"
         )
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # the process was killed
@@ -283,9 +282,9 @@ def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     told = []
     for name, changes in (("space", space_changes), ("recipe", recipe_changes)):
         if text := changes(begun.get(name), wanted[name]):
-            told.append(f"{name} ({text})")
+            told.append(f"another {name} ({text})")
     if begun.get("data") != wanted.get("data"):
-        told.append("data" if "data" in begun and "data" in wanted else "objective")
+        told.append("other data" if "data" in begun and "data" in wanted else "another objective")
     return " and ".join(told)
 
 
