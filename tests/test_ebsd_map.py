@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bainite_fast import ebsd
 from bainite_fast.ebsd.laue import TSL_SYMMETRY, laue_to_oxford, laue_to_tsl
-from bainite_fast.errors import BainiteError, InputError
+from bainite_fast.errors import BainiteError, BainiteWarning, InputError
 from ebsd_files import FERRITE, TITANIUM, make_map
 
 grids = st.builds(
@@ -92,6 +92,9 @@ def test_laue_groups_have_the_numbers_of_the_vendors() -> None:
     for laue in ebsd.LAUE_GROUPS:
         assert ebsd.laue_from_tsl(laue_to_tsl(laue)) == laue
         assert ebsd.laue_from_oxford(laue_to_oxford(laue)) == laue
+    for number, axis in ((2, "c"), (21, "a")):
+        with pytest.warns(BainiteWarning, match=f"monoclinic with the unique axis {axis}.*are not right"):
+            assert ebsd.laue_from_tsl(number) == "2/m"
     assert {TSL_SYMMETRY[number] for number in (43, 62, 32)} == {"m-3m", "6/mmm", "-3m"}
     first = {1: "-1", 3: "2/m", 16: "mmm", 75: "4/m", 89: "4/mmm", 143: "-3", 149: "-3m", 168: "6/m", 177: "6/mmm"}
     for number, laue in (first | {195: "m-3", 207: "m-3m"}).items():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 
 LAUE_GROUPS = ("-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
 """The 11 Laue groups; Oxford Instruments number them 1 … 11 in this order."""
@@ -30,6 +31,7 @@ TSL_SYMMETRY = {
 }
 """Symmetry numbers of TSL and EDAX files: the rotation group, such as 43 for 432."""
 
+_OTHER_AXIS = {2: "c", 21: "a"}  # 20: b; after EbsdLib (BlueQuartz Software)
 _LAST_SPACE_GROUP = (2, 15, 74, 88, 142, 148, 167, 176, 194, 206, 230)
 _TSL_OF = {"2/m": 20} | {name: number for number, name in TSL_SYMMETRY.items() if name != "2/m"}
 
@@ -51,7 +53,20 @@ _LAUE_OF_POINT_GROUP = {symbol: laue for laue, symbols in _POINT_GROUPS.items() 
 
 
 def laue_from_tsl(symmetry: int) -> str:
-    """Return the Laue group of a TSL or EDAX symmetry number, such as "m-3m" for 43."""
+    """Return the Laue group of a TSL or EDAX symmetry number, such as "m-3m" for 43.
+
+    Warns
+    -----
+    BainiteWarning
+        For monoclinic phases whose unique axis is not b.
+    """
+    if symmetry in _OTHER_AXIS:
+        warnings.warn(
+            f"symmetry number {symmetry} is monoclinic with the unique axis {_OTHER_AXIS[symmetry]}, and here the axis "
+            "of 2/m is b: angles between orientations of this phase are not right. Reindex it with b as unique axis",
+            BainiteWarning,
+            stacklevel=2,
+        )
     try:
         return TSL_SYMMETRY[symmetry]
     except KeyError:
