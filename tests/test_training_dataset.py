@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import bainite_fast
-from bainite_fast.errors import BainiteWarning, InputError, MosaicNotFoundError
+from bainite_fast.errors import BainiteWarning, InputError, MosaicError, MosaicNotFoundError
 from bainite_fast.training.dataset import IGNORE, array_dataset, as_dataset, class_pixels, read_dataset
 from bainite_fast.training.rescale import scale_image, scale_mask
 from bainite_fast.training.values import choose_values
@@ -182,6 +182,23 @@ def test_a_palette_is_read_as_the_indices_that_it_holds(tmp_path, steel, bits):
     assert np.array_equal(coloured.mask(0), np.where(masks[0] == 3, IGNORE, masks[0]))
     with bainite_fast.io.open_mosaic(tmp_path / "masks" / "a.png") as picture:
         assert picture.rgb
+
+
+def test_indices_of_equal_and_transparent_colours_are_told_apart(tmp_path, steel):
+    images = steel[0]
+    masks = np.random.default_rng(1).choice([0, 1, 2, IGNORE], images.shape).astype(np.uint8)
+    where = folders(tmp_path, images, masks)
+    for k, name in enumerate("abc"):
+        picture = Image.fromarray(masks[k], mode="P")
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)  # 255 is black, as 0 is
+        picture.save(tmp_path / "masks" / f"{name}.png", **({"transparency": 0} if k else {}))
+    data = read_dataset(*where)
+    assert data.n_classes == 3
+    assert all(np.array_equal(data.mask(k), masks[k]) for k in range(3))
+    file = tmp_path / "masks" / "a.png"
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(MosaicError, match="cannot be decoded as PNG"):
+        read_dataset(*where)
 
 
 def test_255_beside_a_lone_0_is_unknown_where_there_are_three_classes():

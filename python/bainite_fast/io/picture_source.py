@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +26,24 @@ def picture_format(head: bytes) -> str | None:
     return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
 
 
-def _palette(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the colours [n, 3] of a PNG file whose pixels are indices of them, else None."""
-    if data[25] != _PNG_PALETTE:  # colour type, in the header, which comes first
+def _with_indices_as_gray(data: bytes) -> bytes | None:
+    """Return a PNG file of palette indices with each colour of the palette as gray as its index, or None of others.
+
+    What is decoded are the indices then, those of equal colours too.
+    """
+    if data[len(_PNG) + 17] != _PNG_PALETTE:  # colour type, in the header, which comes first
         return None
-    start = len(_PNG) + 25
-    while start + 8 <= len(data):
-        length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
+    start, parts = len(_PNG), [_PNG]
+    while start + 12 <= len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        kind, chunk = data[start + 4 : start + 8], data[start : start + length + 12]
         if kind == b"PLTE":
-            return np.frombuffer(data[start + 8 : start + 8 + length], np.uint8).reshape(-1, 3)
-        start += length + 12
-    return None
-
-
-def _indices(pixels: NDArray[Any], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return which colour of a palette the pixels [H, W, 3 or 4] have; of equal ones the first. uint8 [H, W]."""
-    weights = np.array([1 << 16, 1 << 8, 1], np.int32)
-    table = np.zeros(1 << 24, np.uint8)
-    table[(palette.astype(np.int32) @ weights)[::-1]] = np.arange(len(palette), dtype=np.uint8)[::-1]
-    return np.concatenate([table[rows[..., :3].astype(np.int32) @ weights] for rows in _parts(pixels)])
-
-
-def _parts(pixels: NDArray[Any]) -> list[NDArray[Any]]:
-    return [pixels[y : y + 512] for y in range(0, len(pixels), 512)]
+            body = kind + bytes(index for index in range(length // 3) for _ in range(3))
+            parts.append(chunk[:4] + body + zlib.crc32(body).to_bytes(4, "big"))
+        elif kind != b"tRNS":  # transparent colours are indices like others
+            parts.append(chunk)
+        start += len(chunk)
+    return b"".join(parts)
 
 
 class PictureMosaic(Mosaic):
@@ -103,9 +99,10 @@ class PictureMosaic(Mosaic):
                     # A picture is refused with its file name, whatever the codec library calls the damage.
                     if kind == "JPEG":
                         check_jpeg(data)
-                    pixels = np.asarray(_DECODERS[kind or "PNG"](data))
-                    if self._indexed and kind == "PNG" and (palette := _palette(data)) is not None:
-                        pixels = _indices(pixels, palette)
+                    gray = _with_indices_as_gray(data) if self._indexed and kind == "PNG" else None
+                    pixels = np.asarray(_DECODERS[kind or "PNG"](gray or data))
+                    if gray is not None and pixels.ndim == 3:
+                        pixels = np.ascontiguousarray(pixels[..., 0])
                 except (RuntimeError, ValueError, OSError, TypeError) as error:
                     place = str(self._path)
                     raise MosaicError(f"{place} cannot be decoded as {kind} ({error})", place=place) from error
