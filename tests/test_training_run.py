@@ -463,6 +463,8 @@ def test_classes_that_nobody_names_take_the_names_of_the_package(tmp_path: Path)
     assert tuned.class_names == tuned.load().contract.classes == ("matrix", "laths")
     other = replace(data, class_names=("ferrite", "bainite"))
     assert train(small(epochs=1), other, out=tmp_path / "o", init=start.package).class_names == other.class_names
+    folds = bainite_fast.cross_validate(small(epochs=1), data, out=tmp_path / "cv", folds=2, init=start.package)
+    assert folds.class_names == folds.folds[0].scores["whole images"].class_names == ("matrix", "laths")
     white = [255 * data.mask(i) for i in range(2)]
     run = train(small(epochs=1), [data.image(i) for i in range(2)], white, tmp_path / "white")
     shares = class_pixels(data) / sum(data.mask(i).size for i in range(2))

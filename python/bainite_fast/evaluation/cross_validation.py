@@ -21,7 +21,7 @@ from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
 from ..training.recipe_files import read_recipe, write_text
 from ..training.splits import By, Fold, Split, k_fold, read_split
-from ..training.start import Init
+from ..training.start import Init, named_after
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
 from ..training.values import MaskValues
 from .api import evaluate
@@ -110,7 +110,7 @@ def cross_validate(
     """
     given = {} if epochs is None else {"epochs": epochs}
     full = read_recipe(recipe, changes={**(changes or {}), **given})
-    data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
+    data = named_after(as_dataset(images, masks, classes=classes, mask_values=mask_values), full, init)
     chosen = _seeds(seeds)
     target = Path(out)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)

@@ -19,8 +19,7 @@ from ..geometry import round_up
 from ..models import probe, save_package
 from .batches import measure_intensities, mirrored
 from .checkpoint import LAST, read
-from .checks import default_names
-from .dataset import ArrayDataset, Classes, Dataset, as_dataset
+from .dataset import Classes, Dataset, as_dataset
 from .folder import FORMAT, check_folder, locked, open_record, write_record
 from .hardware import choose_device, choose_threads, torch_threads
 from .loop import Callback, Job, Progress, Trainer
@@ -31,7 +30,7 @@ from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text, write_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
-from .start import Init, class_names_of, start_network
+from .start import Init, named_after, start_network
 from .tiles import micrograph_of, scale_dataset
 from .values import MaskValues
 
@@ -203,7 +202,7 @@ def prepare_job(
     recipe: Recipe, data: Dataset, split: SplitSource, init: Init, *, device: torch.device, out: Path, name: str | None
 ) -> tuple[Job, dict[str, Any]]:
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
-    data = _named(data, recipe, init)
+    data = named_after(data, recipe, init)
     train_part, validation_part = part_indices(data, split)
     _check_rules(recipe, data, bool(validation_part))
     validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
@@ -228,14 +227,6 @@ def prepare_job(
     about = _about(data, tiles, shares, digest_of(data.subset((*train_part, *validation_part))))
     parts = {"train": list(train_images.names), "validation": list(validate.names if validate else ())}
     return job, _record(job, about, parts, name or out.resolve().name)
-
-
-def _named(data: Dataset, recipe: Recipe, init: Init) -> Dataset:
-    """Return a data set whose classes nobody named with the names of the package that the run starts from."""
-    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
-        return data
-    names = class_names_of(recipe, init)
-    return replace(data, class_names=names) if len(names) == data.n_classes else data
 
 
 def _record(job: Job, about: dict[str, Any], parts: dict[str, list[str]], name: str) -> dict[str, Any]:

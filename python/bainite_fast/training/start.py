@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ..errors import BainiteWarning, InputError, ModelError
 from ..models import LoadedModel, load
 from ..models.architectures import architecture, build
 from .batches import Intensities
+from .checks import default_names
+from .dataset import ArrayDataset, Dataset
 from .recipe import NetworkRecipe, Recipe
 
 Init = str | os.PathLike[str] | LoadedModel | None
@@ -46,10 +48,13 @@ class Start:
     synthetic: bool | None = None
 
 
-def class_names_of(recipe: Recipe, init: Init) -> tuple[str, ...]:
-    """Return the class names of the package that a run starts from, () without one."""
+def named_after(data: Dataset, recipe: Recipe, init: Init) -> Dataset:
+    """Return a data set whose classes nobody named with the names of the package that a run starts from."""
+    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
+        return data
     source = init if init is not None else _package_path(recipe.network.weights)
-    return () if source is None else load(source).contract.classes
+    names = () if source is None else load(source).contract.classes
+    return replace(data, class_names=names) if len(names) == data.n_classes else data
 
 
 def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, intensities: Intensities) -> Start:
