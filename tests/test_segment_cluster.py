@@ -56,6 +56,17 @@ def _run(mosaic, model, out, **options):
     return seg, {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
+def test_workers_of_the_command_line_do_not_hear_ctrl_c():
+    """A terminal sends it to them too: they are to finish the blocks that they are at."""
+    from bainite_fast.cli._cluster import cluster
+
+    with cluster(None, 1, 1 << 30) as here:
+        (pid,) = here.client.run(os.getpid).values()
+        os.kill(pid, signal.SIGINT)
+        assert here.client.submit(pow, 2, 5).result() == 32
+        assert list(here.client.run(os.getpid).values()) == [pid]
+
+
 def test_cluster_gives_the_bytes_of_threads(client, mosaic, tmp_path):
     net = small_unet(depth=2)
     package = save_small_package(net, tmp_path / "package", um_per_px=None)

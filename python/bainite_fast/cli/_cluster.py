@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
             ) as here,
             distributed.Client(here) as client,  # type: ignore[no-untyped-call]
         ):
+            client.register_plugin(_deaf_to_ctrl_c(distributed))
             yield Cluster(client, share)
         return
     try:
@@ -86,3 +88,17 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
         if not remote.nthreads():
             raise InputError(f"the scheduler at {scheduler} has no workers; start some with `dask worker {scheduler}`")
         yield Cluster(remote, memory)
+
+
+def _deaf_to_ctrl_c(distributed: Any) -> Any:
+    """Return a plugin by which workers, those that are started again too, ignore Ctrl-C.
+
+    A terminal sends it to every process of a command. Workers that heed it die with the blocks that they are at, and
+    with tracebacks; the command itself lets them finish, or ends them.
+    """
+
+    class Deaf(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed is not loaded without need
+        def setup(self, worker: Any) -> None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
