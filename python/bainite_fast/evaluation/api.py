@@ -68,10 +68,11 @@ def evaluate(
     model : str, path, torch.nn.Module or LoadedModel
         As for :func:`bainite_fast.segment`.
     images, masks : path, sequence of arrays, Dataset, or a mosaic with its labels
-        Two folders, two sequences of arrays, or one :class:`~bainite_fast.training.dataset.Dataset` in place of both.
-        Or a mosaic of any size (an OME-Zarr or image file, or what :func:`bainite_fast.io.open_mosaic` gives) and its
-        true labels: the name of labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is
-        read block by block and never held whole.
+        Two folders (of pictures or OME-Zarrs), two sequences of arrays, or one
+        :class:`~bainite_fast.training.dataset.Dataset` in place of both. Or a mosaic of any size (an
+        OME-Zarr or image file, or what :func:`bainite_fast.io.open_mosaic` gives) and its true labels: the name of
+        labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is read block by block and
+        never held whole.
     classes : int or sequence of str, optional
         Of the masks; those of the model by default.
     names : path or sequence of str, optional
