@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bainite_fast"
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"_core", "_version", "errors", "geometry", "_memory", "_optional"}),
+    frozenset({"_core", "_version", "errors", "geometry", "_disk", "_memory", "_optional"}),
     frozenset({"kernels", "_reference"}),
     frozenset({"io", "models", "metrics"}),
     frozenset({"ebsd"}),

@@ -279,7 +279,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     mine, theirs = restored.state_dict()["state"], optimiser.state_dict()["state"]
     assert all(torch.equal(mine[i][key], theirs[i][key]) for i in theirs for key in theirs[i])
     before = path.read_bytes()
-    (tmp_path / ".last.safetensors.partial").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
-        checkpoint.save(path, {}, {})
-    assert path.read_bytes() == before
+    with pytest.raises(OutputError, match="cannot write"):
+        checkpoint.save(path / "below a file", {}, {})
+    with pytest.raises(OutputError, match="cannot write"):
+        checkpoint.save(tmp_path, {}, {})
+    assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == [path.name]

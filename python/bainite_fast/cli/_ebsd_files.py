@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import beside
 from ..ebsd import (
     BainiteMap,
     EBSDMap,
@@ -126,17 +125,8 @@ def write_scan(ebsd: EBSDMap, path: Path, *, overwrite: bool) -> None:
 
 def write_file(path: Path, fill: Callable[[IO[bytes]], None]) -> None:
     """Write a file beside its place, and put it there when it is whole."""
-    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:12]}")
-    try:
-        with partial.open("wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with beside(path) as made, made.open("wb") as file:
+        fill(file)
 
 
 def write_npy(path: Path, array: NDArray[Any]) -> None:

@@ -103,8 +103,8 @@ def evaluate(
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
     tune_allocator()
     from .. import evaluation
+    from .._disk import write_text
     from ..evaluation.api import is_mosaic
-    from ..training.recipe_files import write_text
 
     if calibrate is not None:
         require("matplotlib", "plots", "the reliability diagram of --calibrate")

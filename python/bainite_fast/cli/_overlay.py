@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import beside
 from ..errors import InputError
 from ._lettering import draw_text, text_height, text_width
 
@@ -158,6 +159,5 @@ def write_png(path: Path, picture: Picture) -> None:
     """Write a picture as PNG, whole or not at all."""
     import imagecodecs
 
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))
-    partial.replace(path)
+    with beside(path) as made:
+        made.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))

@@ -55,7 +55,6 @@ def export_picture(source: str | Path, out: Path, *, name: str | None = None, ov
         If the labels are no uint8.
     """
     from .. import io
-    from ..io.shards import explain_os_errors
 
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists; choose another name, or overwrite it (overwrite=True)")
@@ -67,8 +66,7 @@ def export_picture(source: str | Path, out: Path, *, name: str | None = None, ov
     step = -(-max(stored.shape) // LONGEST)  # of a pyramid without a level that is small enough
     drawn = _thinned(lambda y0, y1: np.asarray(stored[y0:y1]), stored.shape[0], step)
     page = _page(labels, drawn, _image(labels, level, step))
-    with explain_os_errors(out, "the picture"):
-        write_png(out, page)
+    write_png(out, page)
     return out
 
 

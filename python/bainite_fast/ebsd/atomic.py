@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from pathlib import Path
 
+from .._disk import beside_name, explain_os_errors, put
 from ..errors import OutputError, OutputExistsError
-from ..io.shards import explain_os_errors
 
 
 class Replacement:
@@ -34,19 +33,12 @@ class Replacement:
         if not path.parent.is_dir():
             raise OutputError(f"the folder {path.parent} does not exist; make it first")
         self.path = path
-        self.partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:12]}")
+        self.partial = beside_name(path)
 
     def commit(self) -> None:
         """Put what was written in its place."""
         with explain_os_errors(self.path.parent, self.path.name):
-            if self.path.is_dir() and not self.path.is_symlink():
-                # A folder cannot be replaced in one step: the old one leaves first, and goes when the new one stands.
-                old = self.path.with_name(f".{self.path.name}.old-{uuid.uuid4().hex[:12]}")
-                self.path.replace(old)
-                self.partial.replace(self.path)
-                shutil.rmtree(old)
-            else:
-                self.partial.replace(self.path)
+            put(self.partial, self.path)
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, OutputError, OutputExistsError
+from .._disk import write_text
+from ..errors import InputError, OutputExistsError
 from ._pairs import nearest_pairs
 from ._points import angle_argument
 from ._quaternions import conjugate, cubic_angle, disorientation, multiply
@@ -279,14 +280,7 @@ def write_table(path: Path, columns: dict[str, NDArray[np.generic]], *, overwrit
     rows = [",".join(("grain", *columns))]
     for number, row in enumerate(zip(*(column.tolist() for column in columns.values()), strict=True)):
         rows.append(",".join([str(number), *(_cell(value) for value in row)]))
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error}") from error
+    write_text(path, "\n".join(rows) + "\n")
     return path
 
 

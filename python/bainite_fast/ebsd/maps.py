@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import beside
 from .._optional import require
-from ..errors import InputError, OutputError, OutputExistsError
+from ..errors import InputError, OutputExistsError
 from ._page import DPI, MAP_INCHES, Page, draw_legend, draw_scale_bar, draw_title
 from ._raster import raster_points
 from .grid import Grid
@@ -151,14 +152,8 @@ def draw_layer(
         _draw_triangle(figure, page, layer)
     elif values is not None:
         _draw_color_bar(figure, page, layer, values)
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=DPI)
-        temporary.replace(target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{target} cannot be written: {error}") from error
+    with beside(target) as made:
+        figure.savefig(made, format="png", dpi=DPI)
     return target
 
 

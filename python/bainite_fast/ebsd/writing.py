@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import explain_os_errors
 from ..errors import InputError, OutputExistsError
-from ..io.shards import explain_os_errors
 from .atomic import Replacement
 from .columns import X_ALONG_A_STAR
 from .fillers import ANG_COLUMNS, ANG_KEY, CTF_COLUMNS, CTF_KEY, ctf_text, filler_names
@@ -75,8 +75,6 @@ def write(ebsd: EBSDMap, path: str | os.PathLike[str], *, overwrite: bool = Fals
         with explain_os_errors(place.parent, place.name):
             with replacement.partial.open("wb") as file:
                 writers[suffix](ebsd, file)
-                file.flush()
-                os.fsync(file.fileno())
             replacement.commit()
     except BaseException:
         replacement.discard()

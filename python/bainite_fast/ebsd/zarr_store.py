@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import explain_os_errors
 from ..errors import EBSDFileError, EBSDNotFoundError, InputError, OutputExistsError
 from ..io._zarr import start_zarr_threads
-from ..io.shards import explain_os_errors
 from ..kernels._checks import whole
 from .atomic import Replacement
 from .grid import Grid

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from .._disk import write_text
 from ..errors import BainiteWarning, InputError, OutputError
 from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
@@ -21,7 +22,6 @@ from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES, is_zarr
 from ..training.pictures import CropBar
 from ..training.prepare import digest_of
-from ..training.recipe_files import write_text
 from ..training.rescale import scale_mask
 from ..training.values import MaskValues, UnknownValuesError
 from ..training.words import counted

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .._disk import left_by, write_text
 from ..errors import InputError, JournalError, OutputExistsError
 from ..models import load, load_package
 from ..training.api import train
@@ -19,7 +20,7 @@ from ..training.folder import locked
 from ..training.loop import Progress
 from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
-from ..training.recipe_files import read_recipe, write_text
+from ..training.recipe_files import read_recipe
 from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init, named_after
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
@@ -196,7 +197,7 @@ def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     elif path.exists():
         for old in out.glob("seed*"):
             shutil.rmtree(old)
-    elif any(name not in (".lock", f".{RECORD}.partial") for name in os.listdir(out)):  # noqa: PTH208 - names only
+    elif any(one.name != ".lock" and left_by(one.name) != RECORD for one in out.iterdir()):
         raise OutputExistsError(f"{out} holds files that are no cross-validation's; give another folder")
     write_text(path, json.dumps(record, indent=2) + "\n")
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import write_text
 from ..errors import InputError
 from ..training.recipe import Recipe
-from ..training.recipe_files import write_text
 from ..training.words import counted
 from .scores import Scores, finite
 

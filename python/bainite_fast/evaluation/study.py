@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._disk import write_text
 from ..errors import InputError, MosaicNotFoundError
 from ..training.dataset import ArrayDataset, Classes, read_dataset
 from ..training.pictures import CropBar
-from ..training.recipe_files import write_text
 from ..training.splits import By
 from ..training.tiles import TileSet, summarize, summary_table
 from ..training.values import MaskValues

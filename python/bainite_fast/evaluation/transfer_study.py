@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from .._disk import write_text
 from ..errors import InputError, JournalError
 from ..training.api import train
 from ..training.dataset import Dataset
 from ..training.differences import recipe_changes
 from ..training.loop import Progress
 from ..training.prepare import digest_of
-from ..training.recipe_files import read_recipe, write_text
+from ..training.recipe_files import read_recipe
 from ..training.splits import k_fold
 from ..training.tiles import scale_dataset
 from ..training.words import counted

@@ -11,11 +11,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from .._disk import beside, write_text
 from ..errors import InputError
-from .files import remove
 from .image_writer import check_output
 from .read_labels import LabelClass, LabelImage, read_labels
-from .shards import explain_os_errors
 
 _TILE, _BAND = 512, 2048
 
@@ -70,17 +69,9 @@ def export_labels(
     for one in (path, table):
         check_output(one, overwrite=overwrite)
     counts = np.zeros(256, np.int64)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with explain_os_errors(path, "the OME-TIFF"):
-            _write_tiff(partial, image, counts, progress)
-            partial.replace(path)
-    finally:
-        remove(partial)
-    with explain_os_errors(table, "the table"):
-        temporary = table.with_name(f".{table.name}.partial")
-        temporary.write_text(_table(image, counts), encoding="utf-8")
-        temporary.replace(table)
+    with beside(path) as made:
+        _write_tiff(made, image, counts, progress)
+    write_text(table, _table(image, counts))
     return [path, table]
 
 

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,31 +14,14 @@ from typing import Any
 
 import zarr
 
+from .._disk import explain_os_errors, write_text
 from ..errors import MosaicError, OutputError, OutputExistsError, OutputLockedError
 from .ome_metadata import ome_attributes
-from .shards import explain_os_errors
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace a JSON file in one step, on disk before this returns."""
-    with explain_os_errors(path.parent, path.name):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_text(path, json.dumps(value, indent=1, allow_nan=False))
 
 
 def read_group(folder: Path) -> tuple[dict[str, Any], str] | None:

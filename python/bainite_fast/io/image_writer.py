@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
+from .._disk import explain_os_errors, sync_folder, sync_tree
 from ..errors import InputError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
 from .files import (
@@ -21,14 +22,13 @@ from .files import (
     exclusive_update,
     read_group,
     remove,
-    sync_folder,
     write_group,
 )
 from .labels import OME_VERSIONS, LabelLayout, LabelLevel, has_own_image, plan_levels
 from .mosaic import Mosaic
 from .ome_metadata import group_attributes, ome_attributes, rgb_omero, write_multiscale
 from .pixel_size import check_pixel_size
-from .shards import ArrayLayout, BlockWriter, create_array, explain_os_errors
+from .shards import ArrayLayout, BlockWriter, create_array
 
 Progress = Callable[[int, int], None]
 _SCRATCH, _BLOCK, _CHUNK = ".scratch", 2048, 512
@@ -102,6 +102,7 @@ def write_image(
         )
         check_group_output(out, overwrite=overwrite)  # another may have put something there meanwhile
         with explain_os_errors(path, "the finished image"):
+            sync_tree(partial)
             replaced = path.with_name(f"{path.name}.replaced")
             remove(replaced)
             if path.exists():
@@ -149,6 +150,8 @@ def copy_image_into(
         # The image follows the pyramid of its labels: a reader wants the same number of levels.
         levels = plan_levels(layout.shape, _BLOCK, count=len(layout.levels))
         _ImageWriter(partial, mosaic, levels, version, _THREADS).run(progress)
+        with explain_os_errors(container, "the image"):
+            sync_tree(partial)
         with explain_os_errors(container, "the image"), exclusive_update(container):
             for level in range(len(levels)):
                 remove(container / str(level))

@@ -13,12 +13,13 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
+from .._disk import explain_os_errors
 from ..errors import InputError, MosaicError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
 from .files import check_group_name, consolidate, exclusive_update, is_consolidated, read_group, write_group
 from .mosaic import Mosaic
 from .ome_metadata import group_attributes, ome_attributes
-from .shards import ArrayLayout, explain_os_errors
+from .shards import ArrayLayout
 
 OME_VERSIONS = ("0.4", "0.5")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

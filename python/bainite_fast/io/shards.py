@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,8 @@ from zarr.codecs import ZstdCodec
 from zarr.registry import get_numcodec
 from zarr.storage import LocalStore
 
-from ..errors import InputError, OutputError
+from .._disk import explain_os_errors
+from ..errors import InputError
 from ._zarr import ZARR_PYTHON, _open_lock, start_zarr_threads
 
 _ZSTD_LEVEL = 1
@@ -234,28 +233,3 @@ def verify_records(root: Path, records: Iterable[tuple[str, int | None]]) -> boo
         if size != expected:
             return False
     return True
-
-
-@contextlib.contextmanager
-def explain_os_errors(place: Path, what: str) -> Iterator[None]:
-    """Turn failures of the file system into an OutputError that names the place and the cure."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise _output_error(place, what, error.errno, error.strerror or str(error)) from error
-
-
-def _output_error(place: Path, what: str, number: int | None, text: str) -> OutputError:
-    free, cure = "", "Choose another place"
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        with contextlib.suppress(OSError):
-            existing = next(folder for folder in (place, *place.parents) if folder.exists())
-            free = f"; {shutil.disk_usage(existing).free / 2**30:.2f} GiB are free there"
-        cure = "Make room, then run the same again"
-    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        cure = "Permit writing there, or choose another place, then run the same again"
-    error = OutputError(f"cannot write {what} of {place}: {text}{free}. {cure}: what is finished is kept")
-    error.errno = number
-    return error

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._disk import write_text
 from .._optional import require
 from .._version import __version__
 from ..errors import InputError
@@ -27,7 +28,7 @@ from .losses import make_loss
 from .plan import TrainingPlan, plan_of
 from .prepare import SplitSource, check_classes, digest_of, part_indices, training_items
 from .recipe import Recipe
-from .recipe_files import read_recipe, recipe_text, write_text
+from .recipe_files import read_recipe, recipe_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
 from .start import Init, named_after, start_network

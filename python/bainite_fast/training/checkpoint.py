@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from .._disk import beside
 from ..errors import JournalError, OutputError
 
 LAST, BEST = "last.safetensors", "best.safetensors"
@@ -28,17 +28,11 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], place: Mapping[str, An
     OutputError
         If it cannot be written; what was there before is still there.
     """
-    scratch = path.with_name(f".{path.name}.partial")
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(own, scratch, {"format": _FORMAT, "place": json.dumps(place)})
-        with scratch.open("rb+") as file:
-            os.fsync(file.fileno())  # or a loss of power could leave an empty file under the name
-        scratch.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+        with beside(path) as made:
+            safetensors.torch.save_file(own, made, {"format": _FORMAT, "place": json.dumps(place)})
+    except safetensors.SafetensorError as error:
         raise OutputError(f"the checkpoint {path} cannot be written ({error})") from error
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from .._disk import beside, write_text
 from .._optional import require
 from ..errors import InputError
 from .api import train
 from .dataset import Dataset
 from .prepare import SplitSource, part_indices
 from .recipe import Recipe
-from .recipe_files import read_recipe, write_text
+from .recipe_files import read_recipe
 from .result import TrainingRun
 from .start import Init
 from .tiles import micrograph_of
@@ -188,9 +189,8 @@ def _draw(curve: LearningCurve) -> None:
     axes.set(xlabel="training images", ylabel="mean IoU")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    scratch = curve.out / f".{PLOT}.partial"
-    figure.savefig(scratch, format="png", dpi=120)
-    scratch.replace(curve.out / PLOT)
+    with beside(curve.out / PLOT) as made:
+        figure.savefig(made, format="png", dpi=120)
 
 
 def _spread(values: Sequence[float]) -> str:

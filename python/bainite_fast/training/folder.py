@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._disk import left_by, write_text
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
 from .checkpoint import LAST, read_place
 from .differences import recipe_changes
-from .recipe_files import write_text
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, RUN
 
 FORMAT = 1
@@ -84,7 +84,7 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
 
 def _is_scrap(path: Path) -> bool:
     """Say whether this is a half-written file of a run that was killed while it wrote."""
-    return path.suffix in (".partial", ".old") and any(path.name.startswith(f".{name}.") for name in _OURS)
+    return left_by(path.name) in _OURS
 
 
 def _remove(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .._disk import write_text
 from ..errors import InputError, OutputExistsError
 from .keys import nearest_key
 from .recipe import Recipe
@@ -119,13 +120,6 @@ def number_or(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all."""
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
 
 
 def _read(text: str) -> tuple[dict[str, Any], str]:

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .._disk import beside, write_text
 from .._optional import require
 from ..models.contract import default_colors
-from .recipe_files import write_text
 from .result import TrainingRun
 
 Row = Mapping[str, float]
@@ -63,9 +63,8 @@ def draw_curve(path: Path, history: Sequence[Row], class_names: Sequence[str]) -
     axes[-1].locator_params(axis="x", integer=True)
     for one in axes:
         one.grid(alpha=0.3)
-    scratch = path.with_name(f".{path.name}.partial")
-    figure.savefig(scratch, format="png", dpi=120)
-    scratch.replace(path)
+    with beside(path) as made:
+        figure.savefig(made, format="png", dpi=120)
 
 
 class TensorBoard:

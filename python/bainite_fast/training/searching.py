@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._disk import left_by, write_text
 from .._optional import require
 from ..errors import InputError, JournalError, OutputError, OutputExistsError, TrainingError
 from .api import train
@@ -25,7 +26,7 @@ from .folder import LOCK, locked
 from .loop import Progress
 from .prepare import SplitSource, digest_of, part_indices
 from .recipe import Recipe
-from .recipe_files import read_recipe, recipe_text, write_text
+from .recipe_files import read_recipe, recipe_text
 from .result import CHECKPOINTS, MODEL
 from .space import SearchSpace, read_space
 from .values import MaskValues
@@ -38,7 +39,7 @@ Objective = Callable[[Recipe, Report], float]
 """Returns the score of a recipe, the higher the better."""
 
 STUDY, BEST, TRIALS, TRIAL_FOLDER = "study.db", "best.yaml", "trials.csv", "trials"
-_OURS = (STUDY, f"{STUDY}-journal", BEST, TRIALS, TRIAL_FOLDER, f".{BEST}.partial", f".{TRIALS}.partial")
+_OURS = (STUDY, f"{STUDY}-journal", BEST, TRIALS, TRIAL_FOLDER)
 MEAN_IOU, _OTHER = "validation mean IoU", "score"
 _NAME, _STARTED, _DIVERGED = "bainite-fast search", "fingerprint", "diverged"
 
@@ -169,7 +170,7 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         raise InputError("resume goes on with a search and overwrite throws it away; choose one")
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out} is a file; give a folder to make")
-    names = {path.name for path in out.iterdir()} - {LOCK} if out.exists() else set()
+    names = {path.name for path in out.iterdir() if left_by(path.name) is None} - {LOCK} if out.exists() else set()
     if not names:
         return
     foreign = sorted(names - set(_OURS))
@@ -186,9 +187,9 @@ def _check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _throw_away(out: Path) -> None:
     try:
-        for name in _OURS:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in list(out.iterdir()):
+            if path.name in _OURS or left_by(path.name) in _OURS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{out} cannot be emptied ({error})") from error
 

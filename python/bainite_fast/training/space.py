@@ -12,9 +12,10 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .._disk import write_text
 from ..errors import InputError, OutputExistsError
 from .recipe import Recipe
-from .recipe_files import describe, read_recipe, write_text
+from .recipe_files import describe, read_recipe
 
 FOLDER = Path(__file__).with_name("spaces")
 Value = bool | int | float | str | None

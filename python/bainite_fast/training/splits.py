@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
+from .._disk import write_text
 from ..errors import InputError
 from .dataset import IGNORE, Dataset
 from .matching import plain_name, read_names
@@ -310,7 +311,4 @@ def write_split(path: str | Path, data: Dataset, folds: Sequence[Fold]) -> None:
     """
     origin = micrograph_of(data)
     content = {str(fold.number): sorted({origin[i] for i in fold.test}) for fold in folds}
-    target = Path(path)
-    scratch = target.with_name(target.name + ".partial")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(target)
+    write_text(Path(path), json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,148 @@
+"""Files and folders that appear whole or not at all, and are still there after a loss of power."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import BainiteError, OutputError
+
+_BESIDE = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.(?:partial|old)")  # the number came later than the rest
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Give a path beside `target`: the file or folder that is made there takes the target's place at the end.
+
+    Where the context ends with an error, what was made is deleted, and what was at the target is still there. A folder
+    is never replaced by a file.
+
+    Parameters
+    ----------
+    target : Path
+        A file or folder, there or not; its folder is made where it does not exist.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or cannot be written.
+    """
+    made = beside_name(target)
+    try:
+        with explain_os_errors(target.parent, target.name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield made
+            put(made, target)
+    finally:
+        with contextlib.suppress(OSError):
+            _delete(made)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        As :func:`beside`.
+    """
+    with beside(path) as made:
+        made.write_text(text, encoding="utf-8")
+
+
+def left_by(name: str) -> str | None:
+    """Return which output a killed process was making under a name of :func:`beside`; None for any other name."""
+    match = _BESIDE.fullmatch(name)
+    return match and match[1]
+
+
+def beside_name(target: Path, kind: str = "partial") -> Path:
+    """Return a new name beside a target, for what is to take its place, or for what leaves it."""
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def put(made: Path, target: Path) -> None:
+    """Bring a file or folder to disk, then move it to its place on the same file system; what was there goes last."""
+    sync_tree(made)
+    if made.is_dir() and target.is_dir() and not target.is_symlink():
+        # A folder cannot be replaced in one step: the old one leaves first, and goes when the new one stands.
+        old = beside_name(target, "old")
+        target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        sync_folder(target.parent)
+        _delete(old)
+        return
+    if made.is_dir():
+        target.unlink(missing_ok=True)
+    made.replace(target)  # a folder is in no file's way: the system refuses
+    sync_folder(target.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Bring a file, or all that a folder holds, to disk: a name must never be there without what it names."""
+    if not path.is_dir():
+        _sync(path)
+        return
+    for folder, _, files in os.walk(path):
+        for name in files:
+            _sync(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk, where its file system can."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync files alone
+            raise
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explain_os_errors(place: Path, what: str) -> Iterator[None]:
+    """Turn failures of the file system into an OutputError that names the place and the cure."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BainiteError):
+            raise
+        raise _output_error(place, what, error.errno, error.strerror or str(error)) from error
+
+
+def _output_error(place: Path, what: str, number: int | None, text: str) -> OutputError:
+    free, cure = "", "Choose another place"
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        with contextlib.suppress(OSError):
+            existing = next(folder for folder in (place, *place.parents) if folder.exists())
+            free = f"; {shutil.disk_usage(existing).free / 2**30:.2f} GiB are free there"
+        cure = "Make room, then run the same again"
+    elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        cure = "Permit writing there, or choose another place, then run the same again"
+    error = OutputError(f"cannot write {what} of {place}: {text}{free}. {cure}: what is finished is kept")
+    error.errno = number
+    return error
