@@ -147,9 +147,14 @@ def test_memory_that_runs_out_halves_the_batch(image, tmp_path, monkeypatch):
         assert_exact(np.asarray(seg.labels), logits)
 
 
-def test_the_exported_network_gives_the_labels_of_one_pass(image, tmp_path):
+@pytest.mark.parametrize("how", ["export", "compile"])
+def test_inductor_gives_the_labels_of_one_pass(how, image, tmp_path):
     net = small_unet(depth=2)
-    seg = _run(image, net, tmp_path / "o.ome.zarr", tile=512, runtime="export")
-    assert seg.plan.runtime == "export"
+    seg = _run(image, net, tmp_path / "o.ome.zarr", tile=512, runtime=how)
+    assert seg.plan.runtime == how
     assert_exact(np.asarray(seg.labels), whole_logits(net, image, halo=seg.plan.halo, stride=seg.plan.stride))
+
+
+def test_auto_takes_the_faster_compiler(image, tmp_path):
+    net = small_unet(depth=2)
     assert _run(image, net, tmp_path / "a.ome.zarr", tile=512, runtime="auto").plan.runtime in ("export", "torchscript")

@@ -1,6 +1,6 @@
 """The other compiler: chosen once, compared before it is used, and held when a run goes on.
 
-AOTInductor takes long, so it is run once, on the CPU, and stood in for otherwise; on a GPU: test_gpu_segment.py.
+Inductor takes long, so it is run once each way, on the CPU, and stood in for otherwise; on a GPU: test_gpu_segment.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 import bainite_fast
 from bainite_fast.errors import DeviceError, InputError
@@ -25,7 +26,7 @@ from segment_helpers import small_unet
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Stand in for AOTInductor: the network as it is. Return the shapes that it was compiled for."""
+    """Stand in for Inductor: the network as it is. Return the shapes that it was compiled for."""
     shapes: list[tuple[int, ...]] = []
 
     def stand_in(network: torch.nn.Module, batch: torch.Tensor, runners: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -33,26 +34,33 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
         return network
 
     monkeypatch.setattr(exported, "aot_compile", stand_in)
+    monkeypatch.setattr(exported, "jit_compile", stand_in)
     return shapes
 
 
 @pytest.mark.slow
-def test_a_run_through_aotinductor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["export", "compile"])
+def test_a_run_through_inductor(how: str, tmp_path: Path) -> None:
     image = np.kron(np.random.default_rng(2).integers(0, 256, (80, 90), np.uint8), np.ones((4, 4), np.uint8))
     net = small_unet(depth=2, base=4)  # its trimmed form computes a little more than the core: nobody's pixels
     options: dict[str, Any] = {"precision": "float32", "tile": 64, "scale": "as-is", "progress": False}
     plain = bainite_fast.segment(image, net, out=tmp_path / "a.ome.zarr", **options)
-    seg = bainite_fast.segment(image, net, out=tmp_path / "b.ome.zarr", runtime="export", **options)
-    assert seg.plan.runtime == "export"
+    before = counters["stats"]["unique_graphs"]
+    seg = bainite_fast.segment(image, net, out=tmp_path / "b.ome.zarr", runtime=how, **options)
+    assert counters["stats"]["unique_graphs"] - before == (how == "compile")  # no worker compiles for itself
+    assert seg.plan.runtime == how
     assert np.array_equal(seg.labels, plain.labels)
 
 
-def test_one_shape_is_exported_and_the_others_run_as_before(compiled: list[tuple[int, ...]]) -> None:
+@pytest.mark.parametrize(("by", "mode"), [("export", "exported"), ("compile", "compiled")])
+def test_one_shape_is_compiled_and_the_others_run_as_before(
+    by: str, mode: str, compiled: list[tuple[int, ...]]
+) -> None:
     loaded = load(small_unet(depth=2, base=4))
     plain = compile(loaded)
-    made = exported.export_core(loaded, plain, (2, 96, 96))
+    made = exported.export_core(loaded, plain, (2, 96, 96), by=by)
     assert compiled == [(2, 1, 96, 96)]
-    assert made.mode == "exported" and made.fingerprint() != plain.fingerprint()
+    assert made.mode == mode and made.fingerprint() != plain.fingerprint()
     assert plain.trimmed > 0
     for shape in [(2, 96, 96), (1, 96, 96), (2, 96, 128)]:
         batch = made.new_batch(*shape).normal_()
@@ -72,6 +80,9 @@ def test_what_cannot_be_exported_is_refused(compiled: list[tuple[int, ...]], mon
     monkeypatch.setattr(exported, "aot_compile", fail)
     with pytest.raises(DeviceError, match=r"cannot export this network \(no compiler\)"):
         exported.export_core(loaded, plain, (1, 64, 64))
+    monkeypatch.setattr(exported, "jit_compile", fail)
+    with pytest.raises(DeviceError, match=r"cannot compile this network \(no compiler\)"):
+        exported.export_core(loaded, plain, (1, 64, 64), by="compile")
     script = torch.jit.trace(torch.nn.Conv2d(1, 2, 3, padding=1).eval(), torch.zeros(1, 1, 32, 32))
     with pytest.raises(DeviceError, match="TorchScript file cannot be exported"):
         exported.export_core(load(script), compile(load(script)), (1, 64, 64))

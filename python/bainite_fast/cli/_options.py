@@ -84,8 +84,10 @@ Precision = Annotated[
     typer.Option(help="auto takes a lower one only where at most 0.1 % of the model's own test labels change."),
 ]
 Runtime = Annotated[
-    Literal["torchscript", "export", "auto"],
-    typer.Option(help="What compiles the network; export (AOTInductor) takes a minute or more, auto measures both."),
+    Literal["torchscript", "export", "compile", "auto"],
+    typer.Option(
+        help="What compiles the network; export, compile (Inductor) take a minute and more; auto measures export."
+    ),
 ]
 Edge = Annotated[
     Literal["mirror", "native"],

@@ -1,5 +1,6 @@
-"""The other compiler: ``torch.export`` and AOTInductor, for the one batch shape that most of a mosaic goes through.
+"""The other compiler, Inductor, for the one batch shape that most of a mosaic goes through.
 
+It is reached by ``torch.export`` and AOTInductor, or by ``torch.compile``: the same kernels, called by C++ or Python.
 Compiling takes a minute or more and pays on large mosaics where it is faster; whether it is, is measured. Batches of
 another shape (the mosaic's right and lower border) run as TorchScript.
 """
@@ -29,14 +30,17 @@ from .runtime import AGREE, is_torchscript
 from .threads import serial_threads
 from .trim import trim
 
-RUNTIMES = ("torchscript", "export")
+RUNTIMES = ("torchscript", "export", "compile")
+_MODES = {"export": "exported", "compile": "compiled"}
 WINS = 1.03  # how much faster it must be to be worth its compiling
 _ROUNDS = 5
 Shape = tuple[int, int, int]  # batch, height, width
 
 
-def export_core(loaded: LoadedModel, runtime: Runtime, shape: Shape, *, runners: int = 1) -> Runtime:
-    """Return a runtime whose :meth:`~Runtime.run_core` is compiled by AOTInductor for batches of one shape.
+def export_core(
+    loaded: LoadedModel, runtime: Runtime, shape: Shape, *, by: str = "export", runners: int = 1
+) -> Runtime:
+    """Return a runtime whose :meth:`~Runtime.run_core` is compiled by Inductor for batches of one shape.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ def export_core(loaded: LoadedModel, runtime: Runtime, shape: Shape, *, runners:
         Of this model: says device, precision and layout, and runs all other batches.
     shape : (int, int, int)
         Tiles, height and width of the batches, px.
+    by : {"export", "compile"}
+        AOTInductor or ``torch.compile``.
     runners : int
         Threads that run it at a time.
 
@@ -55,27 +61,29 @@ def export_core(loaded: LoadedModel, runtime: Runtime, shape: Shape, *, runners:
         If PyTorch cannot export or compile the network, or it then gives other logits.
     """
     if is_torchscript(loaded.module):
-        raise DeviceError("a TorchScript file cannot be exported; use runtime='torchscript' or give the nn.Module")
+        raise DeviceError(f"a TorchScript file cannot be {_MODES[by]}; use runtime='torchscript' or give the nn.Module")
     limit = AGREE[runtime.precision]
     batch = runtime.new_batch(*shape).normal_(generator=torch.Generator(runtime.device).manual_seed(0))
     expected = runtime.run_core(batch)
-    with torch.no_grad(), serial_threads(), exact_math(runtime.device):
-        try:
-            run = aot_compile(_core(loaded, runtime), batch, runners)
-            found = run(batch)
-        except (RuntimeError, TypeError, ValueError, AttributeError, OSError) as error:
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise DeviceError(f"PyTorch cannot export this network ({reason}); use runtime='torchscript'") from error
+    whole = runtime.run_core
+    try:
+        with torch.no_grad(), serial_threads(), exact_math(runtime.device):
+            compiled = (aot_compile if by == "export" else jit_compile)(_core(loaded, runtime), batch, runners)
+
+        def core(x: torch.Tensor) -> torch.Tensor:
+            same = (x.shape, x.stride()) == (batch.shape, batch.stride())
+            return compiled(x) if same else whole(x)
+
+        made = replace(runtime, mode=_MODES[by], _core=core)
+        with serial_threads():
+            found = made.run_core(batch)  # here torch.compile compiles: for how workers call it, or each would anew
+    except (RuntimeError, TypeError, ValueError, AttributeError, OSError, ImportError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise DeviceError(f"PyTorch cannot {by} this network ({reason}); use runtime='torchscript'") from error
     edge = loaded.contract.halo - runtime.trimmed  # what lies outside of the halo is nobody's: compilers differ there
     if found.shape != expected.shape or worst_difference(middle(found, edge), middle(expected, edge)) > limit:
-        raise DeviceError("the exported network gives other logits than the network; use runtime='torchscript'")
-    whole = runtime.run_core
-
-    def core(x: torch.Tensor) -> torch.Tensor:
-        same = (x.shape, x.stride()) == (batch.shape, batch.stride())
-        return run(x) if same else whole(x)
-
-    return replace(runtime, mode="exported", _core=core)
+        raise DeviceError(f"the {_MODES[by]} network gives other logits than the network; use runtime='torchscript'")
+    return made
 
 
 def _core(loaded: LoadedModel, runtime: Runtime) -> nn.Module:
@@ -104,6 +112,13 @@ def aot_compile(network: nn.Module, batch: torch.Tensor, runners: int) -> Callab
         return cast(
             Callable[[torch.Tensor], torch.Tensor], load_package(package, num_runners=runners, device_index=where)
         )
+
+
+def jit_compile(network: nn.Module, batch: torch.Tensor, runners: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Let ``torch.compile`` compile a network at its first pass, for one batch shape and any number of threads."""
+    # What it is made of is code of its own: PyTorch gives up where it has compiled one function for many networks.
+    graph = torch.export.export(network, (batch,)).module()
+    return cast(Callable[[torch.Tensor], torch.Tensor], torch.compile(graph, dynamic=False, fullgraph=True))
 
 
 def is_faster(exported: Runtime, runtime: Runtime, shape: Shape) -> bool:

@@ -68,9 +68,10 @@ def segment(
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"`` takes bfloat16, or on a GPU float16, only where the hardware has it and the model's own test input
         shows that at most 0.1 % of the labels change.
-    runtime : {"torchscript", "export", "auto"}
-        What compiles the network: TorchScript, or ``torch.export`` with AOTInductor, which takes a minute or more;
-        ``"auto"`` compiles both and takes the faster for whole tiles. Decided once: a run goes on with what it began.
+    runtime : {"torchscript", "export", "compile", "auto"}
+        What compiles the network: TorchScript, or PyTorch's Inductor, which takes a minute or more and whole tiles
+        alone, by ``torch.export`` or by ``torch.compile``. ``"auto"`` compares TorchScript with ``"export"`` and takes
+        the faster. Decided once: a run goes on with what it began.
     edge : {"mirror", "native"}
         Beyond the border the network sees the mirrored mosaic, or its own padding.
     scale : {"auto", "as-is"} or float

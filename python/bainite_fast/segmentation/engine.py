@@ -47,7 +47,7 @@ class Network:
         self.precision: Precision = precision
         self.device = device
         self._runtime: Runtime | None = None
-        self._exported: tuple[tuple[int, int, int], Runtime] | None = None
+        self._exported: tuple[tuple[str, tuple[int, int, int]], Runtime] | None = None
         self._fingerprint = self.runtime.fingerprint()
 
     @property
@@ -61,13 +61,14 @@ class Network:
         """Return the network that a plan asks for, compiled on first use."""
         if plan.runtime == "torchscript":
             return self.runtime
-        if self._exported is None or self._exported[0] != plan.pass_shape:
-            self._exported = plan.pass_shape, self.export(plan)
+        key = plan.runtime, plan.pass_shape
+        if self._exported is None or self._exported[0] != key:
+            self._exported = key, self.export(plan)
         return self._exported[1]
 
     def export(self, plan: Plan) -> Runtime:
-        """Return the network whose whole tiles are compiled by ``torch.export`` and AOTInductor."""
-        return export_core(self.loaded, self.runtime, plan.pass_shape, runners=plan.workers)
+        """Return the network whose whole tiles are compiled by Inductor, as the plan says."""
+        return export_core(self.loaded, self.runtime, plan.pass_shape, by=plan.runtime, runners=plan.workers)
 
     def check(self) -> None:
         """Refuse to run where the logits would differ in their last bits from those of the process that planned."""

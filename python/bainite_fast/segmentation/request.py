@@ -13,6 +13,7 @@ from .._memory import format_bytes, total_memory
 from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
 from ..models.device import resolve_device
+from ..models.exported import RUNTIMES
 from .memory import default_budget, parse_memory
 from .run_plan import Edge
 
@@ -74,7 +75,7 @@ def check_request(
         For a device that this build or this machine cannot use.
     """
     _one_of("precision", precision, get_args(Precision))
-    _one_of("runtime", runtime, ("torchscript", "export", "auto"))
+    _one_of("runtime", runtime, (*RUNTIMES, "auto"))
     _one_of("edge", edge, get_args(Edge))
     if isinstance(scale, str):
         _one_of("scale", scale, ("auto", "as-is"), "or the mosaic's scale in µm/px, a positive number")

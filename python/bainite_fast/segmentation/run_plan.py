@@ -64,7 +64,7 @@ class Plan:
         What the plan expects to need, in bytes, reserve included.
     device_memory, device_memory_planned : int
         The same of the GPU's memory; 0 on the CPU.
-    runtime : {"torchscript", "export"}
+    runtime : {"torchscript", "export", "compile"}
         Which compiler made the network for whole tiles.
     """
 
