@@ -27,8 +27,10 @@ from bainite_fast.ebsd import (
     ks_variants,
     noise_floor,
 )
+from bainite_fast.ebsd._evidence import contacts
 from bainite_fast.ebsd._parting import Bent, order_of_reach
 from bainite_fast.ebsd._quaternions import from_rotation_vector, multiply
+from bainite_fast.ebsd.features import boundary_lengths
 from bainite_fast.errors import InputError, OutputExistsError
 from bainite_fast.synthetic import Crystallography, EBSDTruth, Measurement, make_ebsd
 
@@ -229,6 +231,24 @@ def test_the_boundary_of_a_grain_is_as_long_as_its_segments(grid: Grid) -> None:
     np.testing.assert_allclose(features.boundary_um, boundaries(ebsd).length_um.sum())
     if grid.kind == "square":
         assert features.boundary_um[1] == pytest.approx(2 * 5 * 0.2 + 2 * 3 * 0.5)
+
+
+def test_a_contact_weighs_as_much_as_it_is_long() -> None:
+    grid = Grid.square(10, 9, dx=0.6, dy=0.2)
+    row, column = grid.row_and_column()
+    beside, above = (column < 3) | (column >= 6), (row < 3) | (row >= 7)
+    which = np.where(beside, 1, np.where(above, 2, 0))  # in the middle a grain of 3 × 4 points
+    turns = from_rotation_vector(np.radians([[0, 0, 0], [0, 0, 30], [30, 0, 0]]))
+    ebsd = EBSDMap(grid=grid, phases=(Phase(0, "Ferrite"),), quaternions=turns[which])
+    found = grains(ebsd)
+    borders = boundary_features(ebsd, found)
+    one, other, share = contacts(found, borders, boundary_lengths(grid, borders))
+    middle, shares = found.ids.reshape(-1)[which == 0][0], {}
+    for k in np.flatnonzero(one == middle):
+        kind = int(which[np.flatnonzero(found.ids.reshape(-1) == other[k])[0]])
+        shares[kind] = shares.get(kind, 0.0) + share[k]
+    along, across = 2 * 4 * 0.2, 2 * 3 * 0.6
+    assert shares == pytest.approx({1: along / (along + across), 2: across / (along + across)})
 
 
 def quiet_and_turned(turned: np.ndarray, seed: int) -> EBSDMap:

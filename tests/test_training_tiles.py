@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bainite_fast.errors import InputError
+from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.training.dataset import IGNORE, array_dataset, class_pixels, read_dataset
 from bainite_fast.training.splits import k_fold, read_split, write_split
 from bainite_fast.training.tiles import (
@@ -27,6 +28,16 @@ def data_of(shapes, *, classes=2, seed=0, um_per_px=None):
     images = [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
     masks = [rng.integers(0, classes, shape, np.uint8) for shape in shapes]
     return array_dataset(images, masks, classes=classes, um_per_px=um_per_px)
+
+
+def test_tiles_that_are_mostly_mirrored_are_told():
+    data = data_of([(60, 80), (60, 100)])
+    with pytest.warns(BainiteWarning, match="only 15 % of their pixels are the images' own"):
+        tile_dataset(data, 192)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tile_dataset(data, 100)
+        tile_dataset(data, 64, padding="mirror")
 
 
 @pytest.mark.parametrize(

@@ -49,15 +49,21 @@ def evidence_of(features: GrainFeatures, kam: Float64, bent: Bent, rules: Bainit
     return {name: values * (1.0 if name == "curvature" else trust) for name, values in found.items()}
 
 
-def contacts(grains: Grains, borders: BoundaryFeatures) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
-    """Return which grains touch (both ways), and the share of the first one's boundary that is with the second."""
+def contacts(
+    grains: Grains, borders: BoundaryFeatures, length: Float64
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
+    """Return which grains touch (both ways), and the share of the first one's boundary that is with the second.
+
+    `length`: of every piece of boundary, in any unit.
+    """
     ids = grains.ids.reshape(-1).astype(np.int64)
     a = np.concatenate([ids[borders.i], ids[borders.j]])
     b = np.concatenate([ids[borders.j], ids[borders.i]])
-    pair, number = np.unique(a * len(grains) + b, return_counts=True)
+    pair, which = np.unique(a * len(grains) + b, return_inverse=True)
+    shared = np.bincount(which, np.concatenate([length, length]))
     one, other = pair // len(grains), pair % len(grains)
-    total = np.bincount(one, number, minlength=len(grains))
-    return one, other, number / total[one]
+    total = np.bincount(one, shared, minlength=len(grains))
+    return one, other, shared / total[one]
 
 
 def weighed(

@@ -38,6 +38,7 @@ from .features import (
     BoundaryFeatures,
     GrainFeatures,
     boundary_features,
+    boundary_lengths,
     grain_features,
     write_table,
 )
@@ -231,7 +232,7 @@ def find_bainite(
     borders = boundary_features(ebsd, grains, ks_tolerance=rules.ks_tolerance)
     features = grain_features(ebsd, grains, borders)
     evidence = evidence_of(features, mean_kam(ebsd, grains, order), bent, rules)
-    evidence = weighed(evidence, features, contacts(grains, borders), rules)
+    evidence = weighed(evidence, features, contacts(grains, borders, boundary_lengths(ebsd.grid, borders)), rules)
     evidence = as_a_whole(evidence, whole.point_ids[grains.first], features.points, rules.sure)
     probability = probability_of(evidence)
     labels = labels_of(probability, rules.sure)

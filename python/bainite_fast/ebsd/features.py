@@ -205,8 +205,7 @@ def grain_features(ebsd: EBSDMap, grains: Grains, borders: BoundaryFeatures) -> 
     with np.errstate(invalid="ignore"):
         kam3 = np.bincount(ids[known], values[known], minlength=count) / number
     row, column = ebsd.grid.row_and_column()
-    length = _side_lengths(ebsd.grid)[(row[borders.i] != row[borders.j]).astype(np.int64)]
-    total, shares = _shares(ids, borders, count, length)
+    total, shares = _shares(ids, borders, count, boundary_lengths(ebsd.grid, borders))
     area: Float64 = points.astype(np.float64) * ebsd.grid.point_area
     on_edge = np.zeros(count, np.bool_)
     last = np.where(row % 2, ebsd.grid.columns_even, ebsd.grid.columns) - 1
@@ -245,11 +244,14 @@ def _shapes(
     return points, cx, cy, aspect
 
 
-def _side_lengths(grid: Grid) -> Float64:
-    """Return the length in µm of the side that two cells share: in one row, and in neighbouring rows."""
+def boundary_lengths(grid: Grid, borders: BoundaryFeatures) -> Float64:
+    """Return the length in µm of every piece of boundary: of the side that the cells of its two points share."""
+    row = grid.row_and_column()[0]
     if grid.kind == "square":
-        return np.array([grid.dy, grid.dx])
-    return np.array([grid.dy * 2 / 3, np.hypot(grid.dx / 2, grid.dy / 3)])
+        in_row, between_rows = grid.dy, grid.dx
+    else:
+        in_row, between_rows = grid.dy * 2 / 3, float(np.hypot(grid.dx / 2, grid.dy / 3))
+    return np.where(row[borders.i] == row[borders.j], in_row, between_rows)
 
 
 def _check_grains(ebsd: EBSDMap, grains: Grains) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from ..geometry import mirror_index
 from .dataset import IGNORE, ArrayDataset, Dataset, MaskScaling, check_indices, class_pixels
 from .large import Shelf
@@ -31,6 +32,7 @@ __all__ = [
 Padding = Literal["mirror", "drop"]
 ScaleWhen = Literal["before", "after"]
 MaskPadding = Literal["mirror", "ignore"]
+_LEAST_SEEN = 0.5  # share of the pixels of tiles that are of the images: with less, one is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,11 @@ def tile_dataset(
     ------
     InputError
         If an image is smaller than a tile with ``padding="drop"``, or a word or factor is not understood.
+
+    Warns
+    -----
+    BainiteWarning
+        If more than half of all pixels are mirrored.
     """
     if scale_when not in ("before", "after") or mask_padding not in ("mirror", "ignore"):
         raise InputError(
@@ -254,7 +261,7 @@ def tile_dataset(
             '"ignore"'
         )
     source = scale_dataset(data, scale, mask_scaling) if scale_when == "before" else data
-    places = []
+    places, own = [], 0
     for i in range(len(source)):
         height, width = source.mask(i).shape
         try:
@@ -262,7 +269,19 @@ def tile_dataset(
         except InputError as error:
             raise InputError(f"{source.names[i]}: {error}") from None
         places += [Place(i, y, x) for y, x in grid.corners()]
+        own += height * width
+    _warn_of_mirrored(own / (len(places) * tile**2), tile)
     return TileSet(source, tuple(places), tile, scale if scale_when == "after" else 1.0, mask_scaling, mask_padding)
+
+
+def _warn_of_mirrored(share: float, tile: int) -> None:
+    if share < _LEAST_SEEN:
+        warnings.warn(
+            f"tiles of {tile} px are so large for these images that only {100 * share:.0f} % of their pixels are the "
+            "images' own, and the rest is mirrored; smaller tiles see more and train faster",
+            BainiteWarning,
+            stacklevel=3,
+        )
 
 
 def scale_dataset(data: Dataset, factor: float, mask_scaling: MaskScaling = "majority") -> Dataset:
