@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -14,6 +15,8 @@ import pytest
 from bainite_fast import io
 from bainite_fast._disk import beside, left_by, put, sync_folder, write_text
 from bainite_fast.errors import InputError, OutputError
+from bainite_fast.segmentation.journal import exclusive
+from bainite_fast.training.folder import locked
 
 
 class Journal:
@@ -130,6 +133,22 @@ def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", fails(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         sync_folder(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_refused(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    image = np.zeros((40, 50), np.uint8)
+    for write in (
+        lambda: io.convert(image, tmp_path / "image.ome.zarr"),
+        lambda: exclusive(tmp_path / "lock", tmp_path / "labels").__enter__(),
+        lambda: locked(tmp_path / "run").__enter__(),
+    ):
+        with pytest.raises(OutputError, match="locks no files .* write to another disk"):
+            write()
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -86,6 +87,37 @@ def put(made: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
     made.replace(target)  # a folder is in no file's way: the system refuses
     sync_folder(target.parent)
+
+
+def lock(handle: int, place: Path, *, wait: bool = False) -> bool:
+    """Take the lock of an open file or folder, until it is closed; say whether it could be taken.
+
+    Parameters
+    ----------
+    handle : int
+        Of the open file.
+    place : Path
+        Named in the error.
+    wait : bool
+        Whether to wait until others let go of it.
+
+    Raises
+    ------
+    OutputError
+        If the file system has no locks: two runs could then write one output.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+        raise OutputError(
+            f"{place} is on a file system that locks no files ({error.strerror}), and without a lock two runs could "
+            "write one output; write to another disk, and copy the result"
+        ) from error
+    return True
 
 
 def sync_tree(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 import zarr
 
-from .._disk import explain_os_errors, write_text
+from .._disk import explain_os_errors, lock, write_text
 from ..errors import MosaicError, OutputError, OutputExistsError, OutputLockedError
 from .ome_metadata import ome_attributes
 
@@ -122,7 +121,7 @@ def exclusive_update(folder: Path) -> Iterator[None]:
     """Let one process at a time change the metadata of a folder."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, folder, wait=True)
         yield
     finally:
         os.close(handle)
@@ -166,15 +165,13 @@ def _hold(folder: Path, what: Path, wait: bool) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             handle = os.open(folder, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(handle, what, wait=wait):
+                raise OutputLockedError(
+                    f"{what} is being written by another process; wait for it, stop it, or choose another name"
+                )
             # Whoever held it may have moved it into place meanwhile: then the name is free again, or another's.
             if folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
                 return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise OutputLockedError(
-                f"{what} is being written by another process; wait for it, stop it, or choose another name"
-            ) from error
         except BaseException:
             os.close(handle)
             raise

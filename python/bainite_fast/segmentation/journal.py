@@ -6,7 +6,6 @@ place. A line is written by one call, so a kill can tear only the last line, whi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._disk import lock
 from ..errors import JournalError, OutputError, OutputLockedError
 
 FORMAT = 1
@@ -213,16 +213,16 @@ def exclusive(path: Path, what: Path) -> Iterator[None]:
     ------
     OutputLockedError
         If another process holds the lock.
+    OutputError
+        If the file system has no locks.
     """
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock(file.fileno(), what):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise OutputLockedError(
                 f"{what} is being written by {holder}; wait for it, stop it, or choose another out= or name="
-            ) from error
+            )
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

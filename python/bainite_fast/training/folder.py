@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .._disk import left_by, write_text
+from .._disk import left_by, lock, write_text
 from ..errors import JournalError, OutputError, OutputExistsError, OutputLockedError
 from .checkpoint import LAST, read_place
 from .differences import recipe_changes
@@ -130,7 +129,7 @@ def locked(out: Path) -> Iterator[None]:
     OutputLockedError
         If another process trains there.
     OutputError
-        If the folder cannot be made.
+        If the folder cannot be made, or its file system has no locks.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -138,10 +137,8 @@ def locked(out: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error})") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputLockedError(f"another process trains in {out}; wait for it, or give another folder") from None
+        if not lock(file.fileno(), out):
+            raise OutputLockedError(f"another process trains in {out}; wait for it, or give another folder")
         yield
 
 
