@@ -168,23 +168,3 @@ def test_images_and_labels_are_on_disk_before_they_have_their_name(
         store.write_block(by, bx, part // 128)
     store.finish({})
     assert journal.missing["image.ome.zarr"] == [] and journal.missing["phases"] == []
-
-
-def test_a_store_that_others_have_begun_anew_writes_nothing(tmp_path: Path) -> None:
-    mosaic = io.open_mosaic(np.zeros((512, 512), np.uint8))
-    target = io.LabelTarget.resolve(mosaic, tmp_path / "o.ome.zarr")
-    levels = target.levels(mosaic.shape, 512)
-    layout = io.LabelLayout(mosaic.shape, 512, 512, levels, "0.5", None, (("a", (0, 0, 0)), ("b", (9, 9, 9))))
-    old = io.LabelStore.create(target, layout)
-    ones, zeros = np.ones((512, 512), np.uint8), np.zeros((512, 512), np.uint8)
-    resumed = io.LabelStore.open_partial(target)
-    assert resumed.write_block(0, 0, ones) == old.write_block(0, 0, ones)  # the same run, gone on with
-    new = io.LabelStore.create(target, layout)
-    new.write_block(0, 0, zeros)
-    with pytest.raises(OutputError, match="of another run by now"):
-        old.write_block(0, 0, ones)
-    path = new.finish({})
-    for late in (old, new):
-        with pytest.raises(OutputError, match="is gone"):
-            late.write_block(0, 0, ones)
-    assert not io.read_labels(path).labels[:].any() and not target.partial_dir.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from zarr.storage import LocalStore
 
 from .. import kernels
 from .._disk import explain_os_errors, sync_folder, sync_tree
-from ..errors import InputError, JournalError, OutputError
+from ..errors import InputError, JournalError
 from ._zarr import open_array
 from .files import exclusive_update, read_group, remove, write_group, write_json
 from .image_writer import copy_image_into
@@ -32,13 +31,10 @@ class LabelStore:
 
     Blocks are written in any order, by any number of threads and processes (the store pickles); a block that is written
     again replaces the former one. `finish` makes the label image of it.
-
-    Tasks of a cluster go on after their run was killed, when the lock is gone and others may have begun anew at that
-    place. So a store knows the mark that `create` left there, and writes nothing where another one stands.
     """
 
-    def __init__(self, target: LabelTarget, layout: LabelLayout, *, mark: str, with_image: bool = False) -> None:
-        self.target, self.layout, self.with_image, self._mark = target, layout, with_image, mark
+    def __init__(self, target: LabelTarget, layout: LabelLayout, *, with_image: bool = False) -> None:
+        self.target, self.layout, self.with_image = target, layout, with_image
         root = target.partial_dir
         scratch = root / _SCRATCH
         levels = range(len(layout.levels))
@@ -64,7 +60,7 @@ class LabelStore:
             If the folder cannot be written.
         """
         target.make_partial()
-        store = cls(target, layout, mark=uuid.uuid4().hex, with_image=with_image)
+        store = cls(target, layout, with_image=with_image)
         remove(target.partial_dir / _LAYOUT)  # first: without it nothing half deleted is taken up
         with explain_os_errors(target.partial_dir, "the output"):
             for entry in target.partial_dir.iterdir():
@@ -72,8 +68,7 @@ class LabelStore:
                     remove(entry)
             for writer in store._writers():
                 create_array(target.partial_dir, writer.layout)
-        saved = {"layout": layout.to_json(), "with_image": with_image, "mark": store._mark}
-        write_json(target.partial_dir / _LAYOUT, saved)
+        write_json(target.partial_dir / _LAYOUT, {"layout": layout.to_json(), "with_image": with_image})
         return store
 
     @classmethod
@@ -88,8 +83,7 @@ class LabelStore:
         path = target.partial_dir / _LAYOUT
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-            layout, with_image = LabelLayout.from_json(saved["layout"]), bool(saved["with_image"])
-            store = cls(target, layout, mark=saved.get("mark", ""), with_image=with_image)
+            store = cls(target, LabelLayout.from_json(saved["layout"]), with_image=bool(saved["with_image"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JournalError(
                 f"{target.partial_dir} holds no unfinished labels that can be taken up ({error}); "
@@ -122,7 +116,7 @@ class LabelStore:
         InputError
             If a shape or dtype is wrong.
         OutputError
-            If the disk is full or cannot be written, or another run has begun anew at this place.
+            If the disk is full or cannot be written.
         """
         if (confidence is not None) != self.layout.confidence:
             raise InputError(
@@ -130,23 +124,10 @@ class LabelStore:
                 if confidence is None
                 else "the block brings confidence, and this layout has no confidence image"
             )
-        self._check_mark()
         records = self._write_levels(self._labels, (by, bx), labels, halve_labels)
         if confidence is not None:
             records += self._write_levels(self._confidence, (by, bx), confidence, halve_values)
         return records
-
-    def _check_mark(self) -> None:
-        place = self.target.partial_dir / _LAYOUT
-        try:
-            found = json.loads(place.read_text(encoding="utf-8")).get("mark", "")
-        except FileNotFoundError:
-            found = None
-        if found != self._mark:
-            raise OutputError(
-                f"{self.target.partial_dir} {'is gone' if found is None else 'is of another run by now'}: somebody "
-                "removed, finished or replaced it while this run was writing there; this block was not written"
-            )
 
     def _write_levels(
         self, writers: list[BlockWriter], index: tuple[int, int], block: NDArray[np.uint8], halve: Halve
