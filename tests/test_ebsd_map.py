@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import ebsd
-from bainite_fast.ebsd.laue import TSL_SYMMETRY, laue_to_oxford, laue_to_tsl
+from bainite_fast.ebsd.laue import TSL_SYMMETRY, laue_of_oxford, laue_to_oxford, laue_to_tsl
 from bainite_fast.errors import BainiteError, BainiteWarning, InputError
 from ebsd_files import FERRITE, TITANIUM, make_map
 
@@ -97,8 +98,15 @@ def test_laue_groups_have_the_numbers_of_the_vendors() -> None:
             assert ebsd.laue_from_tsl(number) == "2/m"
     assert {TSL_SYMMETRY[number] for number in (43, 62, 32)} == {"m-3m", "6/mmm", "-3m"}
     first = {1: "-1", 3: "2/m", 16: "mmm", 75: "4/m", 89: "4/mmm", 143: "-3", 149: "-3m", 168: "6/m", 177: "6/mmm"}
+    for call, value in ((ebsd.laue_from_space_group, 162), (ebsd.laue_from_point_group, "P [-3 1 m]")):
+        with pytest.warns(BainiteWarning, match="-31m, whose twofold axes lie 30°"):
+            assert call(value) == "-3m"
+    with pytest.warns(BainiteWarning, match="space group 149"):
+        assert laue_of_oxford(7, 149) == "-3m"
+    assert (laue_of_oxford(7, 166), laue_of_oxford(0, 166), laue_of_oxford(11, 0)) == ("-3m", "-3m", "m-3m")
     for number, laue in (first | {195: "m-3", 207: "m-3m"}).items():
-        assert ebsd.laue_from_space_group(number) == laue
+        with pytest.warns(BainiteWarning) if number == 149 else nullcontext():
+            assert ebsd.laue_from_space_group(number) == laue
         assert number == 1 or ebsd.laue_from_space_group(number - 1) != laue
     assert ebsd.laue_from_point_group("Cubic (Oh) [m3m]") == "m-3m"
     for call in (ebsd.laue_from_tsl, ebsd.laue_from_oxford, ebsd.laue_from_space_group):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import EBSDFileError, EBSDNotFoundError, InputError
 from .columns import Columns, Frame, arrange, assemble, check_angles, oxford_euler, phases_of
 from .grid import Grid
-from .laue import Phase, laue_from_oxford, laue_from_space_group
+from .laue import Phase, laue_of_oxford
 from .map import EBSDMap
 from .placing import Hint, Placement
 from .rotations import quaternions_from_euler
@@ -238,7 +238,7 @@ def _phase(ini: _Ini, number: int) -> Phase:
     )
     if group is None and space is None:
         ini.refuse(section, "LaueGroup", "is missing, and so is SpaceGroup")
-    laue = laue_from_oxford(group) if group else laue_from_space_group(space or 1)
+    laue = laue_of_oxford(group or 0, space or (0 if group else 1))
     lattice = [ini.number(section, key) for key in ("a", "b", "c", "alpha", "beta", "gamma")]
     name = ini.text_of(section, "StructureName") or f"phase {number}"
     try:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import EBSDFileError, InputError
 from .columns import Columns, Frame, assemble, check_angles, oxford_euler, phases_of
 from .fillers import CTF_KEY, fillers_in_ctf
-from .laue import Phase, laue_from_oxford, laue_from_space_group
+from .laue import Phase, laue_of_oxford
 from .map import EBSDMap
 from .placing import Hint, Missing
 from .rotations import quaternions_from_euler
@@ -166,14 +166,11 @@ def _phase(number: int, text: str) -> Phase:
     if len(lattice) != 6:
         raise InputError(f"phase {number}: {words[0][:40]!r} and {words[1][:40]!r} are no lattice a;b;c and angles")
     group, space = words[3], words[4] if len(words) > 4 else ""
-    if re.fullmatch(r"\d{1,3}", group) and group != "0":
-        laue = laue_from_oxford(int(group))
-    elif re.fullmatch(r"\d{1,3}", space) and space != "0":
-        laue = laue_from_space_group(int(space))
-    else:
+    numbers = [int(word) if re.fullmatch(r"\d{1,3}", word) else 0 for word in (group, space)]
+    if not any(numbers):
         raise InputError(f"phase {number} has neither a Laue group (1 … 11) nor a space group; got {group[:20]!r}")
     a, b, c, alpha, beta, gamma = lattice
-    return Phase(number, words[2] or f"phase {number}", laue, (a, b, c, alpha, beta, gamma))
+    return Phase(number, words[2] or f"phase {number}", laue_of_oxford(*numbers), (a, b, c, alpha, beta, gamma))
 
 
 def _numbers(text: str) -> list[float]:

@@ -12,7 +12,7 @@ from ..errors import InputError
 from .columns import Columns, Frame, arrange, assemble, check_angles, is_four_pi, oxford_euler, phases_of
 from .grid import Grid, GridKind
 from .hdf5 import Group
-from .laue import Phase, laue_from_oxford, laue_from_point_group, laue_from_space_group, laue_from_tsl
+from .laue import Phase, laue_from_point_group, laue_from_space_group, laue_from_tsl, laue_of_oxford
 from .map import EBSDMap
 from .placing import Hint, Missing, Placement
 from .rotations import quaternions_from_euler
@@ -190,7 +190,7 @@ def _oxford_phases(header: Group) -> tuple[Phase, ...]:
         if not laue_number and not space:
             group.refuse("neither Laue Group nor Space Group is there")
         try:
-            laue = laue_from_oxford(int(laue_number)) if laue_number else laue_from_space_group(int(space or 0))
+            laue = laue_of_oxford(int(laue_number or 0), int(space or 0))
         except InputError as error:
             group.refuse(str(error))
         lengths = group.values("Lattice Dimensions")

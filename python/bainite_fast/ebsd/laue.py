@@ -32,6 +32,7 @@ TSL_SYMMETRY = {
 """Symmetry numbers of TSL and EDAX files: the rotation group, such as 43 for 432."""
 
 _OTHER_AXIS = {2: "c", 21: "a"}  # 20: b; after EbsdLib (BlueQuartz Software)
+_SPACE_GROUPS_31M = frozenset({149, 151, 153, 157, 159, 162, 163})  # point groups 312, 31m, -31m
 _LAST_SPACE_GROUP = (2, 15, 74, 88, 142, 148, 167, 176, 194, 206, 230)
 _TSL_OF = {"2/m": 20} | {name: number for number, name in TSL_SYMMETRY.items() if name != "2/m"}
 
@@ -86,13 +87,36 @@ def laue_from_oxford(number: int) -> str:
     return LAUE_GROUPS[number - 1]
 
 
+def laue_of_oxford(number: int, space_group: int) -> str:
+    """Return the Laue group that a file of Oxford Instruments gives by its number, or by the space group; 0: not given.
+
+    Warns
+    -----
+    BainiteWarning
+        As :func:`laue_from_space_group`.
+    """
+    if not number:
+        return laue_from_space_group(space_group)
+    if space_group in _SPACE_GROUPS_31M:
+        _warn_of_31m(f"space group {space_group}")
+    return laue_from_oxford(number)
+
+
 def laue_to_oxford(laue: str) -> int:
     """Return the Oxford Instruments number, 1 … 11, of a Laue group."""
     return LAUE_GROUPS.index(checked_laue(laue)) + 1
 
 
 def laue_from_space_group(number: int) -> str:
-    """Return the Laue group of a space group, 1 … 230 (International Tables for Crystallography, volume A)."""
+    """Return the Laue group of a space group, 1 … 230 (International Tables for Crystallography, volume A).
+
+    Warns
+    -----
+    BainiteWarning
+        For those of -31m, which is treated as -3m1.
+    """
+    if number in _SPACE_GROUPS_31M:
+        _warn_of_31m(f"space group {number}")
     if not 1 <= number <= _LAST_SPACE_GROUP[-1]:
         raise InputError(f"space group {number} is unknown; they are numbered 1 … 230")
     return next(laue for laue, last in zip(LAUE_GROUPS, _LAST_SPACE_GROUP, strict=True) if number <= last)
@@ -102,13 +126,29 @@ def laue_from_point_group(symbol: str) -> str:
     """Return the Laue group of a point group's Hermann–Mauguin symbol, such as "432", "m3m" or "6/mmm".
 
     EDAX's way of writing one, as in "Cubic (Oh) [m3m]", is read too.
+
+    Warns
+    -----
+    BainiteWarning
+        For 312, 31m and -31m, which are treated as -3m1.
     """
     bracket = re.search(r"\[([^\]]+)\]", symbol)
     bare = re.sub(r"[\s_]", "", bracket[1] if bracket else symbol).replace("\u2212", "-")
+    if bare in ("312", "31m", "-31m"):
+        _warn_of_31m(f"point group {bare}")
     try:
         return _LAUE_OF_POINT_GROUP[bare]
     except KeyError:
         raise InputError(f"point group {symbol!r} is unknown; a symbol such as 'm-3m' or '6/mmm' is needed") from None
+
+
+def _warn_of_31m(what: str) -> None:
+    warnings.warn(
+        f"{what} is of the Laue class -31m, whose twofold axes lie 30° from those of -3m1, and here -3m is -3m1: large "
+        "angles between orientations of this phase are not right. Small ones, as in KAM and within grains, are",
+        BainiteWarning,
+        stacklevel=3,
+    )
 
 
 def checked_laue(laue: str) -> str:
