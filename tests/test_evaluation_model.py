@@ -232,6 +232,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
     assert found.counts.sum(axis=1).tolist() == np.bincount(truth.ravel()).tolist()
     with pytest.raises(InputError, match="for folders of images"):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", calibrate=True)
+    with pytest.raises(InputError, match="classes is for folders of images"):
+        evaluate(package, tmp_path / "steel.ome.zarr", "truth", classes=3)
     with pytest.raises(InputError, match="one grid"):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):
@@ -242,6 +244,9 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
 
 def test_bad_input(package, steel):
     images, masks = steel
+    first, second = load(package).contract.classes
+    with pytest.raises(InputError, match=f"'{second}' is 1 in the model 'net' and 0 in the masks"):
+        evaluate(package, images, masks, classes=(second, first))
     with pytest.raises(InputError, match="knows 2 classes .* the masks have 3"):
         evaluate(package, images, masks, classes=3)
     with pytest.raises(InputError, match="masks hold the values 2 .first in image 0."):

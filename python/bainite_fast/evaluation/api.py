@@ -17,6 +17,7 @@ from .. import kernels
 from ..errors import BainiteWarning, InputError, OutputError
 from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
+from ..training.checks import check_one_meaning
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES, is_zarr
 from ..training.pictures import CropBar
@@ -74,7 +75,7 @@ def evaluate(
         labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is read block by block and
         never held whole.
     classes : int or sequence of str, optional
-        Of the masks; those of the model by default.
+        Of the masks of folders and arrays; those of the model by default. A name of the model's stands at its value.
     names : path or sequence of str, optional
         Which images of the folders: names, or a text file of them.
     tiles : int, optional
@@ -123,7 +124,7 @@ def evaluate(
         predictor.check_tile(tiles)
     if is_mosaic(images):
         _refuse_for_mosaics(
-            calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values,
+            calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values, classes=classes,
             crop_bar=None if crop_bar == "off" else crop_bar,
         )  # fmt: skip
         return evaluate_mosaic(
@@ -193,6 +194,8 @@ def _dataset(
         raise InputError(
             f"{_knows(contract)}, and the masks have {data.n_classes} ({', '.join(data.class_names)}); {_OTHER_CLASSES}"
         )
+    said = {f"the model {contract.name!r}": contract.classes, "the masks": data.class_names}
+    check_one_meaning(((who, dict(enumerate(names))) for who, names in said.items()), _OTHER_CLASSES)
     if data.channels == 3 and contract.in_channels == 1:
         raise InputError(f"the images are RGB and the model {contract.name!r} takes gray; read them with gray=True")
     return data
