@@ -116,8 +116,7 @@ def evaluate(
         A subclass says what is wrong with model, images or masks.
     """
     loaded = load(model, normalize=normalize)
-    if not isinstance(tolerance, int) or tolerance < 0:
-        raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
+    check_tolerance(tolerance)
     _check_scale(scale)
     predictor = Predictor(loaded, precision, device)
     if tiles is not None:
@@ -147,6 +146,18 @@ def evaluate(
         calibration=_calibration(found, loaded.contract.temperature) if calibrate else None,
         provenance=predictor.provenance(seen),
     )
+
+
+def check_tolerance(tolerance: int) -> None:
+    """Refuse a tolerance that is no whole number of px, 0 or more.
+
+    Raises
+    ------
+    InputError
+        With what came.
+    """
+    if not isinstance(tolerance, int) or tolerance < 0:
+        raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
 
 
 def is_mosaic(images: Any) -> bool:
