@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from numbers import Real
 from pathlib import Path
 
 from ..errors import ModelError
@@ -48,7 +47,7 @@ def calibrated_copy(
         If `path` exists and `overwrite` is false.
     """
     least, most = TEMPERATURES
-    if not isinstance(temperature, Real) or not least <= temperature <= most:
+    if not isinstance(temperature, (int, float)) or not least <= temperature <= most:
         raise ModelError(f"temperature={temperature!r} is refused; a number of {least:g} … {most:g} is needed")
     source = bundled_path(str(model)) if str(model) in bundled_names() else Path(model)
     if source.suffix in (".pt", ".pth", ".ts"):
