@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
+import zarr
 from typer.testing import CliRunner
 
 import bainite_fast
@@ -49,6 +51,26 @@ def test_classes_are_tinted_over_the_image(folder: Path) -> None:
     assert black.any() and not black.all()
     gray = shown[..., 0] == shown[..., 2]
     assert gray[black].all() and not gray[~black].any()
+
+
+def test_the_shares_are_those_of_the_labels_as_they_are_at_full_resolution(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("bainite_fast.cli._picture.draw_legend", lambda page, y, row: shown.extend(t for t, _ in row))
+    copy = Path(shutil.copytree(folder / "alone.ome.zarr", tmp_path / "corrected.ome.zarr"))
+    source = io.read_labels(copy)
+    found = source.labels[:]
+    labels = zarr.open_array(source.path / "0", mode="r+")
+    labels[:] = 0
+    labels[::8] = 1  # thinner than what is shown, and not what the model found
+    monkeypatch.setattr("bainite_fast.cli._picture.LONGEST", 150)
+    assert export(copy, tmp_path / "x.png")[0] == 0
+    assert [text.rsplit(" ", 2)[1] for text in shown][:2] == ["87.5", "12.5"]
+    shown.clear()
+    assert export(folder / "alone.ome.zarr", tmp_path / "y.png")[0] == 0
+    shares = np.bincount(found.ravel(), minlength=len(shown)) / found.size
+    assert [text.rsplit(" ", 2)[1] for text in shown] == [f"{100 * share:.1f}" for share in shares]
 
 
 def test_labels_without_a_small_level_are_thinned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

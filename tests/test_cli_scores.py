@@ -61,6 +61,23 @@ def test_labels_that_a_mosaic_lacks_are_answered_with_those_that_it_has(package:
     assert "no label image 'nosuch' (it has truth)" in flat(done)
 
 
+def test_a_place_for_results_is_looked_at_before_anything_is_scored(
+    package: Path, mosaic: Path, tmp_path: Path
+) -> None:
+    line = ["evaluate", package, "--images", mosaic, "--masks", "truth", "--precision", "float32"]
+    assert run(*line, "--csv", tmp_path / "new" / "scores.csv").exit_code == 0
+    assert (tmp_path / "new" / "scores.csv").read_text().startswith("image,class,iou")
+    (tmp_path / "folder.csv").mkdir()
+    for option, place, said in (
+        ("--csv", tmp_path / "folder.csv", "is a folder, and a file is to be written"),
+        ("--csv", tmp_path / "new" / "scores.csv" / "x.csv", "cannot be made"),
+        ("--overlays", tmp_path / "new" / "scores.csv" / "x", "cannot be made"),
+    ):
+        done = run(*line[:3], "nothing", *line[4:], option, place, "--overwrite")
+        assert done.exit_code == 1
+        assert said in " ".join(done.stderr.split())
+
+
 def test_masks_of_more_classes_than_the_model_knows(package: Path, tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()

@@ -141,6 +141,15 @@ def test_half_scale_is_tested_at_half_scale(steel, tmp_path, when):
     assert np.array_equal(evaluate(package, half, scale="as-is").counts, done.folds[0].whole.counts)
 
 
+def test_scores_of_other_training_images_are_not_taken_up(steel, tmp_path):
+    split = {"train": list(steel.names[:2]), "test": [steel.names[5]]}
+    begun = cross_validate(RECIPE, steel, out=tmp_path / "cv", split=split)
+    with pytest.raises(JournalError, match="holds a cross-validation with other images to train on"):
+        cross_validate(RECIPE, steel, out=tmp_path / "cv", split={**split, "train": list(steel.names[2:5])})
+    again = cross_validate(RECIPE, steel, out=tmp_path / "cv", split=split)
+    assert np.array_equal(again.folds[0].whole.counts, begun.folds[0].whole.counts)
+
+
 def test_a_fold_without_a_score_is_left_out_of_the_mean():
     both, one = np.int64([[6, 2], [2, 6]]), np.int64([[9, 0], [0, 0]])
     folds = tuple(
@@ -159,6 +168,20 @@ def test_bad_cross_validations(steel, tmp_path):
         cross_validate(RECIPE, steel, out=tmp_path / "a", folds=7)
     with pytest.raises(InputError, match="seeds"):
         cross_validate(RECIPE, steel, out=tmp_path / "a", seeds=0)
+    # What no fold could be scored with is refused before one is trained.
+    for given, said in (
+        ({"tiles": 33}, "tiles of 33 px do not fit .* multiples of 2 px; use tiles of 34 px"),
+        ({"tiles": (32, 0)}, "tiles of 0 px"),
+        ({"changes": {"data.tile": 31}}, "tiles of 31 px"),
+        (
+            {"changes": {"data.scale": 0.5, "data.scale_when": "after"}, "tiles": 34},
+            "34 px, scaled to 17 px, .* use tiles of 36 px",
+        ),
+        ({"by": "tile", "tiles": 64}, "tiles=64 is for folds by micrograph; .* their own tiles of 32 px"),
+        ({"tolerance": -1}, "tolerance=-1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            cross_validate(RECIPE, steel, out=tmp_path / "a", folds=2, **given)
     assert not (tmp_path / "a").exists()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "notes.txt").write_text("mine")

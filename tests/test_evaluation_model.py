@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -12,8 +14,8 @@ import torch
 
 import bainite_fast
 from bainite_fast import io, kernels, metrics
-from bainite_fast.errors import BainiteWarning, DeviceError, InputError
-from bainite_fast.evaluation import evaluate
+from bainite_fast.errors import BainiteWarning, DeviceError, InputError, ModelError
+from bainite_fast.evaluation import calibrated_copy, evaluate
 from bainite_fast.evaluation.api import file_names
 from bainite_fast.evaluation.boundary import tolerant_counts
 from bainite_fast.evaluation.overlay import OVER, UNDER, legend, overlay
@@ -21,6 +23,7 @@ from bainite_fast.evaluation.predict import Predictor, evaluation_device
 from bainite_fast.evaluation.scores import from_counts
 from bainite_fast.models import load
 from bainite_fast.models.device import cuda_problem
+from bainite_fast.models.package_files import read_description
 from bainite_fast.training.dataset import IGNORE, array_dataset
 from bainite_fast.training.tiles import plan_grid
 from segment_helpers import save_small_package, small_unet
@@ -111,6 +114,22 @@ def test_the_calibration_sees_the_logits_that_make_the_labels(package, steel):
 
 
 @pytest.mark.filterwarnings("ignore:the temperature lies at the end")
+def test_a_calibrated_copy_keeps_the_labels_and_says_the_last_temperature(package, steel, tmp_path):
+    own = Path(shutil.copytree(package, tmp_path / "own"))
+    (own / "card.md").write_text("My own words.\n")
+    once = calibrated_copy(own, tmp_path / "once", 1.5)
+    twice = calibrated_copy(once, tmp_path / "twice.zip", 2.5)
+    loaded = load(twice)
+    assert loaded.contract.temperature == 2.5
+    assert read_description(twice)[1] == "My own words.\n\nCalibrated: confidence = softmax(logits / 2.5).\n"
+    labels = Predictor(loaded, "float32").labels(steel[0][2])
+    assert np.array_equal(labels, Predictor(load(package), "float32").labels(steel[0][2]))
+    for wrong in (0, -1.0, np.nan, 1e9, "2"):
+        with pytest.raises(ModelError, match="temperature=.* is refused; a number of 0.01 … 100"):
+            calibrated_copy(own, tmp_path / "no", wrong)
+    assert not (tmp_path / "no").exists()
+
+
 def test_one_logit_is_two_classes(steel):
     images, masks = steel
     net = small_unet(classes=1)
@@ -232,6 +251,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
     assert found.counts.sum(axis=1).tolist() == np.bincount(truth.ravel()).tolist()
     with pytest.raises(InputError, match="for folders of images"):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", calibrate=True)
+    with pytest.raises(InputError, match="classes is for folders of images"):
+        evaluate(package, tmp_path / "steel.ome.zarr", "truth", classes=3)
     with pytest.raises(InputError, match="one grid"):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):
@@ -242,6 +263,9 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
 
 def test_bad_input(package, steel):
     images, masks = steel
+    first, second = load(package).contract.classes
+    with pytest.raises(InputError, match=f"'{second}' is 1 in the model 'net' and 0 in the masks"):
+        evaluate(package, images, masks, classes=(second, first))
     with pytest.raises(InputError, match="knows 2 classes .* the masks have 3"):
         evaluate(package, images, masks, classes=3)
     with pytest.raises(InputError, match="masks hold the values 2 .first in image 0."):

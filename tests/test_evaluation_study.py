@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 import bainite_fast
 from bainite_fast.cli.app import app
 from bainite_fast.evaluation import recipe_study, tile_study
-from bainite_fast.evaluation.scores import from_counts
+from bainite_fast.evaluation.folds import CrossValidation, FoldScores
+from bainite_fast.evaluation.scores import Scores, from_counts
 from bainite_fast.models import load
+from bainite_fast.training import read_recipe
 
 TINY = [
     "--epochs", "1", "--folds", "2", "--set", "network.base=2", "--set", "network.depth=1",
@@ -131,6 +133,41 @@ def test_copies_of_one_recipe_are_told_apart_by_their_files(steel, tmp_path, mon
     assert called == [("small", "small"), ("large", "large")]
     text = (tmp_path / "out/table1/tiles.md").read_text()
     assert "| recipe small |" in text and "| recipe large |" in text
+
+
+def test_what_would_end_a_study_half_way_ends_it_before_it_trains(steel, tmp_path, monkeypatch):
+    for module in (recipe_study, tile_study):
+        name = "cross_validate" if module is recipe_study else "run_recipe"
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it trains"))
+    copied = shutil.copy(bainite_fast.training.recipe_files.FOLDER / "2.yaml", tmp_path / "1.yaml")
+    for words, said in (
+        (["table1", "--recipes", f"1,{copied}"], "several recipes are called 1,"),
+        (["table1", "--recipes", "1,2", "--set", "data.tile=33"], "tiles of 33 px do not fit the network"),
+        (["fig2", "--sizes", "32,33"], "tiles of 33 px do not fit the network"),
+        (
+            ["table1", "--recipes", "1", "--set", "data.tile=null", "--set", "data.crop=32", "--by", "tile"],
+            "1 is for whole images; leave it out",
+        ),
+    ):
+        line = ["study", *words, "--lom", str(steel / "lom"), "--out", str(tmp_path / "out"), *TINY]
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code == 1
+        assert said in " ".join(done.stderr.split())
+
+
+def test_bars_on_tiles_of_several_sizes_say_which_is_which(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        recipe_study, "draw_bars", lambda path, groups, series, **k: drawn.append((groups, k["ylabel"]))
+    )
+    scores = Scores(("a", "b"), np.int64([[6, 2], [2, 6]]), ())
+    done = [
+        CrossValidation(read_recipe(name), tmp_path, ("a", "b"), (FoldScores(0, 0, {mode: scores}, tmp_path),))
+        for name, mode in (("1", "tiles of 256 px"), ("2", "tiles of 128 px"))
+    ]
+    recipe_study.draw_recipes(tmp_path / "x.png", done)
+    recipe_study.draw_recipes(tmp_path / "x.png", done[:1])
+    assert drawn == [(["1\ntiles of 256 px", "2\ntiles of 128 px"], "IoU"), (["1"], "IoU, tiles of 256 px")]
 
 
 def test_the_papers_recipes_are_all_there():

@@ -71,3 +71,13 @@ def test_bad_input_writes_nothing(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             write(tmp_path / "x.ome.zarr", shape, preset=preset)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_broken_off_writer_has_drawn_is_deleted(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        assert (tmp_path / "x.ome.zarr.partial" / "0").is_dir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "x.ome.zarr", (64, 64), progress=stop)
+    assert not list(tmp_path.iterdir())

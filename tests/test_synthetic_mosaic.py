@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,7 +216,11 @@ def test_mosaic_pickles_without_its_tiles(kind: type) -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="no synthetic preset is called 'tem'; use one of lom, sem"):
         SyntheticMosaic((10, 10), preset="tem")
-    for shape in ((0, 5), (5, -1), (5,), (5, 5, 5), (2.5, 3)):
+    for make_it in (make, SyntheticMosaic, SpeckleMosaic):
+        for seed in (1.5, "1", True, None):
+            with pytest.raises(InputError, match="seed=.* use an integer"):
+                make_it((10, 10), seed=seed)
+    for shape in ((0, 5), (5, -1), (5,), (5, 5, 5), (2.5, 3), ("a", 5), (np.nan, 5), 5):
         with pytest.raises(InputError, match="two positive whole numbers"):
             make(shape)
     mosaic = SyntheticMosaic((10, 10))
@@ -224,3 +229,33 @@ def test_bad_input_is_refused() -> None:
             read(0, 11, 0, 5)
         with pytest.raises(InputError, match="empty"):
             read(5, 5, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"um_per_px": 0.0}, {"um_per_px": np.nan}, {"um_per_px": 0.5}, {"grain_um": 1.0}, {"packet_um": 0.3},
+        {"region_share": 2.0}, {"film_um": 0.0}, {"lath_um": -1.0}, {"blur_px": 0.0}, {"blur_px": 4.0},
+        {"lath_sigma": "0.3"},
+    ],
+)  # fmt: skip
+def test_a_preset_that_cannot_be_drawn_is_refused(change: dict[str, float]) -> None:
+    name = "packet_um|grain_um|region_um" if change == {"um_per_px": 0.5} else next(iter(change))
+    with pytest.raises(InputError, match=rf"^({name})=.* cannot be drawn; give a "):
+        replace(PRESETS["lom"], **change)
+    for etching in ({"noise": -1.0}, {"gamma": 0.0}, {"matrix": np.inf}):
+        with pytest.raises(InputError, match=next(iter(etching))):
+            replace(PRESETS["lom"].etching, **etching)
+
+
+def test_a_numpy_seed_is_the_same_seed() -> None:
+    np.testing.assert_array_equal(make((20, 30), seed=np.int64(7))[0], make((20, 30), seed=7)[0])
+
+
+def test_the_response_curve_bends_the_gray_values() -> None:
+    lom = PRESETS["lom"]
+    straight, truth = make((100, 120), preset=lom, seed=3)
+    bent, mask = make((100, 120), preset=replace(lom, etching=replace(lom.etching, gamma=2.0)), seed=3)
+    expected = 255 * (straight / 255.0) ** 2
+    assert np.abs(bent - expected).max() <= 2  # the straight ones are rounded
+    np.testing.assert_array_equal(mask, truth)

@@ -217,6 +217,9 @@ def test_split_files(tmp_path):
     write_split(tmp_path / "made.json", data, k_fold(data, 3, seed=4))
     assert read_split(tmp_path / "made.json").folds(data) == k_fold(data, 3, seed=4)
     assert read_split({"0": ["a"], "1": ["b"]}).is_folds
+    numbered = array_dataset(data.images[:3], data.masks[:3], names=["steel7", "steel8", "steel9"])
+    with pytest.warns(BainiteWarning, match=r"by their last number: m07 as steel7; check that they are the same"):
+        assert read_split({"train": ["m07", "steel8"], "test": ["steel9"]}).indices(numbered)["train"] == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -86,6 +87,33 @@ def test_labels_that_are_not_there_are_told_with_those_that_are(mosaics: Path) -
             read_dataset(images, "trut")
     with pytest.raises(MosaicNotFoundError, match="folder of masks, a/b, does not exist"):
         read_dataset(mosaics, "a/b")
+
+
+def test_labels_that_name_their_values_in_another_order_are_refused(mosaics: Path, tmp_path: Path) -> None:
+    for k in range(2):
+        shutil.copytree(mosaics / f"steel{k}.ome.zarr", tmp_path / f"steel{k}.ome.zarr")
+    described = tmp_path / "steel1.ome.zarr" / "labels" / "truth" / "zarr.json"
+    content = json.loads(described.read_text())
+    names = content["attributes"]["ome"]["image-label"]["properties"]
+    names[0]["class"], names[1]["class"] = names[1]["class"], names[0]["class"]
+    described.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="'lath bainite' is 1 in the labels of steel0 and 0 in the labels of steel1"):
+        read_dataset(tmp_path, "truth")
+    other = tmp_path / "steel1.ome.zarr"
+    model = "lath-bainite-synthetic"
+    for images in (tmp_path, other):  # the same by the mosaic, block by block
+        with pytest.raises(InputError, match=r"is 1 in the (classes|model .*) and 0 in the .*labels.* mask_values="):
+            bainite_fast.evaluate(model, images, "truth", names=["steel1"] if images == tmp_path else None)
+    told = {"names": ["steel1"], "mask_values": {0: 1, 1: 0}}
+    assert bainite_fast.evaluate(model, tmp_path, "truth", **told).fractions_true["lath bainite"] == pytest.approx(
+        np.mean(io.read_labels(mosaics / "steel1.ome.zarr", "truth").labels[:] == 0)
+    )
+    # The label groups alone, as masks of two annotators.
+    for annotator, folder in (("a", mosaics), ("b", mosaics), ("c", tmp_path)):
+        shutil.copytree(folder / "steel1.ome.zarr" / "labels" / "truth", tmp_path / annotator / "steel1.zarr")
+    assert agree(tmp_path / "a", tmp_path / "b").class_names == ("other", "lath bainite")
+    with pytest.raises(InputError, match="'lath bainite' is 1 in steel1 of the first annotator and 0 in steel1 of the"):
+        agree(tmp_path / "a", tmp_path / "c")
 
 
 def test_labels_that_a_model_made_are_told(mosaics: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._optional import require
-from ..errors import OutputExistsError
+from ..errors import OutputError, OutputExistsError
 from ._console import emit, emit_json, progress, say
 from ._options import (
     Classes,
@@ -99,8 +99,8 @@ def evaluate(
     """
     diagram = None if calibrate is None else reliability_picture(Path(calibrate))
     for path in (calibrate, diagram, csv, overlays):
-        if path is not None and Path(path).exists() and not overwrite:
-            raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+        if path is not None:
+            check_place(Path(path), overwrite=overwrite, is_file=path in (diagram, csv))
     tune_allocator()
     from .. import evaluation
     from .._disk import write_text
@@ -133,6 +133,26 @@ def evaluate(
     if calibrate is not None:
         write_calibrated(model, scores, Path(calibrate), overwrite=overwrite)
     emit_json(scores.to_dict()) if as_json else emit(str(scores))
+
+
+def check_place(path: Path, *, overwrite: bool, is_file: bool) -> None:
+    """Make the folder that a result goes into, and refuse what stands in its place: not when all is computed.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is there and is not to be replaced.
+    OutputError
+        If a folder is where a file is to be written, or the folder around it cannot be made.
+    """
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+    if is_file and path.is_dir():
+        raise OutputError(f"{path} is a folder, and a file is to be written; give another name")
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of {path} cannot be made ({error}); give another") from error
 
 
 def reliability_picture(out: Path) -> Path:

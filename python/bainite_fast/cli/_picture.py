@@ -76,6 +76,19 @@ def _thinned(read: Callable[[int, int], NDArray[Any]], height: int, step: int) -
     return np.concatenate([read(y, min(y + rows, height))[::step, ::step] for y in range(0, height, rows)])
 
 
+def _shares(labels: LabelImage) -> NDArray[np.float64]:
+    """Return the share of every label value in all pixels, [256].
+
+    They are counted at full resolution: a coarser level loses what is thin, and what a model found may have been
+    corrected since.
+    """
+    height, width = labels.shape
+    counts = np.zeros(256, np.int64)
+    for y0 in range(0, height, _BAND):
+        counts += np.bincount(labels.read(y0, min(y0 + _BAND, height), 0, width).ravel(), minlength=256)
+    return np.asarray(counts / counts.sum())
+
+
 def _image(labels: LabelImage, level: int, step: int) -> Picture | None:
     """Return the image at the size that labels are drawn at, gray in three channels; None where there is none."""
     from .. import io
@@ -100,15 +113,13 @@ def _image(labels: LabelImage, level: int, step: int) -> Picture | None:
 
 def _page(labels: LabelImage, drawn: NDArray[np.uint8], image: Picture | None) -> Picture:
     known = {one.value: (one.name, one.colour) for one in labels.classes}
-    values, pixels = np.unique(drawn, return_counts=True)
-    for value in values.tolist():
+    shares = _shares(labels)
+    for value in np.flatnonzero(shares).tolist():
         known.setdefault(value, (f"label {value}", (128, 128, 128)))
     panel = _tinted(image, drawn, {value: colour for value, (_, colour) in known.items()})
-    counts: dict[str, float] = labels.provenance.get("fractions") or {}
-    seen = dict(zip(values.tolist(), (pixels / drawn.size).tolist(), strict=True))
     swatches = [
         (
-            f"{name} {100 * (counts[name] if name in counts else seen.get(value, 0.0)):.1f} %",
+            f"{name} {100 * shares[value]:.1f} %",
             mix(colour) if image is not None and any(colour) else colour if image is None else (190, 190, 190),
         )
         for value, (name, colour) in sorted(known.items())

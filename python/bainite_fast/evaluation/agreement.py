@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import kernels
 from ..errors import InputError
 from ..metrics import accuracy_from_confusion, iou_from_confusion, mean_iou_from_confusion
+from ..training.checks import check_one_meaning
 from ..training.dataset import IGNORE, Classes, array_dataset
 from ..training.large import Shelf
 from ..training.matching import match_files, read_names
@@ -135,19 +136,21 @@ def agree(
     Raises
     ------
     InputError
-        If nothing matches, sizes differ, or a value is no class.
+        If nothing matches, sizes differ, a value is no class, or OME-Zarr labels name their values in another order.
     """
     if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
         matched = match_files(Path(first), Path(second), names, kinds=_KINDS)
         called = [one.name for one in matched]
         shelf = Shelf()
         indexed = not names_colours(mask_values)
-        a = [read_labels_file(one.image, shelf, indexed=indexed) for one in matched]
-        b = [read_labels_file(one.mask, shelf, indexed=indexed) for one in matched]
+        a, names_a = zip(*(read_labels_file(one.image, shelf, indexed=indexed) for one in matched), strict=True)
+        b, names_b = zip(*(read_labels_file(one.mask, shelf, indexed=indexed) for one in matched), strict=True)
+        if classes is None and mask_values is None:
+            classes = _one_naming(called, names_a, names_b)
     elif isinstance(first, (str, Path)) or isinstance(second, (str, Path)):
         raise InputError("give two folders of masks, or two sequences of arrays")
     else:
-        a, b = [np.asarray(one) for one in first], [np.asarray(one) for one in second]
+        a, b = tuple(np.asarray(one) for one in first), tuple(np.asarray(one) for one in second)
         if len(a) != len(b) or not a:
             raise InputError(f"{len(a)} and {len(b)} masks are given; as many of each, at least one, are needed")
         called = [f"mask {i}" for i in range(len(a))] if names is None else read_names(names)
@@ -156,10 +159,24 @@ def agree(
     return _compare(called, a, b, classes, mask_values)
 
 
+def _one_naming(names: list[str], first: Sequence[tuple[str, ...]], second: Sequence[tuple[str, ...]]) -> Classes:
+    """Return the classes that all masks name, None where they name none or others; none may contradict another."""
+    check_one_meaning(
+        (
+            (f"{name} of the {which} annotator", dict(enumerate(said)))
+            for which, theirs in (("first", first), ("second", second))
+            for name, said in zip(names, theirs, strict=True)
+        ),
+        "label them alike, or say with classes= and mask_values= what each value is",
+    )
+    named = {*first, *second}
+    return (named.pop() or None) if len(named) == 1 else None
+
+
 def _compare(
     names: list[str],
-    first: list[NDArray[Any]],
-    second: list[NDArray[Any]],
+    first: Sequence[NDArray[Any]],
+    second: Sequence[NDArray[Any]],
     classes: Classes,
     mask_values: MaskValues | None,
 ) -> Agreement:

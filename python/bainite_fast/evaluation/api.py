@@ -18,6 +18,7 @@ from .._disk import write_text
 from ..errors import BainiteWarning, InputError, OutputError
 from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
+from ..training.checks import check_one_meaning
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
 from ..training.matching import SUFFIXES, is_zarr
 from ..training.pictures import CropBar
@@ -74,7 +75,7 @@ def evaluate(
         labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is read block by block and
         never held whole.
     classes : int or sequence of str, optional
-        Of the masks; those of the model by default.
+        Of the masks of folders and arrays; those of the model by default. A name of the model's stands at its value.
     names : path or sequence of str, optional
         Which images of the folders: names, or a text file of them.
     tiles : int, optional
@@ -115,15 +116,14 @@ def evaluate(
         A subclass says what is wrong with model, images or masks.
     """
     loaded = load(model, normalize=normalize)
-    if not isinstance(tolerance, int) or tolerance < 0:
-        raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
+    check_tolerance(tolerance)
     _check_scale(scale)
     predictor = Predictor(loaded, precision, device)
     if tiles is not None:
         predictor.check_tile(tiles)
     if is_mosaic(images):
         _refuse_for_mosaics(
-            calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values,
+            calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values, classes=classes,
             crop_bar=None if crop_bar == "off" else crop_bar,
         )  # fmt: skip
         return evaluate_mosaic(
@@ -146,6 +146,18 @@ def evaluate(
         calibration=_calibration(found, loaded.contract.temperature) if calibrate else None,
         provenance=predictor.provenance(seen),
     )
+
+
+def check_tolerance(tolerance: int) -> None:
+    """Refuse a tolerance that is no whole number of px, 0 or more.
+
+    Raises
+    ------
+    InputError
+        With what came.
+    """
+    if not isinstance(tolerance, int) or tolerance < 0:
+        raise InputError(f"tolerance={tolerance!r} is refused; whole px are needed, 0 or more")
 
 
 def is_mosaic(images: Any) -> bool:
@@ -193,6 +205,8 @@ def _dataset(
         raise InputError(
             f"{_knows(contract)}, and the masks have {data.n_classes} ({', '.join(data.class_names)}); {_OTHER_CLASSES}"
         )
+    said = {f"the model {contract.name!r}": contract.classes, "the masks": data.class_names}
+    check_one_meaning(((who, dict(enumerate(names))) for who, names in said.items()), _OTHER_CLASSES)
     if data.channels == 3 and contract.in_channels == 1:
         raise InputError(f"the images are RGB and the model {contract.name!r} takes gray; read them with gray=True")
     return data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ..errors import ModelError
@@ -10,6 +11,9 @@ from ..models import bundled_names, load_package, save_package
 from ..models.card import model_card
 from ..models.catalog import bundled_path
 from ..models.package_files import read_description
+from .calibration import TEMPERATURES
+
+_NOTE = re.compile(r"\nCalibrated: confidence = softmax\(logits / [^)\n]*\)\.\n")
 
 
 def calibrated_copy(
@@ -42,6 +46,9 @@ def calibrated_copy(
     OutputExistsError
         If `path` exists and `overwrite` is false.
     """
+    least, most = TEMPERATURES
+    if not isinstance(temperature, (int, float)) or not least <= temperature <= most:
+        raise ModelError(f"temperature={temperature!r} is refused; a number of {least:g} … {most:g} is needed")
     source = bundled_path(str(model)) if str(model) in bundled_names() else Path(model)
     if source.suffix in (".pt", ".pth", ".ts"):
         raise ModelError(f"{source} is no model package, and only packages keep a temperature")
@@ -49,6 +56,7 @@ def calibrated_copy(
     config, card = read_description(source)
     if loaded.test_input is None:
         raise ModelError(f"{source} has no test input; pack it again with save_package")
+    kept = _NOTE.sub("", card)  # of an earlier calibration
     note = f"\nCalibrated: confidence = softmax(logits / {temperature:.4g}).\n"
     return save_package(
         loaded.module,
@@ -60,7 +68,7 @@ def calibrated_copy(
         um_per_px=config.um_per_px,
         normalize=(config.mean, config.std),
         description=config.description,
-        card="" if card == model_card(config) else card + note,
+        card="" if card == model_card(config) else kept + note,
         training=config.training,
         recipe=config.recipe,
         scores=config.scores,

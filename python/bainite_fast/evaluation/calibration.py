@@ -20,7 +20,7 @@ from ..errors import BainiteWarning, InputError
 from ..training.dataset import IGNORE
 
 BINS = 15
-_RANGE = (0.01, 100.0)  # of T; what lies beyond is no calibration but a broken network
+TEMPERATURES = (0.01, 100.0)  # of T; what lies beyond is no calibration but a broken network
 
 Logits = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -138,7 +138,7 @@ def expected_error(bins: Sequence[Bin]) -> float:
 
 def fit_temperature(logits: Logits, truth: Labels) -> float:
     """Return the temperature that minimises :func:`nll`, which is convex in 1 / T."""
-    low, high = np.log(_RANGE)
+    low, high = np.log(TEMPERATURES)
     found = minimize_scalar(lambda t: nll(logits, truth, float(np.exp(t))), bounds=(low, high), method="bounded",
                             options={"xatol": 1e-5})  # fmt: skip
     return float(np.exp(found.x))
@@ -171,7 +171,7 @@ def calibrate(logits: Logits, truth: Labels, present: float = 1.0) -> Calibratio
         raise InputError("no pixel has a known class; a calibration needs masks")
     z, y = two_class(logits[:, known]), truth[known]
     temperature = fit_temperature(z, y)
-    if not 1.01 * _RANGE[0] < temperature < _RANGE[1] / 1.01:
+    if not 1.01 * TEMPERATURES[0] < temperature < TEMPERATURES[1] / 1.01:
         warnings.warn(
             f"the temperature lies at the end of its range, {temperature:.3g}: "
             + ("the model is never wrong on these images" if temperature < 1 else "the model is no better than chance")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from .._disk import left_by, write_text
 from ..errors import InputError, JournalError, OutputExistsError
+from ..geometry import round_up, scaled_shape
 from ..models import load, load_package
 from ..training.api import train
 from ..training.dataset import Classes, Dataset, as_dataset
@@ -25,7 +26,7 @@ from ..training.splits import By, Fold, Split, k_fold, read_split
 from ..training.start import Init, named_after
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
 from ..training.values import MaskValues
-from .api import evaluate
+from .api import check_tolerance, evaluate
 from .folds import PLOT, WHOLE, CrossValidation, FoldScores, write_tables
 from .plots import draw_folds
 from .predict import evaluation_device
@@ -88,7 +89,7 @@ def cross_validate(
         In place of the recipe's.
     tiles : "recipe", int, sequence of int or None
         Also score on tiles of these sizes, px: each alone, with the network's own padding. By default the size of the
-        recipe, if it has one.
+        recipe, if it has one. Folds by tile are scored on their tiles only.
     tolerance : int
         Also score without the pixels within so many px of a true boundary.
     keep_models : bool
@@ -105,7 +106,7 @@ def cross_validate(
     Raises
     ------
     InputError
-        If there are fewer images than folds, or recipe or data are not right.
+        If there are fewer images than folds, tiles do not fit the network, or recipe or data are not right.
     JournalError
         If `out` holds a cross-validation of other data, folds or recipe.
     """
@@ -114,7 +115,9 @@ def cross_validate(
     data = named_after(as_dataset(images, masks, classes=classes, mask_values=mask_values), full, init)
     chosen = _seeds(seeds)
     target = Path(out)
+    check_tolerance(tolerance)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
+    check_tiles(plan.recipe, plan.sizes)
     record = _record(plan, chosen, tolerance, init)
     say = progress or (lambda text: None)
     with locked(target):
@@ -153,13 +156,42 @@ def _plan(recipe: Recipe, data: Dataset, tiles: Tiles, *, by: By, split: SplitSo
             raise InputError("folds by tile need the recipe's data.tile, the edge of the tiles in px")
         cut = tile_dataset(data, rules.tile, padding=rules.padding, scale=rules.scale, scale_when=rules.scale_when)
         edge = len(cut.mask(0))
+        if tiles is not None and set(_sizes(tiles, edge)) != {edge}:
+            raise InputError(
+                f"tiles={tiles} is for folds by micrograph; folds by tile are scored on their own tiles of {edge} px: "
+                "leave tiles out, or set the recipe's data.tile"
+            )
         # Each tile is an image of its own from here on, and is its only tile.
         alone = read_recipe(recipe, changes={"data.tile": edge, "data.scale": 1.0, "data.scale_when": "before"})
         return Plan(alone, cut, _dealt(cut, by, split, **dealing), (edge,))
-    sizes = (rules.tile,) if tiles == "recipe" else (tiles,) if isinstance(tiles, int) else tuple(tiles or ())
-    return Plan(
-        recipe, data, _dealt(data, by, split, **dealing), tuple(int(size) for size in sizes if size is not None)
-    )
+    return Plan(recipe, data, _dealt(data, by, split, **dealing), _sizes(tiles, rules.tile))
+
+
+def _sizes(tiles: Tiles, of_recipe: int | None) -> tuple[int, ...]:
+    """Return the sizes that are asked for, px; those of the recipe by default."""
+    chosen = of_recipe if tiles == "recipe" else tiles
+    return (chosen,) if isinstance(chosen, int) else tuple(int(size) for size in chosen or ())
+
+
+def check_tiles(recipe: Recipe, sizes: Iterable[int]) -> None:
+    """Refuse sizes of tiles that the network of a recipe cannot be given alone; not when its training is over.
+
+    Raises
+    ------
+    InputError
+        With a size that fits.
+    """
+    multiple = recipe.network.multiple
+    scale = recipe.data.scale if recipe.data.scale_when == "after" else 1.0
+    for size in sizes:
+        seen = scaled_shape((size, size), scale)[0]
+        if size < 1 or seen % multiple:
+            fits = round(round_up(seen, multiple) / scale)
+            scaled = "" if scale == 1.0 else f", scaled to {seen} px,"
+            raise InputError(
+                f"tiles of {size} px{scaled} do not fit the network, which takes multiples of {multiple} px; use tiles "
+                f"of {fits} px, or another network.depth"
+            )
 
 
 def _dealt(
@@ -178,11 +210,20 @@ def _record(plan: Plan, seeds: tuple[int, ...], tolerance: int, init: Init) -> d
         "recipe": recipe,
         "data": digest_of(plan.data),
         "folds": [[names[i] for i in fold.test] for fold in plan.folds],
+        "trained on": _trained_on(plan),
         "tiles": list(plan.sizes),
         "tolerance": tolerance,
         "init": None if init is None else load(init).contract.sha256,
         "seeds": list(seeds),
     }
+
+
+def _trained_on(plan: Plan) -> list[list[str]] | None:
+    """Return what each fold is trained on, None where that is all that it is not tested on."""
+    names = plan.data.names
+    if all(len(fold.train) + len(fold.test) == len(names) for fold in plan.folds):
+        return None
+    return [[names[i] for i in fold.train] for fold in plan.folds]
 
 
 def _open(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -215,7 +256,13 @@ def _read_record(path: Path) -> Mapping[str, Any]:
     return found
 
 
-_ANOTHER = {"data": "other data", "folds": "other folds", "tiles": "other tiles", "init": "another initial model"}
+_ANOTHER = {
+    "data": "other data",
+    "folds": "other folds",
+    "trained on": "other images to train on",
+    "tiles": "other tiles",
+    "init": "another initial model",
+}
 
 
 def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import TileSet, tile_dataset
 from ..training.words import counted
-from .cross_validation import cross_validate
+from .cross_validation import check_tiles, cross_validate
 from .folds import CrossValidation
 from .plots import draw_bars
 from .study import Budget, Cell, StudyTable, mean_std_cells, write_tile_summary
@@ -50,11 +50,15 @@ def study_recipes(
     -------
     StudyTable
         A row for each recipe and mode of evaluation.
+
+    Raises
+    ------
+    InputError
+        If no recipe is named, two of one file name, or one whose tiles do not fit its network or the folds.
     """
     if not recipes:
         raise InputError("no recipe is named; name at least one, such as 1")
-    if any(read_recipe(one, changes=budget.changes).network.weights == "imagenet" for one in recipes):
-        _check_imagenet(imagenet)
+    _check_recipes(recipes, budget, imagenet)
     out.mkdir(parents=True, exist_ok=True)
     write_tile_summary(out / "tiles.md", recipe_tiles(data, recipes, budget))
     done = []
@@ -69,8 +73,28 @@ def study_recipes(
     return table
 
 
+def _check_recipes(recipes: Sequence[str], budget: Budget, imagenet: str | None) -> None:
+    """Refuse what would stop the study after the first recipes: that is not to be learnt when days are over."""
+    names = [Path(one).stem for one in recipes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"several recipes are called {', '.join(twice)}, and each needs a folder and a row of its own; name each "
+            "recipe once, and give copies other file names"
+        )
+    full = [read_recipe(one, changes=budget.changes) for one in recipes]
+    for recipe in full:
+        check_tiles(recipe, () if recipe.data.tile is None else (recipe.data.tile,))
+        if recipe.data.tile is None and budget.by == "tile":
+            raise InputError(
+                f"folds by tile need the recipe's data.tile, and {recipe.name} is for whole images; leave it out, or "
+                "deal by micrograph"
+            )
+    if any(recipe.network.weights == "imagenet" for recipe in full):
+        _check_imagenet(imagenet)
+
+
 def _check_imagenet(file: str | None) -> None:
-    """Read the ImageNet weights once: that they cannot be had is not to be learnt when days of training are over."""
+    """Read the ImageNet weights once."""
     from ..models import VGG16UNet, load_imagenet
 
     load_imagenet(VGG16UNet(1, 2), file)
@@ -143,14 +167,16 @@ def scale_text(done: CrossValidation) -> str:
 
 
 def draw_recipes(path: Path, done: Sequence[CrossValidation]) -> None:
-    """Draw the IoU of every class of each recipe, in its first mode, as bars."""
+    """Draw the IoU of every class of each recipe, in its first mode, as bars; recipes of other modes say theirs."""
+    modes = [one.modes[0] for one in done]
+    shared = len(set(modes)) == 1
     series = {
         label: tuple(zip(*(one.mean_std(f"iou {label}") for one in done), strict=True)) for label in done[0].class_names
     }
     draw_bars(
         path,
-        [one.recipe.name for one in done],
+        [one.recipe.name if shared else f"{one.recipe.name}\n{mode}" for one, mode in zip(done, modes, strict=True)],
         {label: (list(mean), list(std)) for label, (mean, std) in series.items()},
-        ylabel=f"IoU, {done[0].modes[0]}",
+        ylabel=f"IoU, {modes[0]}" if shared else "IoU",
         xlabel="recipe",
     )

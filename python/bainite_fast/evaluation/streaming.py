@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ..errors import BainiteWarning, InputError, MosaicError, MosaicNotFoundError
 from ..geometry import round_up, source_range
 from ..io import LabelImage, Mosaic, label_names, open_mosaic, read_labels
-from ..models import LoadedModel, serial_threads
+from ..models import Contract, LoadedModel, serial_threads
 from ..segmentation import ProgressEvent, segment
+from ..training.checks import check_one_meaning
 from ..training.dataset import IGNORE
 from ..training.tiles import plan_grid
 from .boundary import tolerant_counts
@@ -27,6 +28,10 @@ from .predict import Predictor, classify
 from .scores import ImageScores, Scores
 
 _BLOCK = 2048  # px
+_OTHER_ORDER = (
+    "write them with the model's values, or evaluate the folder that holds the OME-Zarr, which takes "
+    "mask_values={value: class, …}"
+)
 _PREDICTION = 0.95  # of the time for whole images; the rest is comparing
 
 Read = Callable[[int, int, int, int], NDArray[Any]]
@@ -51,11 +56,12 @@ def evaluate_mosaic(
     Raises
     ------
     InputError
-        If truth and mosaic differ in shape, or the truth holds what is no class.
+        If truth and mosaic differ in shape, or the truth holds what is no class, or names its values in another order
+        than the model.
     """
     with ExitStack() as stack:
         mosaic = source if isinstance(source, Mosaic) else stack.enter_context(open_mosaic(source))
-        read_truth = _truth_reader(truth, mosaic, len(loaded.contract.classes), stack)
+        read_truth = _truth_reader(truth, mosaic, loaded.contract, stack)
         if tile is None:
             predict: Read = _segmented(mosaic, loaded, scale, predictor, stack, _part(progress, 0, _PREDICTION))
             progress = _part(progress, _PREDICTION, 1)
@@ -193,7 +199,7 @@ def _open_truth(path: Path, mosaic: Mosaic, stack: ExitStack) -> LabelImage | Mo
         return stack.enter_context(open_mosaic(path, indexed=True))
 
 
-def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) -> Read:
+def _truth_reader(truth: Any, mosaic: Mosaic, contract: Contract, stack: ExitStack) -> Read:
     labels: LabelImage | Mosaic
     if isinstance(truth, Mosaic):
         labels = truth
@@ -222,6 +228,12 @@ def _truth_reader(truth: Any, mosaic: Mosaic, classes: int, stack: ExitStack) ->
             f"the mosaic is {mosaic.shape[0]} × {mosaic.shape[1]} px and its true labels {labels.shape[0]} × "
             f"{labels.shape[1]}; one grid is needed"
         )
+
+    if isinstance(labels, LabelImage):
+        said = {one.value: one.name for one in labels.classes}
+        model = (f"the model {contract.name!r}", dict(enumerate(contract.classes)))
+        check_one_meaning((model, (f"the true labels {labels.name}", said)), _OTHER_ORDER)
+    classes = len(contract.classes)
 
     def read(y0: int, y1: int, x0: int, x1: int) -> NDArray[np.uint8]:
         block = labels.read(y0, y1, x0, x1)

@@ -131,6 +131,8 @@ def exclusive_update(folder: Path) -> Iterator[None]:
 def exclusive_folder(folder: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder that a writer fills, emptied of what an earlier one left; a killed process lets go of it.
 
+    What is in it when the writer fails is deleted: nobody takes it up, and it may have filled the disk.
+
     Parameters
     ----------
     folder : Path
@@ -153,6 +155,11 @@ def exclusive_folder(folder: Path, what: Path, *, wait: bool = False) -> Iterato
             for entry in folder.iterdir():
                 remove(entry)
         yield
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(handle), folder.stat()):  # not moved into place, nor another's by now
+                remove(folder)
+        raise
     finally:
         os.close(handle)
 

@@ -325,6 +325,9 @@ def _photograph(renderer: Renderer, ty: int, tx: int, gray: Float32, height: Flo
     noise *= spread
     picture += noise
     picture *= np.float32(gain)
+    if etching.gamma != 1.0:
+        np.clip(picture, np.float32(0.0), np.float32(255.0), out=picture)
+        picture = np.float32(255.0) * (picture / np.float32(255.0)) ** np.float32(etching.gamma)
     picture += np.float32(offset + 0.5)
     np.clip(picture, np.float32(0.0), np.float32(255.0), out=picture)
     return picture.astype(np.uint8)

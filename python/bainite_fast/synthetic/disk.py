@@ -53,7 +53,7 @@ def write(
     Raises
     ------
     InputError
-        If the shape or the preset is not valid.
+        If the shape, the preset or the seed is not valid.
     OutputExistsError
         If there is something at `out` and `overwrite` is false.
     OutputError

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ._ebsd_sampling import Sampled, sample
 from ._hash import UInt64, hash_cells, layer_key, normal, rehash, uniform
 from ._render import Renderer
+from .picture import check_seed
 from .presets import Preset, get_preset
 
 BURGERS_UM = 2.48e-4
@@ -211,11 +212,10 @@ def make_ebsd(
     """
     if not isinstance(grid, Grid):
         raise InputError(f"grid={grid!r} is not a Grid; use Grid.square(…) or Grid.hexagonal(…)")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise InputError(f"seed={seed!r} is refused; use an integer")
+    seed = check_seed(seed)
     model = crystallography if crystallography is not None else Crystallography()
     scan = measurement if measurement is not None else Measurement()
-    renderer = Renderer.create(get_preset(preset), int(seed), seams=False)
+    renderer = Renderer.create(get_preset(preset), seed, seams=False)
     sampled = sample(renderer, grid, block_laths=model.block_laths, lengths_um=(model.short_um, model.long_um))
     variant = _variants(sampled, model)
     orientation = _orientations(sampled, variant, model)
@@ -230,7 +230,7 @@ def make_ebsd(
         parent_orientation=_random_rotations(sampled.parent, 60),
         orientation=orientation,
     )
-    return _measure(grid, sampled, orientation, scan, int(seed)), truth
+    return _measure(grid, sampled, orientation, scan, seed), truth
 
 
 def _dense(bits: UInt64, wanted: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from ..io import Mosaic, MosaicSpec
 from ._canvas import Canvas
 from ._render import TILE
 from ._speckle import CELL, Speckle
-from .picture import check_shape
+from .picture import check_seed, check_shape
 from .presets import Preset, get_preset
 
 UInt8 = NDArray[np.uint8]
@@ -42,7 +42,7 @@ class SyntheticMosaic(Mosaic):
     Raises
     ------
     InputError
-        If the shape or the preset is not valid.
+        If the shape, the preset or the seed is not valid.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class SyntheticMosaic(Mosaic):
     def __init__(
         self, shape: tuple[int, int], *, preset: str | Preset = "lom", seed: int = 0, seams: bool = False
     ) -> None:
-        self._preset, self._seed, self._seams = get_preset(preset), int(seed), bool(seams)
+        self._preset, self._seed, self._seams = get_preset(preset), check_seed(seed), bool(seams)
         self._canvas = Canvas(self._preset, self._seed, seams=self._seams)
         spec = MosaicSpec(
             shape=check_shape(shape),
@@ -132,7 +132,7 @@ class SpeckleMosaic(Mosaic):
     """
 
     def __init__(self, shape: tuple[int, int], *, seed: int = 0) -> None:
-        self._seed = int(seed)
+        self._seed = check_seed(seed)
         self._speckle = Speckle(self._seed)
         spec = MosaicSpec(
             shape=check_shape(shape),

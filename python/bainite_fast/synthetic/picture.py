@@ -20,10 +20,27 @@ def check_shape(shape: tuple[int, int]) -> tuple[int, int]:
     InputError
         If they are not two positive whole numbers.
     """
-    numbers = tuple(shape)
-    if len(numbers) != 2 or any(int(n) != n or n < 1 for n in numbers):
+    try:
+        height, width = map(int, shape)
+        whole = (height, width) == tuple(shape) and min(height, width) >= 1
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
         raise InputError(f"a synthetic mosaic needs a shape of two positive whole numbers, and got {shape!r}")
-    return int(numbers[0]), int(numbers[1])
+    return height, width
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed as a plain integer.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise InputError(f"seed={seed!r} is refused; use an integer")
+    return int(seed)
 
 
 def make(
@@ -51,7 +68,7 @@ def make(
     Raises
     ------
     InputError
-        If the shape or the preset is not valid.
+        If the shape, the preset or the seed is not valid.
 
     Examples
     --------
@@ -60,4 +77,4 @@ def make(
     ((256, 256), 'uint8', 1)
     """
     height, width = check_shape(shape)
-    return Canvas(get_preset(preset), seed, seams=seams).read(0, height, 0, width)
+    return Canvas(get_preset(preset), check_seed(seed), seams=seams).read(0, height, 0, width)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Literal, get_args
 
 from ..errors import InputError
+
+_ABOVE_ZERO = math.ulp(0.0)
+_FINEST_UM = 0.005  # per px; stamps of particles of a finer picture would not fit into memory
+_SMALLEST_CELL = 20.0  # px between grains; of smaller ones more would meet in a part than `voronoi` can tell apart
+_WIDEST_BLUR = 2.0  # px; the blur is cut off at two of these
 
 PresetName = Literal["lom", "sem", "lom_contrast", "sem_contrast"]
 
@@ -35,7 +43,12 @@ class Etching:
     shading : float
         Depth of the uneven illumination over a stage tile, as a share of the gray value.
     gamma : float
-        Exponent of the response curve.
+        Exponent of the response curve of the detector, which leaves black and white where they are.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, a spread or a depth is negative, or the exponent not positive.
     """
 
     matrix: float
@@ -56,6 +69,12 @@ class Etching:
     shot: float
     shading: float
     gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_range(self, [one.name for one in fields(self)], -math.inf)
+        spreads = ("grain_spread", "packet_spread", "lath_spread", "mottle", "roughness", "pitting", "noise", "shot")
+        _check_range(self, (*spreads, "shading"), 0.0)
+        _check_range(self, ("gamma",), _ABOVE_ZERO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +101,13 @@ class Preset:
     granular_share : float
         Share of the other grains that hold granular second phase.
     blur_px : float
-        Standard deviation of the point spread (px).
+        Standard deviation of the point spread (px), at most 2.
+
+    Raises
+    ------
+    InputError
+        If a size is not positive, a share not within 0 … 1, the pixels are finer than 0.005 µm, or regions, grains or
+        packets are less than 20 px apart.
     """
 
     name: str
@@ -100,6 +125,27 @@ class Preset:
     granular_share: float = 0.65
     blur_px: float
     etching: Etching
+
+    def __post_init__(self) -> None:
+        _check_range(self, ("um_per_px",), _FINEST_UM)
+        shares = ("bainite_fraction", "region_share", "bainite_inside", "bainite_outside", "granular_share")
+        _check_range(self, shares, 0.0, 1.0)
+        _check_range(self, ("lath_um", "film_um"), _ABOVE_ZERO)
+        _check_range(self, ("lath_sigma",), 0.0, 1.0)
+        _check_range(self, ("blur_px",), _ABOVE_ZERO, _WIDEST_BLUR)
+        _check_range(self, ("region_um", "grain_um", "packet_um"), _SMALLEST_CELL * self.um_per_px)
+
+
+def _check_range(of: Etching | Preset, names: Sequence[str], least: float, most: float = math.inf) -> None:
+    for name in names:
+        value = getattr(of, name)
+        is_number = isinstance(value, Real)
+        if not is_number or not (math.isfinite(value) and least <= value <= most):
+            wanted = "a finite number"
+            if least > -math.inf:
+                wanted = "a positive number" if least == _ABOVE_ZERO else f"a number of at least {least:g}"
+            wanted += "" if most == math.inf else f" and at most {most:g}"
+            raise InputError(f"{name}={value!r} cannot be drawn; give {wanted}")
 
 
 _LOM = Preset(
@@ -215,6 +261,6 @@ def get_preset(preset: str | Preset) -> Preset:
     """
     if isinstance(preset, Preset):
         return preset
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no synthetic preset is called {preset!r}; use one of {', '.join(get_args(PresetName))}")
     return PRESETS[preset]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,31 @@ def _check_not_swapped(names: list[str], images: list[Pixels], masks: list[NDArr
             f"the images few (those of {names[0]}: {shown}); give the pictures as images and what is drawn on them as "
             "masks"
         )
+
+
+def check_one_meaning(sources: Iterable[tuple[str, Mapping[int, str]]], remedy: str) -> None:
+    """Refuse labels that mean one thing to some and another to others.
+
+    Parameters
+    ----------
+    sources : iterable of (str, mapping of int to str)
+        Who names the label values, in words, and the names by value.
+    remedy : str
+        What a caller can do.
+
+    Raises
+    ------
+    InputError
+        If one name stands at two values.
+    """
+    known: dict[str, tuple[int, str]] = {}
+    for who, names in sources:
+        for value, name in names.items():
+            before, by = known.setdefault(name, (value, who))
+            if before != value:
+                raise InputError(
+                    f"{name!r} is {before} in {by} and {value} in {who}; a class must be one value for all: {remedy}"
+                )
 
 
 def _few_values(pixels: NDArray[Any]) -> bool:

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from ..errors import BainiteWarning, InputError
 from ..io.pixel_size import check_pixel_size
 from .annotated import ArrayDataset, Classes, Dataset, Pixels, check_indices, class_pixels
-from .checks import assemble, common_scale
+from .checks import assemble, check_one_meaning, common_scale
 from .large import Shelf
 from .matching import match_files
-from .pictures import CropBar, is_gray, read_pair, to_gray
+from .pictures import CropBar, Pair, is_gray, read_pair, to_gray
 from .rescale import MaskScaling
 from .values import IGNORE, MaskValues, names_colours
 
@@ -87,8 +87,8 @@ def read_dataset(
     Raises
     ------
     InputError
-        If a folder is empty, nothing matches, sizes differ, a mask holds what is no class, a mask is empty, or there
-        are fewer than two classes.
+        If a folder is empty, nothing matches, sizes differ, a mask holds what is no class, a mask is empty, there are
+        fewer than two classes, or OME-Zarr labels name their values in another order than others or `classes` do.
     MosaicError
         If a file cannot be read.
     OutputError
@@ -107,6 +107,7 @@ def read_dataset(
     if gray is None and any(pair.coloured for pair in pairs):
         _warn_of_gray()
     _warn_of_makers({pair.maker for pair in pairs if pair.maker is not None})
+    _check_names([one.name for one in matched], pairs, None if mask_values is not None else classes)
     named = {pair.class_names for pair in pairs}
     if classes is None and mask_values is None and len(named) == 1:
         classes = named.pop() or None  # OME-Zarr label images that agree
@@ -215,6 +216,16 @@ def as_dataset(images: Any, masks: Any = None, **options: Any) -> Dataset:
             "arrays, or one data set"
         )
     return array_dataset(list(images), list(masks), **given)
+
+
+def _check_names(names: list[str], pairs: list[Pair], classes: Classes) -> None:
+    """Refuse OME-Zarr labels whose own names of the values contradict each other, or the classes that are given."""
+    said = [(f"the labels of {n}", dict(enumerate(p.class_names))) for n, p in zip(names, pairs, strict=True)]
+    remedy = "label them alike, or take them apart and say with mask_values= which class each value is"
+    if classes is not None and not isinstance(classes, int):
+        said.insert(0, ("the classes", dict(enumerate(map(str, classes)))))
+        remedy = "say with mask_values={value: class, …} which class each value is"
+    check_one_meaning(said, remedy)
 
 
 def _warn_of_gray() -> None:

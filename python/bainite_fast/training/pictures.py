@@ -85,8 +85,15 @@ def read_pair(
         return Pair(pixels, labels, picture.um_per_px, _class_names(drawn), any(coloured), _maker(drawn))
 
 
-def read_labels_file(path: Path, shelf: Shelf, *, indexed: bool = True) -> NDArray[Any]:
+def read_labels_file(path: Path, shelf: Shelf, *, indexed: bool = True) -> tuple[NDArray[Any], tuple[str, ...]]:
     """Read a mask as it is stored, [H, W] or [H, W, 3], onto a shelf; `indexed` as in :func:`read_pair`.
+
+    Returns
+    -------
+    ndarray
+        The mask.
+    tuple of str
+        Names of its values from 0, where it says them, else ().
 
     Raises
     ------
@@ -95,7 +102,7 @@ def read_labels_file(path: Path, shelf: Shelf, *, indexed: bool = True) -> NDArr
     """
     with ExitStack() as stack:
         drawn = _open_labels(path, stack, indexed)
-        return _read_labels(drawn, drawn.shape[0], shelf)
+        return _read_labels(drawn, drawn.shape[0], shelf), _class_names(drawn)
 
 
 def _class_names(drawn: Mosaic | LabelImage) -> tuple[str, ...]:

@@ -121,6 +121,11 @@ class NetworkRecipe(_Strict):
     outputs: Literal["per_class", "single"] = "per_class"
     weights: Annotated[str, Field(min_length=1)] = "random"
 
+    @property
+    def multiple(self) -> int:
+        """Number that must divide height and width of what the network is given, px."""
+        return int(2**self.depth)
+
     @model_validator(mode="after")
     def _agree(self) -> NetworkRecipe:
         if self.kind == "vgg16_unet" and (self.depth, self.kernel) != (4, 3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import kernels
 from .._disk import write_text
-from ..errors import InputError
+from ..errors import BainiteWarning, InputError
 from .dataset import IGNORE, Dataset
 from .matching import plain_name, read_names
 from .tiles import TileSet, micrograph_of
@@ -166,13 +167,21 @@ class Split:
         ------
         InputError
             If a name is not in the data set, or one micrograph is in two parts.
+
+        Warns
+        -----
+        BainiteWarning
+            If some names were found by their last number, and others as they are: which is which.
         """
         origin = micrograph_of(data)
         known = list(dict.fromkeys(origin))
         found: dict[str, tuple[int, ...]] = {}
         owner: dict[str, str] = {}
+        guessed: dict[str, str] = {}
         for part, names in self.parts.items():
-            mine = {_find(name, known, self.source) for name in names}
+            places = {name: _find(name, known, self.source) for name in names}
+            guessed |= {name: place for name, place in places.items() if plain_name(name) != place}
+            mine = set(places.values())
             for name in sorted(mine):
                 if owner.setdefault(name, part) != part:
                     raise InputError(
@@ -180,6 +189,8 @@ class Split:
                         "alone, or the test would be on what was trained on"
                     )
             found[part] = tuple(i for i, name in enumerate(origin) if name in mine)
+        if len(guessed) < sum(map(len, self.parts.values())):
+            _tell_guesses(guessed, self.source)
         return found
 
     def folds(self, data: Dataset) -> tuple[Fold, ...]:
@@ -277,6 +288,18 @@ def _from_csv(text: str, path: Path) -> dict[str, list[str]]:
             raise InputError(f"{path} lacks the columns name and split; {_READS}")
         parts.setdefault(str(row["split"]).strip(), []).append(str(row["name"]).strip())
     return parts
+
+
+def _tell_guesses(guessed: Mapping[str, str], source: str) -> None:
+    if guessed:
+        shown = ", ".join(f"{name} as {place}" for name, place in [*guessed.items()][:5])
+        more = f" and {len(guessed) - 5} more" if len(guessed) > 5 else ""
+        warnings.warn(
+            f"{source} lists names that the data set does not hold, among others that it does, taken by their last "
+            f"number: {shown}{more}; check that they are the same micrographs",
+            BainiteWarning,
+            stacklevel=3,
+        )
 
 
 def _number(name: str) -> int | None:
