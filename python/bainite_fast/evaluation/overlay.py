@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._disk import beside
 from ..training.dataset import IGNORE
 from ..training.large import BAND, bands
 
@@ -94,6 +95,5 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write a picture as PNG, whole or not at all."""
     import imagecodecs
 
-    scratch = path.with_name(path.name + ".partial")
-    scratch.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=3))
-    scratch.replace(path)
+    with beside(path) as made:
+        made.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=3))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._disk import beside
 from .._optional import require
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Sequ
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.partial")
-    figure.savefig(scratch, dpi=150, format="png")
-    scratch.replace(path)
+    with beside(path) as made:
+        figure.savefig(made, dpi=150, format="png")
 
 
 def draw_folds(path: Path, done: CrossValidation) -> None:
