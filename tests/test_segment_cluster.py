@@ -20,8 +20,10 @@ import torch
 from typer.testing import CliRunner
 
 import bainite_fast
+from bainite_fast._memory import total_memory
 from bainite_fast.cli import app
-from bainite_fast.errors import DeviceError
+from bainite_fast.cli._cluster import cluster
+from bainite_fast.errors import BudgetError, DeviceError, InputError
 from bainite_fast.segmentation.stream import ClusterExecutor
 from segment_helpers import save_small_package, small_unet
 
@@ -58,8 +60,6 @@ def _run(mosaic, model, out, **options):
 
 def test_workers_of_the_command_line_do_not_hear_ctrl_c():
     """A terminal sends it to them too: they are to finish the blocks that they are at."""
-    from bainite_fast.cli._cluster import cluster
-
     with cluster(None, 1, 1 << 30) as here:
         (pid,) = here.client.run(os.getpid).values()
         os.kill(pid, signal.SIGINT)
@@ -227,6 +227,81 @@ def test_a_scheduler_is_used_and_named_in_errors(client, mosaic, tmp_path, monke
     nobody = CliRunner().invoke(app, [*command, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"])
     assert nobody.exit_code == 1
     assert "no dask scheduler answers at tcp://127.0.0.1:9" in nobody.stderr
+
+
+class FakeCluster:
+    """A client whose workers answer what they are told to."""
+
+    asynchronous, status = False, "running"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+
+    def scatter(self) -> None: ...
+
+    def run(self, function: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        return {f"tcp://{i}": answer for i, answer in enumerate(self.answers)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((), "no workers"),
+        ((bainite_fast.__version__, "0.0.9"), "worker at tcp://1 has 0.0.9; install the same version"),
+        ((ModuleNotFoundError("No module named 'bainite_fast'"),), "tcp://0 cannot import it.*No module named"),
+    ],
+)
+def test_workers_of_another_version_are_refused(answers: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        bainite_fast.segment(np.zeros((64, 64), np.uint8), client=FakeCluster(*answers))
+
+
+def test_what_is_no_client_is_refused() -> None:
+    closed = FakeCluster()
+    closed.status = "closed"
+    for wrong in ("tcp://127.0.0.1:8786", closed):
+        with pytest.raises(InputError, match="not a connected, synchronous distributed.Client"):
+            bainite_fast.segment(np.zeros((64, 64), np.uint8), client=wrong)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([("a", 900, None)], 900),
+        ([("a", 900, None), ("a", 880, None), ("b", 600, None)], 440),  # two share a machine
+        ([("a", 900, 1000), ("b", 900, 500)], 400),  # 80 % of dask's limit
+    ],
+)
+def test_workers_share_the_memory_of_their_machine(answers: list[Any], expected: int) -> None:
+    assert ClusterExecutor(FakeCluster(*answers)).memory == expected
+
+
+def test_a_real_worker_is_of_this_version_and_says_its_memory(client) -> None:
+    executor = ClusterExecutor(client)
+    executor.check()
+    assert 0 < executor.memory <= total_memory() // 4  # two workers share half of the machine
+
+
+def test_a_scheduler_that_is_lost_is_told_of(mosaic, tmp_path, monkeypatch):
+    futures = []
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False) as here,
+        distributed.Client(here) as client,
+        pytest.raises(DeviceError, match="connection.*was lost.*finished blocks are kept"),
+    ):
+        submit = client.submit
+        monkeypatch.setattr(client, "submit", lambda *args, **kw: futures.append(submit(*args, **kw)) or futures[-1])
+        bainite_fast.segment(
+            mosaic, small_unet(depth=1), out=tmp_path / "o.ome.zarr", tile=256, scale="as-is", precision="float32",
+            progress=lambda event: client.cancel(futures, force=True), client=client,
+        )  # fmt: skip
+
+
+def test_a_budget_that_is_shared_is_told_of():
+    words = "too small.*shared by 1 workers and this one, so give 2 times"
+    with pytest.raises(BudgetError, match=words), cluster(None, 1, 1 << 30) as here:
+        assert here.memory == 1 << 29
+        raise BudgetError("too small")
 
 
 class FakeClient:

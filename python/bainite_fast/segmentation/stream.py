@@ -7,15 +7,19 @@ come; after an error, or Ctrl-C, it starts nothing more and joins what runs befo
 from __future__ import annotations
 
 import contextlib
+import pkgutil
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from .. import kernels
-from ..errors import DeviceError
+from .._version import __version__
+from ..errors import DeviceError, InputError
 from ..models import serial_threads
 from ..models.device import device_share
 from .engine import BlockResult, Job, run_block
+from .memory import default_budget
 
 Block = tuple[int, int]
 
@@ -68,6 +72,46 @@ class ClusterExecutor:
 
     def __init__(self, client: Any) -> None:
         self.client = client
+
+    def check(self) -> None:
+        """Refuse what is no cluster whose workers can do the blocks of this process.
+
+        Raises
+        ------
+        InputError
+            If the client is not a connected one.
+        DeviceError
+            If there is no worker, or one lacks this package or has another version of it.
+        """
+        if not hasattr(self.client, "scatter") or self.client.asynchronous or self.client.status != "running":
+            raise InputError(
+                f"client={self.client!r} is not a connected, synchronous distributed.Client; give "
+                "client=distributed.Client('tcp://…')"
+            )
+        # A function of Python itself: one of ours cannot be sent to a worker that lacks the package.
+        found = self.client.run(pkgutil.resolve_name, "bainite_fast._version:__version__", on_error="return")
+        if not found:
+            raise DeviceError("the cluster has no workers; start some before the run")
+        for worker, version in found.items():
+            if version != __version__:
+                has = f"has {version}" if isinstance(version, str) else f"cannot import it ({version})"
+                raise DeviceError(
+                    f"this process has bainite_fast {__version__}, and the worker at {worker} {has}; install the same "
+                    "version where the workers run"
+                )
+
+    @property
+    def memory(self) -> int:
+        """Bytes that every worker may take where the caller names none: what their machine has, shared among them.
+
+        Or less, where dask limits the memory of its workers.
+        """
+        shares: dict[str, list[int]] = {}
+        limits: list[int] = []
+        for host, budget, limit in self.client.run(worker_memory).values():
+            shares.setdefault(host, []).append(budget)
+            limits += [] if limit is None else [int(_OF_LIMIT * limit)]
+        return min([*(min(budgets) // len(budgets) for budgets in shares.values()), *limits])
 
     @property
     def threads(self) -> int:
@@ -123,6 +167,11 @@ class ClusterExecutor:
                         f"workers of the cluster died {error.allowed_failures + 1} times at one block, perhaps for "
                         "want of memory; give less memory to each, or use fewer. Finished blocks are kept"
                     )
+                elif future.cancelled():
+                    error = DeviceError(
+                        "the connection to the cluster's scheduler was lost, or the run was cancelled there; start it "
+                        "again and give the same command: finished blocks are kept"
+                    )
                 if error is not None:
                     failure = failure or error
                     continue
@@ -144,6 +193,14 @@ def _join(running: set[Any]) -> None:
 
     with contextlib.suppress(CancelledError):
         wait(list(running))  # type: ignore[no-untyped-call]
+
+
+_OF_LIMIT = 0.8  # there dask pauses a worker; a little above it ends it
+
+
+def worker_memory(dask_worker: Any) -> tuple[str, int, int | None]:
+    """Return the machine that a cluster's worker runs on, the default budget there, and dask's own limit, in bytes."""
+    return socket.gethostname(), default_budget(), dask_worker.memory_manager.memory_limit
 
 
 def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
