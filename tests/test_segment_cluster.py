@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import dask
 import numpy as np
 import psutil
 import pytest
+import tifffile
 import torch
+from imagecodecs import imwrite
 from typer.testing import CliRunner
 
 import bainite_fast
@@ -24,10 +27,12 @@ from bainite_fast._memory import total_memory
 from bainite_fast.cli import app
 from bainite_fast.cli._cluster import cluster
 from bainite_fast.errors import BudgetError, DeviceError, InputError
-from bainite_fast.segmentation.stream import ClusterExecutor
+from bainite_fast.segmentation.engine import Job, forget
+from bainite_fast.segmentation.stream import ClusterExecutor, Parcel, ThreadExecutor, run_block_on_worker
 from segment_helpers import save_small_package, small_unet
 
 distributed = pytest.importorskip("distributed")
+dumps, loads = distributed.protocol.pickle.dumps, distributed.protocol.pickle.loads
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,51 @@ def test_an_interrupted_run_lets_go_when_its_workers_have_stopped(client, tmp_pa
     written = sum(path.is_file() for path in shards)
     assert not any(client.processing().values())
     assert written == 4  # one told of, two at work, one waiting
+
+
+def _parcel_of(mosaic: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return what would be sent to the workers of a run."""
+    sent: list[bytes] = []
+
+    def send(self: ThreadExecutor, job: Job, blocks: Iterator[Any]) -> Iterator[Any]:
+        sent.append(dumps(Parcel(job)))
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(ThreadExecutor, "results", send)
+    with pytest.raises(KeyboardInterrupt):
+        bainite_fast.segment(
+            mosaic, small_unet(depth=1), out=out, tile=64, scale="as-is", precision="float32", progress=False
+        )
+    return sent[0]
+
+
+@pytest.mark.parametrize("kind", ["zarr", "tif", "png"])
+def test_a_worker_in_another_folder_finds_relative_paths(kind, tmp_path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (90, 80), np.uint8)
+    monkeypatch.chdir(tmp_path)
+    source = f"m.{kind}"
+    if kind == "zarr":
+        bainite_fast.io.convert(image, source)
+    else:
+        (tifffile.imwrite if kind == "tif" else imwrite)(source, image)
+    packed = _parcel_of(source, Path("o.ome.zarr"), monkeypatch)
+    monkeypatch.chdir("/")
+    parcel = loads(packed)
+    assert run_block_on_worker(parcel, 0, 0).pixels == image.size
+    assert (tmp_path / "o.ome.zarr" / "labels" / "phases.partial" / "0" / "c" / "0" / "0").is_file()
+    forget(parcel.open().key)
+    (tmp_path / source).rename(tmp_path / "gone")  # as on a machine that does not share the folder
+    with pytest.raises(DeviceError, match="cannot take up the run: .*same paths") as caught:
+        run_block_on_worker(loads(packed), 0, 0)
+    assert type(loads(dumps(caught.value))) is DeviceError
+
+
+def test_a_network_whose_module_a_worker_lacks_is_told_of(mosaic, tmp_path, monkeypatch):
+    packed = _parcel_of(mosaic, tmp_path / "o.ome.zarr", monkeypatch)
+    monkeypatch.setitem(sys.modules, "bainite_fast.models.unet", None)
+    with pytest.raises(DeviceError, match="cannot take up the run: .*bainite_fast.models.unet.*modules of the network"):
+        run_block_on_worker(loads(packed), 0, 0)
 
 
 class _Deadly(_Slow):

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ class LabelStore:
         OutputError
             If the folder cannot be made.
         """
-        store = LabelStore(self.target, self.layout, with_image=self.with_image, run=run)
+        target = replace(self.target, container=self.target.container.absolute())  # from wherever they run
+        store = LabelStore(target, self.layout, with_image=self.with_image, run=run)
         with explain_os_errors(self.target.partial_dir, "the output"):
             store._scratch.mkdir(parents=True, exist_ok=True)
         return store

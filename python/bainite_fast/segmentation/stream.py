@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import pkgutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .. import kernels
 from .._version import __version__
-from ..errors import DeviceError, InputError
+from ..errors import BainiteError, DeviceError, InputError
 from ..models import serial_threads
 from ..models.device import device_share
 from .engine import BlockResult, Job, run_block
@@ -146,7 +147,7 @@ class ClusterExecutor:
         """Yield results in the order in which blocks finish, wherever they run."""
         from distributed import KilledWorker, as_completed
 
-        shared = self.client.scatter(job, broadcast=True, hash=False)
+        shared = self.client.scatter(Parcel(job), broadcast=True, hash=False)
         in_flight = max(self.threads, 1) + len(self.client.nthreads())
         running: set[Any] = set()
 
@@ -203,11 +204,62 @@ def worker_memory(dask_worker: Any) -> tuple[str, int, int | None]:
     return socket.gethostname(), default_budget(), dask_worker.memory_manager.memory_limit
 
 
-def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
+class Parcel:
+    """A job on its way to a worker, which opens it: dask drops the connection over what it cannot unpickle itself."""
+
+    def __init__(self, job: Job) -> None:
+        self._job: Job | None = job
+        self._packed = b""
+        self._opening = threading.Lock()
+
+    def __getstate__(self) -> bytes:
+        from distributed.protocol import pickle
+
+        return self._packed or cast(bytes, pickle.dumps(self._job))  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, packed: bytes) -> None:
+        self._job, self._packed, self._opening = None, packed, threading.Lock()
+
+    def open(self) -> Job:
+        """Return the job.
+
+        Raises
+        ------
+        DeviceError
+            If the input, or a module that the network is made of, is not found on this machine.
+        """
+        from distributed.protocol import pickle
+
+        with self._opening:
+            if self._job is None:
+                try:
+                    self._job = cast(Job, pickle.loads(self._packed))  # type: ignore[no-untyped-call]
+                except (BainiteError, OSError, ImportError, AttributeError) as error:
+                    raise _not_there(error) from error
+                self._packed = b""
+            return self._job
+
+
+def _not_there(error: Exception) -> DeviceError:
+    """Return the error of a worker that does not find what the process that planned the run does."""
+    return DeviceError(
+        f"{socket.gethostname()}, where a worker of the cluster runs, cannot take up the run: {error}. Let the workers "
+        "run where input and output lie under the same paths, and where the modules of the network can be imported"
+    )
+
+
+def run_block_on_worker(parcel: Parcel, by: int, bx: int) -> BlockResult:
     """Do one block on a cluster's worker, whose process belongs to us: its allocator and threads are set for speed."""
     kernels.tune_allocator()
-    with serial_threads():
-        return run_block(job, by, bx)
+    try:
+        with serial_threads():
+            return run_block(parcel.open(), by, bx)
+    except BainiteError as error:
+        # Its cause travels with it, and where that cannot be unpickled, as some of zarr's, neither can be.
+        error.__cause__ = error.__context__ = None
+        raise
+    except FileNotFoundError as error:  # pixels are looked for at the first read
+        raise _not_there(error) from None
 
 
 def _take(blocks: Iterator[Block], count: int) -> Iterator[Block]:
