@@ -107,7 +107,10 @@ def test_a_utilisation_above_one_is_explained(mosaic: np.ndarray[Any, Any]) -> N
     for share, text in ((1.321, "132.1 % of "), (0.5, "50.0 % of ")):
         report.values["network"]["utilisation"] = share
         assert text in summarize(report)
+        assert "model's scale" not in summarize(report)
         assert ("direct convolutions" in summarize(report)) == (share > 1)
+    report.values["plan"]["grid"] = [550, 750]  # the bare network's rate is not that of the mosaic's pixels
+    assert "Mpx/s of pixels at the model's scale; the job has" in summarize(report)
 
 
 def test_operations_are_those_of_the_layers() -> None:

@@ -266,6 +266,7 @@ def summarize(report: Report) -> str:
     values = report.values
     latency, network, plan = values["latency_seconds"], values["network"], values["plan"]
     waits, utilisation = values["network_waited_seconds"], network["utilisation"]
+    resampled = "" if plan["grid"] == plan["shape"] else " of pixels at the model's scale"
     device_bytes, joules = values["memory"]["peak_device_bytes"], values["joules_per_gigapixel"]
     on_device = [] if device_bytes is None else [
         ("GPU", values["machine"]["gpu"]),
@@ -283,7 +284,7 @@ def summarize(report: Report) -> str:
             ("latency", ", ".join(f"{name} {latency[name]:.3g} s" for name in ("p50", "p95", "p99"))),
             ("network", f"{duration(network['seconds'])} of {duration(sum(latency['runs']) / values['runs'])}, "
              f"waited {duration(sum(waits.values()))}"),
-            ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s; the job has "
+            ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s{resampled}; the job has "
              f"{percent(network['share_of_bare'])} of it"),
             ("utilisation", f"{percent(utilisation)} of {network['matrix_flop_per_second'] / 1e9:.4g} GFLOP/s "
              f"measured in matrix products{above(utilisation)}"),
