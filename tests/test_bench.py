@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ def test_a_utilisation_above_one_is_explained(mosaic: np.ndarray[Any, Any]) -> N
     for share, text in ((1.321, "132.1 % of "), (0.5, "50.0 % of ")):
         report.values["network"]["utilisation"] = share
         assert text in summarize(report)
+        assert "model's scale" not in summarize(report)
         assert ("direct convolutions" in summarize(report)) == (share > 1)
+    report.values["plan"]["grid"] = [550, 750]  # the bare network's rate is not that of the mosaic's pixels
+    assert "Mpx/s of pixels at the model's scale; the job has" in summarize(report)
 
 
 def test_operations_are_those_of_the_layers() -> None:
@@ -208,10 +212,17 @@ def test_a_baseline_of_something_else_is_refused(
     refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
     assert refused.exit_code == 1
     assert "shape" in refused.stderr and "save a new baseline" in refused.stderr
+    values["mosaic"]["shape"] = [1024, 1024]
+    del values["mosaic"]["channels"]
+    baseline.write_text(json.dumps(values))
+    refused = CliRunner().invoke(app, [*command, "--compare", str(baseline)])
+    assert "channels of its mosaic is not noted, and here it is 1" in refused.stderr
     good = {"format": 1, "latency_seconds": {"p50": 1.0}, "mosaic": {}, "model": {}, "plan": {}}
     edited = [
         good | {"plan": 3}, good | {"mosaic": None}, good | {"latency_seconds": [1]},
         good | {"latency_seconds": {"p50": "1"}}, good | {"latency_seconds": {"p50": 0}},
+        good | {"latency_seconds": {"p50": float("inf")}}, good | {"latency_seconds": {"p50": float("nan")}},
+        good | {"format": 2},
     ]  # fmt: skip
     for text in ("{}", "[1]", "no json", *map(json.dumps, edited)):
         baseline.write_text(text)
@@ -221,6 +232,121 @@ def test_a_baseline_of_something_else_is_refused(
     missing = CliRunner().invoke(app, [*command, "--compare", str(tmp_path / "none.json")])
     assert missing.exit_code == 1
     assert "--save" in missing.stderr
+
+
+@pytest.mark.filterwarnings("default::bainite_fast.errors.BainiteWarning")
+def test_a_baseline_of_another_machine_is_told_of(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:
+    paced["seconds"] = 0.0
+    baseline = tmp_path / "baseline.json"
+    saved = CliRunner().invoke(app, [*command, "--save", str(baseline), "--json"])
+    assert saved.exit_code == 0 and "machine" not in saved.stderr
+    values = json.loads(baseline.read_text())
+    with warnings.catch_warnings(action="error"):
+        acceptance.warn_of_machine(values["machine"], acceptance.Report(values))
+    values["machine"]["cpu"] = "Slow 9000"
+    baseline.write_text(json.dumps(values))
+    other = CliRunner().invoke(app, [*command, "--compare", str(baseline), "--limit", "1e9"])
+    assert other.exit_code == 0
+    assert "another machine (cpu Slow 9000 there" in other.stderr
+
+
+def test_what_could_fail_nothing_is_no_limit(command: list[str], tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    baseline.write_text("{}")
+    for wrong in (
+        ["--takt", "inf"], ["--takt", "nan"], ["--limit", "5"],
+        ["--compare", str(baseline), "--limit", "inf"], ["--compare", str(baseline), "--limit", "nan"],
+    ):  # fmt: skip
+        refused = CliRunner().invoke(app, [*command, *wrong])
+        assert refused.exit_code == 2, wrong
+        assert wrong[-2] in refused.stderr
+
+
+def test_outputs_are_checked_before_anything_is_measured(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "measure", lambda *_, **__: pytest.fail("it was measured first"))
+    there = tmp_path / "there.json"
+    there.write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for options, word in (
+        (["--save", str(tmp_path / "gone" / "x.json")], "gone does not exist"),
+        (["--chart", str(tmp_path / "gone" / "x.png")], "gone does not exist"),
+        (["--save", str(tmp_path)], "is a folder"),
+        (["--chart", str(there)], "--overwrite"),
+        (["--save", str(there), "--chart", str(there)], "written twice"),
+        (["--save", str(there), "--compare", str(there)], "this very command reads"),
+        (["--chart", str(next((tmp_path / "m.ome.zarr").glob("*.json")))], "this very command reads"),
+        (["--save", str(next((tmp_path / "model").iterdir()))], "this very command reads"),
+        (["--work", str(there)], "not a folder"),
+        (["--work", str(tmp_path / "gone")], "not a folder"),
+    ):
+        refused = CliRunner().invoke(app, [*command, *options, *(["--overwrite"] if word != "--overwrite" else [])])
+        assert refused.exit_code == 1, options
+        assert word in refused.stderr, refused.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_chart_that_cannot_be_written_leaves_the_old_one(
+    mosaic: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    def full(self: Figure, path: Path, **_: Any) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    report = bench.measure(mosaic, UNet(base=2, depth=1).eval(), runs=1, tile=512, scale="as-is")
+    chart = tmp_path / "chart.png"
+    chart.write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OutputError, match="No space left"):
+        bench.save_png(report, chart)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_nothing_is_compiled_and_no_labels_are_replaced_on_the_clock(
+    mosaic: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bainite_fast.models import exported, runtime
+
+    built: list[str] = []
+    places: list[Path] = []
+    build, one = runtime._build, acceptance._one
+
+    def counted(*args: Any) -> Runtime:
+        built.append("torchscript")
+        return build(*args)
+
+    def watched(choice: Any, request: Any, out: Path, progress: Any) -> Any:
+        assert not out.exists()
+        places.append(out)
+        return one(choice, request, out, progress)
+
+    def export(network: torch.nn.Module, batch: torch.Tensor, runners: int) -> Any:
+        built.append("export")
+        return network
+
+    monkeypatch.setattr(runtime, "_build", counted)
+    monkeypatch.setattr(exported, "aot_compile", export)  # which takes a minute
+    monkeypatch.setattr(acceptance, "_one", watched)
+    report = bench.measure(
+        mosaic, UNet(base=2, depth=1).eval(), runs=2, tile=512, scale="as-is", runtime="export", work=tmp_path
+    )
+    assert report.values["plan"]["runtime"] == "export"
+    assert built == ["torchscript", "export"] and len(places) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bare_network_runs_on_tiles_of_the_job(
+    mosaic: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = set()
+    run = Runtime.run_core
+    monkeypatch.setattr(Runtime, "run_core", lambda self, x: (shapes.add(tuple(x.shape[2:])), run(self, x))[1])
+    bench.measure(mosaic[:90, :256], UNet(base=2, depth=1).eval(), runs=1, tile=128, scale="as-is")
+    (shape,) = shapes
+    assert shape[0] < shape[1] < 256  # 90 rows and their halo, 128 columns and theirs
 
 
 def test_a_mosaic_is_drawn_of_about_the_size_asked(tmp_path: Path) -> None:
@@ -317,6 +443,12 @@ def test_energy_is_what_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     with EnergyMeter("cuda:0") as meter:
         pass
     assert meter.joules is None and "Driver Not Loaded" in meter.why_not
+    failing = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", failing)
+    with EnergyMeter("cuda:0") as meter:
+        failing.broken = True
+        monkeypatch.setattr(failing, "nvmlDeviceGetTotalEnergyConsumption", lambda handle: failing.nvmlInit())
+    assert meter.joules is None and "stopped" in meter.why_not
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "bainite-fast[gpu]" in EnergyMeter("cuda:0").why_not
     assert "on the CPU" in EnergyMeter("cpu").why_not

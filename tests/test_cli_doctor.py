@@ -47,6 +47,22 @@ def test_what_cannot_be_imported_is_a_finding() -> None:
     assert found[-2].cure
 
 
+@pytest.mark.parametrize(
+    "error", [OSError("libtorch_cpu.so: cannot open shared object file"), ValueError("numpy.dtype size changed")]
+)
+def test_what_fails_otherwise_at_import_is_a_finding_too(error: Exception) -> None:
+    def look() -> Iterator[Finding]:
+        raise error
+        yield
+
+    def after() -> Iterator[Finding]:
+        yield Finding("after", "ok", "there")
+
+    broken, last = _doctor.examine([("network", look), ("after", after)])
+    assert (broken.name, broken.status, last.status) == ("network", "broken", "ok")
+    assert str(error) in broken.detail and type(error).__name__ in broken.detail
+
+
 def test_a_broken_part_makes_the_exit_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def look() -> Iterator[Finding]:
         raise ImportError("gone")

@@ -461,6 +461,38 @@ def test_a_full_disk_is_named_and_leaves_no_torn_shard(tmp_path: Path) -> None:
     assert not list((partial / ".scratch").iterdir())
 
 
+def test_nothing_is_written_where_the_folder_of_the_run_is_not_seen(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 3, (900, 700), "u1")
+    mosaic = io.open_mosaic(noise)
+    store = begin(mosaic, tmp_path / "m.ome.zarr")
+    bound = pickle.loads(pickle.dumps(store.bind("first")))
+    bound.check_place()
+    write(bound, noise)
+    (tmp_path / "m.ome.zarr").rename(tmp_path / "elsewhere")  # as on a machine with a disk of its own
+    with pytest.raises(OutputError, match="does not see the output.*same paths"):
+        bound.check_place()
+    with pytest.raises(OutputError, match="cannot write block"):
+        write(bound, noise)
+    assert not (tmp_path / "m.ome.zarr").exists()
+
+
+def test_a_worker_left_from_a_run_that_is_no_more_spoils_no_later_one(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 3, (900, 700), "u1")
+    mosaic = io.open_mosaic(noise)
+    old = begin(mosaic, tmp_path / "m.ome.zarr").bind("old")
+    write(old, noise)
+    new = begin(mosaic, tmp_path / "m.ome.zarr")  # from the start, as resume=False
+    write(new.bind("new"), 2 - noise)
+    for late in (noise[:512, :512], np.zeros((512, 512), "u1")):  # a block of background deletes its file
+        with pytest.raises(OutputError):
+            old.write_block(0, 0, late)
+    path = new.finish(PROVENANCE)
+    assert np.array_equal(zarr.open_array(path / "0", mode="r")[:], 2 - noise)
+    with pytest.raises(OutputError):
+        old.write_block(0, 0, noise[:512, :512])
+    assert not path.with_name("phases.partial").exists()
+
+
 def test_a_killed_writer_leaves_no_torn_shard(tmp_path: Path) -> None:
     noise = [np.random.default_rng(i).integers(0, 255, (512, 512), dtype="u1") for i in range(2)]
     process = run(tmp_path, "kill")

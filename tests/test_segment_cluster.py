@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,22 @@ import dask
 import numpy as np
 import psutil
 import pytest
+import tifffile
 import torch
+from imagecodecs import imwrite
 from typer.testing import CliRunner
 
 import bainite_fast
+from bainite_fast._memory import total_memory
 from bainite_fast.cli import app
-from bainite_fast.errors import DeviceError
-from bainite_fast.segmentation.stream import ClusterExecutor
+from bainite_fast.cli._cluster import cluster
+from bainite_fast.errors import BudgetError, DeviceError, InputError
+from bainite_fast.segmentation.engine import Job, forget
+from bainite_fast.segmentation.stream import ClusterExecutor, Parcel, ThreadExecutor, run_block_on_worker
 from segment_helpers import save_small_package, small_unet
 
 distributed = pytest.importorskip("distributed")
+dumps, loads = distributed.protocol.pickle.dumps, distributed.protocol.pickle.loads
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +65,6 @@ def _run(mosaic, model, out, **options):
 
 def test_workers_of_the_command_line_do_not_hear_ctrl_c():
     """A terminal sends it to them too: they are to finish the blocks that they are at."""
-    from bainite_fast.cli._cluster import cluster
-
     with cluster(None, 1, 1 << 30) as here:
         (pid,) = here.client.run(os.getpid).values()
         os.kill(pid, signal.SIGINT)
@@ -134,6 +139,51 @@ def test_an_interrupted_run_lets_go_when_its_workers_have_stopped(client, tmp_pa
     written = sum(path.is_file() for path in shards)
     assert not any(client.processing().values())
     assert written == 4  # one told of, two at work, one waiting
+
+
+def _parcel_of(mosaic: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Return what would be sent to the workers of a run."""
+    sent: list[bytes] = []
+
+    def send(self: ThreadExecutor, job: Job, blocks: Iterator[Any]) -> Iterator[Any]:
+        sent.append(dumps(Parcel(job)))
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(ThreadExecutor, "results", send)
+    with pytest.raises(KeyboardInterrupt):
+        bainite_fast.segment(
+            mosaic, small_unet(depth=1), out=out, tile=64, scale="as-is", precision="float32", progress=False
+        )
+    return sent[0]
+
+
+@pytest.mark.parametrize("kind", ["zarr", "tif", "png"])
+def test_a_worker_in_another_folder_finds_relative_paths(kind, tmp_path, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (90, 80), np.uint8)
+    monkeypatch.chdir(tmp_path)
+    source = f"m.{kind}"
+    if kind == "zarr":
+        bainite_fast.io.convert(image, source)
+    else:
+        (tifffile.imwrite if kind == "tif" else imwrite)(source, image)
+    packed = _parcel_of(source, Path("o.ome.zarr"), monkeypatch)
+    monkeypatch.chdir("/")
+    parcel = loads(packed)
+    assert run_block_on_worker(parcel, 0, 0).pixels == image.size
+    assert (tmp_path / "o.ome.zarr" / "labels" / "phases.partial" / "0" / "c" / "0" / "0").is_file()
+    forget(parcel.open().key)
+    (tmp_path / source).rename(tmp_path / "gone")  # as on a machine that does not share the folder
+    with pytest.raises(DeviceError, match="cannot take up the run: .*same paths") as caught:
+        run_block_on_worker(loads(packed), 0, 0)
+    assert type(loads(dumps(caught.value))) is DeviceError
+
+
+def test_a_network_whose_module_a_worker_lacks_is_told_of(mosaic, tmp_path, monkeypatch):
+    packed = _parcel_of(mosaic, tmp_path / "o.ome.zarr", monkeypatch)
+    monkeypatch.setitem(sys.modules, "bainite_fast.models.unet", None)
+    with pytest.raises(DeviceError, match="cannot take up the run: .*bainite_fast.models.unet.*modules of the network"):
+        run_block_on_worker(loads(packed), 0, 0)
 
 
 class _Deadly(_Slow):
@@ -227,6 +277,81 @@ def test_a_scheduler_is_used_and_named_in_errors(client, mosaic, tmp_path, monke
     nobody = CliRunner().invoke(app, [*command, "--overwrite", "--scheduler", "tcp://127.0.0.1:9"])
     assert nobody.exit_code == 1
     assert "no dask scheduler answers at tcp://127.0.0.1:9" in nobody.stderr
+
+
+class FakeCluster:
+    """A client whose workers answer what they are told to."""
+
+    asynchronous, status = False, "running"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+
+    def scatter(self) -> None: ...
+
+    def run(self, function: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        return {f"tcp://{i}": answer for i, answer in enumerate(self.answers)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((), "no workers"),
+        ((bainite_fast.__version__, "0.0.9"), "worker at tcp://1 has 0.0.9; install the same version"),
+        ((ModuleNotFoundError("No module named 'bainite_fast'"),), "tcp://0 cannot import it.*No module named"),
+    ],
+)
+def test_workers_of_another_version_are_refused(answers: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        bainite_fast.segment(np.zeros((64, 64), np.uint8), client=FakeCluster(*answers))
+
+
+def test_what_is_no_client_is_refused() -> None:
+    closed = FakeCluster()
+    closed.status = "closed"
+    for wrong in ("tcp://127.0.0.1:8786", closed):
+        with pytest.raises(InputError, match="not a connected, synchronous distributed.Client"):
+            bainite_fast.segment(np.zeros((64, 64), np.uint8), client=wrong)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([("a", 900, None)], 900),
+        ([("a", 900, None), ("a", 880, None), ("b", 600, None)], 440),  # two share a machine
+        ([("a", 900, 1000), ("b", 900, 500)], 400),  # 80 % of dask's limit
+    ],
+)
+def test_workers_share_the_memory_of_their_machine(answers: list[Any], expected: int) -> None:
+    assert ClusterExecutor(FakeCluster(*answers)).memory == expected
+
+
+def test_a_real_worker_is_of_this_version_and_says_its_memory(client) -> None:
+    executor = ClusterExecutor(client)
+    executor.check()
+    assert 0 < executor.memory <= total_memory() // 4  # two workers share half of the machine
+
+
+def test_a_scheduler_that_is_lost_is_told_of(mosaic, tmp_path, monkeypatch):
+    futures = []
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, processes=False) as here,
+        distributed.Client(here) as client,
+        pytest.raises(DeviceError, match="connection.*was lost.*finished blocks are kept"),
+    ):
+        submit = client.submit
+        monkeypatch.setattr(client, "submit", lambda *args, **kw: futures.append(submit(*args, **kw)) or futures[-1])
+        bainite_fast.segment(
+            mosaic, small_unet(depth=1), out=tmp_path / "o.ome.zarr", tile=256, scale="as-is", precision="float32",
+            progress=lambda event: client.cancel(futures, force=True), client=client,
+        )  # fmt: skip
+
+
+def test_a_budget_that_is_shared_is_told_of():
+    words = "too small.*shared by 1 workers and this one, so give 2 times"
+    with pytest.raises(BudgetError, match=words), cluster(None, 1, 1 << 30) as here:
+        assert here.memory == 1 << 29
+        raise BudgetError("too small")
 
 
 class FakeClient:

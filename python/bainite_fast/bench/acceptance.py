@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
+import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from .. import kernels
 from .._memory import total_memory
 from .._version import __version__
 from ..errors import BainiteWarning, InputError
+from ..models import load as load_model
 from ..models import serial_threads
 from ..segmentation import memory
 from ..segmentation.request import check_request
@@ -31,8 +34,10 @@ from .usage import DeviceUsage
 
 FORMAT = 1
 # What must be the same for times to be compared. The tile may differ: it is chosen by the memory that is free.
-_ALIKE = (("mosaic", "shape"), ("mosaic", "dtype"), ("model", "sha256"), ("plan", "precision"), ("plan", "edge"),
-          ("plan", "device"), ("plan", "runtime"), ("plan", "grid"))  # fmt: skip
+_ALIKE = (("mosaic", "shape"), ("mosaic", "dtype"), ("mosaic", "channels"), ("model", "sha256"), ("plan", "precision"),
+          ("plan", "edge"), ("plan", "device"), ("plan", "runtime"), ("plan", "grid"))  # fmt: skip
+# What tells machines apart.
+_MACHINE = ("cpu", "cores", "gpu")
 # What a saved report must hold for a comparison.
 _NEEDED: dict[str, type | tuple[type, ...]] = {
     "format": int, "latency_seconds": dict, "latency_seconds.p50": (int, float), "mosaic": dict, "model": dict,
@@ -77,8 +82,10 @@ class Report:
                 found = found.get(key) if isinstance(found, dict) else None
             if not isinstance(found, kind) or isinstance(found, bool):
                 raise InputError(f"its {place!r} is {found!r}")
+        if values["format"] != FORMAT:
+            raise InputError(f"its format is {values['format']}, and this version reads {FORMAT}")
         report = cls(values)
-        if not report.latency > 0:
+        if not 0 < report.latency < math.inf:
             raise InputError(f"its 'latency_seconds.p50' is {report.latency!r}")
         return report
 
@@ -105,10 +112,27 @@ def require_alike(values: dict[str, Any], baseline: Report) -> None:
     for group, key in _ALIKE:
         mine, theirs = values[group][key], baseline.values[group].get(key)
         if mine != theirs:
+            said = "not noted" if theirs is None else theirs
             raise InputError(
-                f"the baseline cannot be compared: the {key} of its {group} is {theirs}, and here it is {mine}; "
+                f"the baseline cannot be compared: the {key} of its {group} is {said}, and here it is {mine}; "
                 "measure both alike, or save a new baseline"
             )
+
+
+def warn_of_machine(machine: dict[str, Any], baseline: Report) -> None:
+    """Say so when a baseline is of another machine: a slowdown of this one would not show."""
+    theirs = baseline.values.get("machine")
+    theirs = theirs if isinstance(theirs, dict) else {}
+    differing = [key for key in _MACHINE if machine.get(key) != theirs.get(key)]
+    if differing:
+        words = ", ".join(
+            f"{key} {theirs.get(key, 'not noted')} there, {machine.get(key, 'none')} here" for key in differing
+        )
+        warnings.warn(
+            f"the baseline is of another machine ({words}): it does not show whether this one has become slower",
+            BainiteWarning,
+            stacklevel=3,
+        )
 
 
 def measure(
@@ -137,7 +161,7 @@ def measure(
     Parameters
     ----------
     source, model, device, precision, runtime, edge, scale, tile, plane, channel, crop_bar
-        As in :func:`bainite_fast.segment`.
+        As in :func:`bainite_fast.segment`; a module is loaded once, a file for every mosaic.
     runs : int
         How many times, at least 1.
     memory_budget : int or str, optional
@@ -153,9 +177,10 @@ def measure(
     -------
     Report
         Of the machine, the plan and the measurements. ``utilisation`` sets the operations of the network, counted as
-        direct convolutions (``flop_per_pixel``), per second of it against those of matrix products measured just
-        before. It may exceed 1: Winograd's convolutions (Lavin & Gray, 2016) multiply less often than is counted, and
-        other work on the machine may have slowed the matrix products.
+        direct convolutions over whole tiles (``flop_per_pixel``), per second of it against those of matrix products
+        measured just before. It may exceed 1: Winograd's convolutions (Lavin & Gray, 2016) and tiles that are trimmed
+        to their core multiply less often than is counted, and other work on the machine may have slowed the matrix
+        products.
 
     Raises
     ------
@@ -168,22 +193,32 @@ def measure(
         device=device, precision=precision, runtime=runtime, edge=edge, scale=scale, tile=tile, memory=memory_budget,
         confidence=False, resume=False, overwrite=True, with_image=False,
     )  # fmt: skip
+    if isinstance(model, torch.nn.Module):
+        model = load_model(model)
     choice = Choice(source, model, None, plane, channel, 0, crop_bar, None)
     with prepare(choice, request) as prepared:
-        plan = prepared.plan(None)
+        plan, usage = prepared.plan(None), DeviceUsage(request.device)
         what = {
-            "mosaic": {"shape": list(plan.shape), "dtype": str(prepared.mosaic.dtype), "name": prepared.mosaic.name},
+            "mosaic": {
+                "shape": list(plan.shape),
+                "dtype": str(prepared.mosaic.dtype),
+                "channels": prepared.mosaic.channels,
+                "name": prepared.mosaic.name,
+            },
             "model": {"name": prepared.contract.name, "sha256": prepared.contract.sha256},
             "plan": {**plan.identity(), "shape": list(plan.shape), "grid": list(plan.grid)},
         }
+        machine = {**_machine(), **usage.facts}
         if baseline is not None:
             require_alike(what, baseline)
+            warn_of_machine(machine, baseline)
+        request = replace(request, runtime=plan.runtime)  # what "auto" chose, for all runs
         compiled = prepared.network.runtime_for(plan)
         bare = bare_network_rate(compiled, plan)
         matrix = matrix_rate(plan.precision, plan.workers, compiled.device)
         operations = flop_per_pixel(prepared.network.loaded)
         pixels = plan.shape[0] * plan.shape[1]
-        lines, usage = [], DeviceUsage(compiled.device)
+        lines = []
         with (
             tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work) as folder,
             memory.PeakSampler() as sampler,
@@ -191,8 +226,9 @@ def measure(
         ):
             for run in range(runs):
                 done = run * pixels
-                out = Path(folder) / "labels.ome.zarr"
+                out = Path(folder) / f"labels-{run}.ome.zarr"  # a new place for each: none replaces another's labels
                 lines.append(_one(choice, request, out, lambda n, done=done: progress(done + n, runs * pixels)))  # type: ignore[misc]
+                shutil.rmtree(out)
         bare = max(bare, bare_network_rate(compiled, plan))  # the best of before and after: a floor
     seen = sum(tile.input.pixels for block in plan.blocks() for tile in plan.tiles(*block))
     walls = np.array([line.wall for line in lines])
@@ -202,7 +238,7 @@ def measure(
         {
             "format": FORMAT,
             "bainite_fast": __version__,
-            "machine": {**_machine(), **usage.facts},
+            "machine": machine,
             **what,
             "workers": plan.workers,
             "runs": runs,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from ..errors import MissingExtraError
+from .._optional import require
+from ..errors import OutputError
 from .acceptance import Report
 
 _WIDTH = 40  # characters of the longest bar
@@ -42,11 +44,12 @@ def save_png(report: Report, path: Path) -> None:
     ------
     MissingExtraError
         Without matplotlib.
+    OutputError
+        If the file cannot be written; it is then as it was.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("a chart needs matplotlib: pip install 'bainite-fast[plots]'") from error
+    require("matplotlib", "plots", "a chart")
+    from matplotlib.figure import Figure
+
     rows = bars(report)[::-1]
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -62,5 +65,10 @@ def save_png(report: Report, path: Path) -> None:
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     scratch = path.with_name(f".{path.name}.new")
-    figure.savefig(scratch, format="png", dpi=150)
-    scratch.replace(path)
+    try:
+        figure.savefig(scratch, format="png", dpi=150)
+        scratch.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -52,7 +52,11 @@ class EnergyMeter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._handle is not None:
+        if self._handle is None:
+            return
+        try:
             self.joules = (self._read() - self._before) / 1e3
-            with contextlib.suppress(self._nvml.NVMLError):
-                self._nvml.nvmlShutdown()
+        except self._nvml.NVMLError as failure:  # of no more use than a meter that was never there
+            self.why_not = f"NVML stopped measuring it ({failure})"
+        with contextlib.suppress(self._nvml.NVMLError):
+            self._nvml.nvmlShutdown()

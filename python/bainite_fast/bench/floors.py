@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..geometry import round_up
 from ..models import serial_threads
 from ..models.device import exact_math
 
@@ -33,8 +34,9 @@ def bare_network_rate(runtime: Runtime, plan: Plan) -> float:
 
 
 def _on_the_cpu(runtime: Runtime, plan: Plan) -> float:
-    edge = plan.tile + 2 * plan.halo
-    tiles = [runtime.new_batch(plan.batch, edge, edge).uniform_() for _ in range(plan.workers)]
+    core = [min(plan.tile, round_up(size, plan.stride)) for size in plan.grid]  # as the tiles of a small mosaic are
+    height, width = (size + 2 * plan.halo for size in core)
+    tiles = [runtime.new_batch(plan.batch, height, width).uniform_() for _ in range(plan.workers)]
 
     def one(worker: int) -> int:
         for _ in range(passes):
@@ -46,7 +48,7 @@ def _on_the_cpu(runtime: Runtime, plan: Plan) -> float:
         seconds = _timed(lambda: list(pool.map(one, range(plan.workers))))  # the first one pages memory in
         passes = max(1, min(_MOST_PASSES, round(_SECONDS / seconds)))
         seconds = min(_timed(lambda: list(pool.map(one, range(plan.workers)))) for _ in range(3))
-    return plan.workers * passes * plan.batch * plan.tile**2 / seconds
+    return plan.workers * passes * plan.batch * core[0] * core[1] / seconds
 
 
 def _on_a_device(runtime: Runtime, plan: Plan) -> float:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._optional import require
 from ..errors import InputError, OutputError, OutputExistsError
 from ..training.words import duration
 from ._console import emit, emit_json, file_size, plain, progress, say, table
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from ..bench import Report
 
 EXIT_LIMIT = 3
+_LIMIT = 10.0  # percent
 
 
 def bench(
@@ -88,8 +93,14 @@ def bench(
         ),
     ] = None,
     limit: Annotated[
-        float, typer.Option(metavar="PERCENT", min=0.0, help="How much slower than the baseline is still accepted.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            min=0.0,
+            help="With --compare: how much slower than the baseline is still accepted.",
+            show_default="10",
+        ),
+    ] = None,
     chart: Annotated[
         str | None,
         typer.Option(parser=parse_output, metavar="PNG", help="Draw the stages as PNG.", show_default=False),
@@ -100,18 +111,27 @@ def bench(
 ) -> None:
     """Measure how fast this installation segments a mosaic, and what the network waits for.
 
-    The network is compiled and warm before the clock starts. Utilisation counts the operations of direct convolutions,
-    per second of the network, against matrix products measured just before: Winograd's convolutions need fewer, and
-    may bring it above 100 %, as other work on the machine during that measurement does. Exit status 3 says that a
+    The network is compiled and warm before the clock starts, which then runs from opening the mosaic to finished
+    labels. Utilisation counts the operations of direct convolutions over whole tiles, per second of the network,
+    against matrix products measured just before: Winograd's convolutions and tiles trimmed to their core need fewer,
+    and may bring it above 100 %, as other work on the machine during that measurement does. Exit status 3 says that a
     limit failed: --takt or --compare.
     """
+    for name, value in (("--takt", takt), ("--limit", limit)):
+        if value is not None and not math.isfinite(value):
+            raise typer.BadParameter(f"{name} {value} is no limit: nothing could fail it; give a finite number")
+    if limit is not None and compare is None:
+        raise typer.BadParameter("--limit belongs to --compare BASELINE, and nothing is compared")
+    reads = [path for path in (source, model, compare) if path is not None]
+    check_outputs([path for path in (save, chart) if path is not None], map(Path, reads), overwrite=overwrite)
+    if work is not None and not work.is_dir():
+        raise OutputError(f"{work} is not a folder that is there; make it first, or name another with --work")
+    if chart is not None:
+        require("matplotlib", "plots", "a chart")
+    baseline = None if compare is None else read_report(compare)
     tune_allocator()
     from .. import bench as acceptance
 
-    for path in (save, chart):
-        if path is not None and Path(path).exists() and not overwrite:
-            raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
-    baseline = None if compare is None else read_report(compare)
     with contextlib.ExitStack() as stack:
         if source is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work))
@@ -139,7 +159,7 @@ def bench(
     if chart is not None:
         acceptance.save_png(report, Path(chart))
     slower = None if baseline is None else report.slower_than(baseline)
-    verdicts = judge(report, takt, slower, limit / 100)
+    verdicts = judge(report, takt, slower, (_LIMIT if limit is None else limit) / 100)
     if as_json:
         emit_json({**report.values, "takt_seconds": takt, "slower_than_baseline": slower, "failed": verdicts})
     else:
@@ -150,6 +170,40 @@ def bench(
         say(f"failed: {verdict}")
     if verdicts:
         raise typer.Exit(EXIT_LIMIT)
+
+
+def check_outputs(outputs: Sequence[str], reads: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuse what could not be written, or must not be, before anything is measured.
+
+    Parameters
+    ----------
+    outputs : sequence of str
+        Files to write.
+    reads : iterable of pathlib.Path
+        Source, model and baseline, which no output replaces: a run that failed its limit would be the next baseline.
+
+    Raises
+    ------
+    InputError
+        If two outputs are one file, or one is what is read or lies in it.
+    OutputExistsError
+        If one exists, and is not to be overwritten, or is a folder.
+    OutputError
+        If its folder is not there or cannot be written.
+    """
+    paths, there = [Path(output) for output in outputs], [path.resolve() for path in reads if path.exists()]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"{paths[0]} is to be written twice, as report and as chart; give two names")
+    for path in paths:
+        if any(path.resolve().is_relative_to(one) for one in there):
+            raise InputError(f"{path} is, or lies in, what this very command reads; give another name")
+        if path.is_dir():
+            raise OutputExistsError(f"{path} is a folder, and a file is to be written; give another name")
+        if path.exists() and not overwrite:
+            raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            why = "cannot be written" if path.parent.is_dir() else "does not exist"
+            raise OutputError(f"cannot write {path}: the folder {path.parent} {why}; make it, or give another")
 
 
 def read_report(path: Path) -> Report:
@@ -177,6 +231,8 @@ def write_report(report: Report, path: Path) -> None:
         scratch.write_text(json.dumps(plain(report.values), indent=2) + "\n")
         scratch.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
@@ -184,9 +240,9 @@ def judge(report: Report, takt: float | None, slower: float | None, limit: float
     """Return what failed, in words."""
     failed = []
     if takt is not None and report.slowest > takt:
-        failed.append(f"a mosaic took {report.slowest:.3g} s, and the takt is {takt:g} s")
+        failed.append(f"a mosaic took {report.slowest:.6g} s, and the takt is {takt:.6g} s")
     if slower is not None and slower > limit:
-        failed.append(f"{percent(slower)} slower than the baseline, and {percent(limit)} is the limit")
+        failed.append(f"{100 * slower:.4g} % slower than the baseline, and {100 * limit:.4g} % is the limit")
     return failed
 
 
@@ -199,7 +255,10 @@ def above(utilisation: float) -> str:
     """Return why a utilisation can be above 1; "" where it is not."""
     if utilisation <= 1:
         return ""
-    return " (counted as direct convolutions, of which Winograd does fewer; or other work slowed those products)"
+    return (
+        " (counted as direct convolutions over whole tiles, of which Winograd and trimmed tiles do fewer; or other "
+        "work slowed those products)"
+    )
 
 
 def summarize(report: Report) -> str:
@@ -207,6 +266,7 @@ def summarize(report: Report) -> str:
     values = report.values
     latency, network, plan = values["latency_seconds"], values["network"], values["plan"]
     waits, utilisation = values["network_waited_seconds"], network["utilisation"]
+    resampled = "" if plan["grid"] == plan["shape"] else " of pixels at the model's scale"
     device_bytes, joules = values["memory"]["peak_device_bytes"], values["joules_per_gigapixel"]
     on_device = [] if device_bytes is None else [
         ("GPU", values["machine"]["gpu"]),
@@ -224,7 +284,7 @@ def summarize(report: Report) -> str:
             ("latency", ", ".join(f"{name} {latency[name]:.3g} s" for name in ("p50", "p95", "p99"))),
             ("network", f"{duration(network['seconds'])} of {duration(sum(latency['runs']) / values['runs'])}, "
              f"waited {duration(sum(waits.values()))}"),
-            ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s; the job has "
+            ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s{resampled}; the job has "
              f"{percent(network['share_of_bare'])} of it"),
             ("utilisation", f"{percent(utilisation)} of {network['matrix_flop_per_second'] / 1e9:.4g} GFLOP/s "
              f"measured in matrix products{above(utilisation)}"),

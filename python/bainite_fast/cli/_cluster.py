@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, MissingExtraError
+from ..errors import BudgetError, InputError, MissingExtraError
 
 _SECONDS_TO_ANSWER = 10
 
@@ -49,6 +49,8 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
         Without dask.distributed.
     InputError
         If no scheduler answers, or it has no workers.
+    BudgetError
+        As the run's, with what it means for all processes together.
     """
     if scheduler is None and workers is None:
         yield Cluster(None, memory)
@@ -75,8 +77,15 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
             distributed.Client(here) as client,  # type: ignore[no-untyped-call]
         ):
             client.register_plugin(_deaf_to_ctrl_c(distributed))
-            yield Cluster(client, share)
+            try:
+                yield Cluster(client, share)
+            except BudgetError as error:
+                raise BudgetError(
+                    f"{error}. That is for each process: --memory is shared by {workers} workers and this one, so give "
+                    f"{workers + 1} times as much, or fewer --workers"
+                ) from error
         return
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost connection is an error of the run
     try:
         remote: Any = distributed.Client(scheduler, timeout=_SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:

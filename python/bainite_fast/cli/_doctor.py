@@ -21,6 +21,8 @@ from ._options import Json
 
 DISTRIBUTION = "bainite-fast"
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+BROKEN = (ImportError, OSError, ValueError, TypeError, AttributeError, RuntimeError)
+"""What packages raise at import that lack a library, or do not fit each other's versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ def examine(looks: Iterable[tuple[str, Look]]) -> list[Finding]:
     for name, look in looks:
         try:
             findings += look()
-        except ImportError as error:
+        except BROKEN as error:
             cure = f'install it again: pip install --force-reinstall "{DISTRIBUTION}"'
-            findings.append(Finding(name, "broken", f"cannot be imported: {error}", cure))
+            what = "cannot be imported" if isinstance(error, ImportError) else f"fails with {type(error).__name__}"
+            findings.append(Finding(name, "broken", f"{what}: {error}", cure))
     return findings
 
 

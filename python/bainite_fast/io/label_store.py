@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from zarr.storage import LocalStore
 
 from .. import kernels
 from .._disk import explain_os_errors, sync_folder, sync_tree
-from ..errors import InputError, JournalError
+from ..errors import InputError, JournalError, OutputError
 from ._zarr import open_array
 from .files import exclusive_update, read_group, remove, write_group, write_json
 from .image_writer import copy_image_into
@@ -33,13 +36,14 @@ class LabelStore:
     again replaces the former one. `finish` makes the label image of it.
     """
 
-    def __init__(self, target: LabelTarget, layout: LabelLayout, *, with_image: bool = False) -> None:
+    def __init__(
+        self, target: LabelTarget, layout: LabelLayout, *, with_image: bool = False, run: str | None = None
+    ) -> None:
         self.target, self.layout, self.with_image = target, layout, with_image
-        root = target.partial_dir
-        scratch = root / _SCRATCH
-        levels = range(len(layout.levels))
-        self._labels = [BlockWriter(root, layout.array(level), scratch) for level in levels]
-        self._confidence = [BlockWriter(root, layout.array(level, CONFIDENCE), scratch) for level in levels]
+        root, self._scratch = target.partial_dir, target.partial_dir / _SCRATCH / (run or "")
+        bound, levels = run is not None, range(len(layout.levels))
+        self._labels = [BlockWriter(root, layout.array(n), self._scratch, bound=bound) for n in levels]
+        self._confidence = [BlockWriter(root, layout.array(n, CONFIDENCE), self._scratch, bound=bound) for n in levels]
 
     @classmethod
     def create(cls, target: LabelTarget, layout: LabelLayout, *, with_image: bool = False) -> LabelStore:
@@ -91,6 +95,47 @@ class LabelStore:
             ) from error
         remove(target.partial_dir / _SCRATCH)
         return store
+
+    def bind(self, run: str) -> LabelStore:
+        """Return the store for those who write the blocks of one run, on this machine or on others.
+
+        It makes a folder that only this run has, and they write only while it is there: so nothing goes to a disk of
+        their own where the output's is not shared, nor into the output of a later run once this one is no more.
+
+        Parameters
+        ----------
+        run : str
+            Unique name of the run.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be made.
+        """
+        target = replace(self.target, container=self.target.container.absolute())  # from wherever they run
+        store = LabelStore(target, self.layout, with_image=self.with_image, run=run)
+        with explain_os_errors(self.target.partial_dir, "the output"):
+            store._scratch.mkdir(parents=True, exist_ok=True)
+        return store
+
+    def check_place(self) -> None:
+        """Refuse to write from a machine that does not see the folder of the run that the store is bound to.
+
+        Raises
+        ------
+        OutputError
+            With the remedy.
+        """
+        partial = self.target.partial_dir
+        for folder in (self.target.container, partial.parent, partial, self._scratch):
+            try:
+                os.listdir(folder)  # noqa: PTH208 - opening a folder makes a network file system look again
+            except OSError as error:
+                raise OutputError(
+                    f"{socket.gethostname()} does not see the output that this run writes, {partial} "
+                    f"({folder.name}: {error.strerror}); let the workers run where input and output lie under the "
+                    "same paths, as on a shared disk"
+                ) from error
 
     def write_block(
         self, by: int, bx: int, labels: NDArray[np.uint8], confidence: NDArray[np.uint8] | None = None

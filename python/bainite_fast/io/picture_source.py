@@ -138,7 +138,7 @@ class PictureMosaic(Mosaic):
             self._pixels = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_lock": None, "_pixels": None}
+        return {**self.__dict__, "_lock": None, "_pixels": None, "_path": self._path.absolute()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

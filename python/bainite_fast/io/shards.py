@@ -123,10 +123,12 @@ class BlockWriter:
         The array, made by `create_array`.
     scratch : pathlib.Path
         Folder for files that are being written, on the same file system.
+    bound : bool
+        Whether to write only while that folder is there, and never to make it.
     """
 
-    def __init__(self, root: Path, layout: ArrayLayout, scratch: Path) -> None:
-        self._root, self.layout, self._scratch = root, layout, scratch
+    def __init__(self, root: Path, layout: ArrayLayout, scratch: Path, *, bound: bool = False) -> None:
+        self._root, self.layout, self._scratch, self._bound = root, layout, scratch, bound
 
     def write(self, index: tuple[int, ...], block: NDArray[Any]) -> list[ShardRecord]:
         """Write one block and return its files.
@@ -166,6 +168,8 @@ class BlockWriter:
     def _put(self, place: str, data: bytes | None) -> ShardRecord:
         target = self._root / self.layout.path / place
         name = f"{self.layout.path}/{place}"
+        if self._bound:
+            self._scratch.stat()
         if data is None:
             # All background has no file. What an earlier attempt may have left there must go.
             target.unlink(missing_ok=True)
@@ -175,6 +179,8 @@ class BlockWriter:
             try:
                 made.write_bytes(data)
             except FileNotFoundError:
+                if self._bound:
+                    raise
                 made.parent.mkdir(parents=True, exist_ok=True)
                 made.write_bytes(data)
             try:

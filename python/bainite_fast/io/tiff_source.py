@@ -265,7 +265,7 @@ class TiffMosaic(Mosaic):
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_tiff": None, "_array": None, "_lock": None, "_strips": None}
-        return {**self.__dict__, **gone}
+        return {**self.__dict__, **gone, "_path": self._path.absolute()}  # another folder may be the current one there
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -143,7 +143,9 @@ class ZarrMosaic(Mosaic):
         return self._array
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_array": None}
+        # Where it arrives, another folder may be the current one.
+        location = self._location if is_url(self._location) else str(Path(self._location).absolute())
+        return {**self.__dict__, "_array": None, "_location": location}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib
 import statistics
 import tempfile
+import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,11 +38,17 @@ WINS = 1.03  # how much faster it must be to be worth its compiling
 _ROUNDS = 5
 Shape = tuple[int, int, int]  # batch, height, width
 
+_Key = tuple[str, str, str, str, Shape, int]
+_exported: weakref.WeakKeyDictionary[LoadedModel, dict[_Key, Runtime]] = weakref.WeakKeyDictionary()
+_exporting = threading.Lock()
+
 
 def export_core(
     loaded: LoadedModel, runtime: Runtime, shape: Shape, *, by: str = "export", runners: int = 1
 ) -> Runtime:
     """Return a runtime whose :meth:`~Runtime.run_core` is compiled by Inductor for batches of one shape.
+
+    A model is compiled once in a process, however many mosaics of one plan it segments.
 
     Parameters
     ----------
@@ -62,6 +70,16 @@ def export_core(
     """
     if is_torchscript(loaded.module):
         raise DeviceError(f"a TorchScript file cannot be {_MODES[by]}; use runtime='torchscript' or give the nn.Module")
+    key = (by, runtime.precision, runtime.layout, runtime.device, shape, runners)
+    with _exporting:
+        known = _exported.setdefault(loaded, {})
+        if key not in known:
+            known.clear()  # one at a time: every one holds its weights
+            known[key] = _export(loaded, runtime, shape, by, runners)
+        return known[key]
+
+
+def _export(loaded: LoadedModel, runtime: Runtime, shape: Shape, by: str, runners: int) -> Runtime:
     limit = AGREE[runtime.precision]
     batch = runtime.new_batch(*shape).normal_(generator=torch.Generator(runtime.device).manual_seed(0))
     expected = runtime.run_core(batch)

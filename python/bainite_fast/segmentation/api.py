@@ -11,7 +11,7 @@ from .request import check_request
 from .result import ProgressEvent, Segmentation
 from .run import Choice, execute, prepare, resolve_target
 from .run_plan import Plan
-from .stream import ClusterExecutor, ThreadExecutor
+from .stream import ClusterExecutor, Executor, ThreadExecutor
 
 if TYPE_CHECKING:
     import os
@@ -83,7 +83,8 @@ def segment(
         Edge of the core that a tile writes, in pixels; a multiple of the model's stride.
     memory : int or str, optional
         Budget for the resident memory of the process: bytes or ``"4GiB"``. Default: half of the machine's. On a GPU,
-        tile and batch are chosen by its free memory, and this is the host's.
+        tile and batch are chosen by its free memory, and this is the host's. Of a cluster, that of each worker; by
+        default the workers of a machine share its half.
     confidence : bool
         Also write 255 · softmax(logits / temperature) of the winning class, uint8, as ``labels/<name>/confidence``;
         the temperature is that of the model's package, 1 where it has none.
@@ -96,7 +97,7 @@ def segment(
     progress : bool or callable
         True prints lines on stderr; a callable gets a :class:`ProgressEvent` after every block.
     client : distributed.Client, optional
-        Run on a dask cluster whose workers see the input and the output folder.
+        Run on a dask cluster whose workers have this version of the package and see the input and the output folder.
     crop_bar : {"auto"} or int, optional
         Leave out the annotation bar at the foot of an SEM picture: found, or so many rows.
     with_image : bool
@@ -116,6 +117,11 @@ def segment(
     BainiteError
         A subclass says what came, what is needed and the remedy. Nothing is written before the input is checked.
     """
+    executor: Executor = ThreadExecutor()
+    if client is not None:
+        executor = cluster = ClusterExecutor(client)
+        cluster.check()
+        memory = cluster.memory if memory is None else memory
     switches = {"confidence": confidence, "resume": resume, "overwrite": overwrite, "with_image": with_image}
     request = check_request(
         device=device,
@@ -130,7 +136,6 @@ def segment(
     choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
     with prepare(choice, request) as prepared:
         target = resolve_target(prepared, out, name, ome_version)
-        executor = ThreadExecutor() if client is None else ClusterExecutor(client)
         with serial_threads():
             return execute(prepared, target, executor, reporter(progress))
 

@@ -178,6 +178,7 @@ class Engine:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        job.store.check_place()
         job.network.check()
         self._classes = len(job.network.loaded.contract.classes)
         self._infer: Inference | None = None

@@ -151,7 +151,7 @@ class Prepared:
     def job(self, plan: Plan, store: io.LabelStore) -> Job:
         """Return what the workers need."""
         key, confidence = uuid.uuid4().hex, self.request.confidence
-        return Job(key, plan, self.mosaic, self.network, store, confidence, plan.batch)
+        return Job(key, plan, self.mosaic, self.network, store.bind(key), confidence, plan.batch)
 
 
 @contextmanager

@@ -7,15 +7,20 @@ come; after an error, or Ctrl-C, it starts nothing more and joins what runs befo
 from __future__ import annotations
 
 import contextlib
+import pkgutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from .. import kernels
-from ..errors import DeviceError
+from .._version import __version__
+from ..errors import BainiteError, DeviceError, InputError
 from ..models import serial_threads
 from ..models.device import device_share
 from .engine import BlockResult, Job, run_block
+from .memory import default_budget
 
 Block = tuple[int, int]
 
@@ -69,6 +74,46 @@ class ClusterExecutor:
     def __init__(self, client: Any) -> None:
         self.client = client
 
+    def check(self) -> None:
+        """Refuse what is no cluster whose workers can do the blocks of this process.
+
+        Raises
+        ------
+        InputError
+            If the client is not a connected one.
+        DeviceError
+            If there is no worker, or one lacks this package or has another version of it.
+        """
+        if not hasattr(self.client, "scatter") or self.client.asynchronous or self.client.status != "running":
+            raise InputError(
+                f"client={self.client!r} is not a connected, synchronous distributed.Client; give "
+                "client=distributed.Client('tcp://…')"
+            )
+        # A function of Python itself: one of ours cannot be sent to a worker that lacks the package.
+        found = self.client.run(pkgutil.resolve_name, "bainite_fast._version:__version__", on_error="return")
+        if not found:
+            raise DeviceError("the cluster has no workers; start some before the run")
+        for worker, version in found.items():
+            if version != __version__:
+                has = f"has {version}" if isinstance(version, str) else f"cannot import it ({version})"
+                raise DeviceError(
+                    f"this process has bainite_fast {__version__}, and the worker at {worker} {has}; install the same "
+                    "version where the workers run"
+                )
+
+    @property
+    def memory(self) -> int:
+        """Bytes that every worker may take where the caller names none: what their machine has, shared among them.
+
+        Or less, where dask limits the memory of its workers.
+        """
+        shares: dict[str, list[int]] = {}
+        limits: list[int] = []
+        for host, budget, limit in self.client.run(worker_memory).values():
+            shares.setdefault(host, []).append(budget)
+            limits += [] if limit is None else [int(_OF_LIMIT * limit)]
+        return min([*(min(budgets) // len(budgets) for budgets in shares.values()), *limits])
+
     @property
     def threads(self) -> int:
         """Threads over all workers."""
@@ -102,7 +147,7 @@ class ClusterExecutor:
         """Yield results in the order in which blocks finish, wherever they run."""
         from distributed import KilledWorker, as_completed
 
-        shared = self.client.scatter(job, broadcast=True, hash=False)
+        shared = self.client.scatter(Parcel(job), broadcast=True, hash=False)
         in_flight = max(self.threads, 1) + len(self.client.nthreads())
         running: set[Any] = set()
 
@@ -122,6 +167,11 @@ class ClusterExecutor:
                     error = DeviceError(
                         f"workers of the cluster died {error.allowed_failures + 1} times at one block, perhaps for "
                         "want of memory; give less memory to each, or use fewer. Finished blocks are kept"
+                    )
+                elif future.cancelled():
+                    error = DeviceError(
+                        "the connection to the cluster's scheduler was lost, or the run was cancelled there; start it "
+                        "again and give the same command: finished blocks are kept"
                     )
                 if error is not None:
                     failure = failure or error
@@ -146,11 +196,70 @@ def _join(running: set[Any]) -> None:
         wait(list(running))  # type: ignore[no-untyped-call]
 
 
-def run_block_on_worker(job: Job, by: int, bx: int) -> BlockResult:
+_OF_LIMIT = 0.8  # there dask pauses a worker; a little above it ends it
+
+
+def worker_memory(dask_worker: Any) -> tuple[str, int, int | None]:
+    """Return the machine that a cluster's worker runs on, the default budget there, and dask's own limit, in bytes."""
+    return socket.gethostname(), default_budget(), dask_worker.memory_manager.memory_limit
+
+
+class Parcel:
+    """A job on its way to a worker, which opens it: dask drops the connection over what it cannot unpickle itself."""
+
+    def __init__(self, job: Job) -> None:
+        self._job: Job | None = job
+        self._packed = b""
+        self._opening = threading.Lock()
+
+    def __getstate__(self) -> bytes:
+        from distributed.protocol import pickle
+
+        return self._packed or cast(bytes, pickle.dumps(self._job))  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, packed: bytes) -> None:
+        self._job, self._packed, self._opening = None, packed, threading.Lock()
+
+    def open(self) -> Job:
+        """Return the job.
+
+        Raises
+        ------
+        DeviceError
+            If the input, or a module that the network is made of, is not found on this machine.
+        """
+        from distributed.protocol import pickle
+
+        with self._opening:
+            if self._job is None:
+                try:
+                    self._job = cast(Job, pickle.loads(self._packed))  # type: ignore[no-untyped-call]
+                except (BainiteError, OSError, ImportError, AttributeError) as error:
+                    raise _not_there(error) from error
+                self._packed = b""
+            return self._job
+
+
+def _not_there(error: Exception) -> DeviceError:
+    """Return the error of a worker that does not find what the process that planned the run does."""
+    return DeviceError(
+        f"{socket.gethostname()}, where a worker of the cluster runs, cannot take up the run: {error}. Let the workers "
+        "run where input and output lie under the same paths, and where the modules of the network can be imported"
+    )
+
+
+def run_block_on_worker(parcel: Parcel, by: int, bx: int) -> BlockResult:
     """Do one block on a cluster's worker, whose process belongs to us: its allocator and threads are set for speed."""
     kernels.tune_allocator()
-    with serial_threads():
-        return run_block(job, by, bx)
+    try:
+        with serial_threads():
+            return run_block(parcel.open(), by, bx)
+    except BainiteError as error:
+        # Its cause travels with it, and where that cannot be unpickled, as some of zarr's, neither can be.
+        error.__cause__ = error.__context__ = None
+        raise
+    except FileNotFoundError as error:  # pixels are looked for at the first read
+        raise _not_there(error) from None
 
 
 def _take(blocks: Iterator[Block], count: int) -> Iterator[Block]:
