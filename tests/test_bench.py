@@ -250,12 +250,13 @@ def test_a_baseline_of_another_machine_is_told_of(paced: dict[str, float], comma
     assert "another machine (cpu Slow 9000 there" in other.stderr
 
 
-def test_what_could_fail_nothing_is_no_limit(command: list[str], tmp_path: Path) -> None:
+def test_options_that_could_do_nothing_are_refused(command: list[str], tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text("{}")
     for wrong in (
         ["--takt", "inf"], ["--takt", "nan"], ["--limit", "5"],
         ["--compare", str(baseline), "--limit", "inf"], ["--compare", str(baseline), "--limit", "nan"],
+        ["--gigapixels", "0.1"],
     ):  # fmt: skip
         refused = CliRunner().invoke(app, [*command, *wrong])
         assert refused.exit_code == 2, wrong

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
+from .._disk import beside
 from .._optional import require
-from ..errors import OutputError
 from .acceptance import Report
 
 _WIDTH = 40  # characters of the longest bar
@@ -64,11 +63,5 @@ def save_png(report: Report, path: Path) -> None:
     axes.set_title(f"{report.values['mosaic']['name']}: {rate:.3g} Mpx/s, {latency:.3g} s per mosaic", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        figure.savefig(scratch, format="png", dpi=150)
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with beside(path) as made:
+        figure.savefig(made, format="png", dpi=150)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .._disk import write_text
 from .._optional import require
 from ..errors import InputError, OutputError, OutputExistsError
 from ..training.words import duration
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 EXIT_LIMIT = 3
 _LIMIT = 10.0  # percent
+_GIGAPIXELS = 0.1
 
 
 def bench(
@@ -49,14 +51,15 @@ def bench(
     ] = None,
     model: Model = None,
     gigapixels: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="N",
             min=0.0021,  # half a field of bench.mosaic, which rounds up to one
             max=1000,
             help="Size of the mosaic that is drawn where no SOURCE is given.",
+            show_default="0.1",
         ),
-    ] = 0.1,
+    ] = None,
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="How many times the mosaic is segmented.")] = 3,
     takt: Annotated[
         float | None,
@@ -122,6 +125,8 @@ def bench(
             raise typer.BadParameter(f"{name} {value} is no limit: nothing could fail it; give a finite number")
     if limit is not None and compare is None:
         raise typer.BadParameter("--limit belongs to --compare BASELINE, and nothing is compared")
+    if gigapixels is not None and source is not None:
+        raise typer.BadParameter("--gigapixels is the size of a mosaic that is drawn, and SOURCE is one; leave out one")
     reads = [path for path in (source, model, compare) if path is not None]
     check_outputs([path for path in (save, chart) if path is not None], map(Path, reads), overwrite=overwrite)
     if work is not None and not work.is_dir():
@@ -134,8 +139,9 @@ def bench(
 
     with contextlib.ExitStack() as stack:
         if source is None:
+            size = _GIGAPIXELS if gigapixels is None else gigapixels
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bainite-bench-", dir=work))
-            source = str(acceptance.draw(Path(folder) / f"drawn-{gigapixels:g}-gigapixels.ome.zarr", gigapixels))
+            source = str(acceptance.draw(Path(folder) / f"drawn-{size:g}-gigapixels.ome.zarr", size))
         with progress("bench", quiet=quiet) as step:
             report = acceptance.measure(
                 source,
@@ -226,14 +232,7 @@ def read_report(path: Path) -> Report:
 
 def write_report(report: Report, path: Path) -> None:
     """Save a report whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        scratch.write_text(json.dumps(plain(report.values), indent=2) + "\n")
-        scratch.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_text(path, json.dumps(plain(report.values), indent=2) + "\n")
 
 
 def judge(report: Report, takt: float | None, slower: float | None, limit: float) -> list[str]:
@@ -281,7 +280,7 @@ def summarize(report: Report) -> str:
             ("device", f"{plan['device']}, {plan['precision']}, {values['workers']} networks at a time"),
             ("machine", f"{values['machine']['cpu']}, {values['machine']['cores']} cores"),
             ("sustained", f"{values['pixels_per_second'] / 1e6:.3g} Mpx/s"),
-            ("latency", ", ".join(f"{name} {latency[name]:.3g} s" for name in ("p50", "p95", "p99"))),
+            ("latency", ", ".join(f"{name} {latency[name]:.4g} s" for name in ("p50", "p95", "p99"))),
             ("network", f"{duration(network['seconds'])} of {duration(sum(latency['runs']) / values['runs'])}, "
              f"waited {duration(sum(waits.values()))}"),
             ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s{resampled}; the job has "

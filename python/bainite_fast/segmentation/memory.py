@@ -9,10 +9,8 @@ import resource
 import sys
 import threading
 
-import psutil
-
+from .._memory import free_memory, total_memory
 from .._memory import resident as resident
-from .._memory import total_memory
 from ..errors import InputError
 
 _UNITS = {"": 1, "b": 1}
@@ -47,7 +45,7 @@ def parse_memory(value: int | float | str) -> int:
 
 def default_budget() -> int:
     """Return the budget when the caller names none: half of the memory, or 80 % of what is free if that is less."""
-    return int(min(total_memory() * 0.5, resident() + psutil.virtual_memory().available * 0.8))
+    return int(min(total_memory() * 0.5, resident() + free_memory() * 0.8))
 
 
 class _Heap(ctypes.Structure):
