@@ -250,3 +250,37 @@ def test_nothing_is_overwritten_unasked(models: dict[str, LoadedModel], tmp_path
     assert path.read_text() == "mine"
     export(models["unet"], path, overwrite=True)
     assert zipfile.is_zipfile(io.BytesIO(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("photos", "bioimageio", r"photos holds a\.png, b\.png, c\.png and 1 more, which such a model does not"),
+        ("photos.pt", "torchscript", "photos.pt is a folder, where a file is to be written"),
+        ("photos.zip", "bioimageio", "photos.zip is a folder, where a file is to be written"),
+        ("README.md", "bioimageio", "README.md is a file, where a folder is to be written"),
+        ("docs", "bioimageio", "docs is a folder without rdf.yaml"),
+        ("unet", "bioimageio", "unet is the model itself"),
+    ],
+)
+def test_only_its_like_is_replaced(name: str, format: Any, message: str, tmp_path: Path) -> None:
+    model = package("unet", tmp_path)
+    for folder in ("photos", "photos.pt", "photos.zip"):
+        (tmp_path / folder).mkdir()
+        for picture in "abcd":
+            (tmp_path / folder / f"{picture}.png").write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.md").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputExistsError, match=f"{message}.*it is not replaced"):
+        export(model, tmp_path / name, format=format, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bioimageio_model_and_an_empty_folder_are_replaced(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    for _ in range(2):
+        export(models["rgb"], tmp_path / "m", format="bioimageio", overwrite=True)
+        assert (tmp_path / "m" / "rdf.yaml").is_file()
+    assert [x.name for x in tmp_path.iterdir()] == ["m"]

@@ -245,6 +245,19 @@ def test_nothing_is_overwritten_unasked(package: Path, network: UNet) -> None:
     assert [x.name for x in package.parent.iterdir()] == ["laths"]
 
 
+def test_a_folder_with_anything_else_is_not_replaced(package: Path, network: UNet) -> None:
+    (package / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"holds notes\.txt, which such a model does not: it is not replaced"):
+        save_package(network, package, classes=CLASSES, test_input=image(8, 8), overwrite=True)
+    assert (package / "notes.txt").read_text() == "mine"
+    link = package.with_name("link")
+    (package / "notes.txt").unlink()
+    link.symlink_to(package)
+    save_package(network, link, classes=CLASSES, test_input=image(8, 8), overwrite=True)
+    assert load(link).source == str(link)
+    assert sorted(x.name for x in package.parent.iterdir()) == ["laths", "link"]
+
+
 def test_a_failed_save_leaves_nothing(network: UNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")

@@ -9,6 +9,8 @@ import typer
 
 from .._optional import require
 from ..errors import OutputExistsError
+from ..models.catalog import PACKAGE_FILES
+from ..models.package_files import check_target
 from ._console import emit, emit_json, progress, say
 from ._options import (
     Classes,
@@ -101,6 +103,8 @@ def evaluate(
     for path in (calibrate, diagram, csv, overlays):
         if path is not None and Path(path).exists() and not overwrite:
             raise OutputExistsError(f"{path} exists; give another name, or add --overwrite")
+    if calibrate is not None:
+        check_target(Path(calibrate), overwrite=overwrite, members=PACKAGE_FILES, source=model)
     tune_allocator()
     from .. import evaluation
     from ..evaluation.api import is_mosaic

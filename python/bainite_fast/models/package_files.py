@@ -6,11 +6,11 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, OutputExistsError
 from .catalog import CARD, CONFIG, PACKAGE_FILES, PackageConfig, parse_config
 
 _TEXT_LIMIT = 2**20  # bytes of the configuration, and of the card
@@ -89,6 +89,50 @@ class PackageReader:
             raise ModelError(f"{self.source}: {name} has {size} bytes, far more than its model needs ({limit} at most)")
 
 
+def check_target(
+    target: Path, *, overwrite: bool, members: Collection[str] = (), source: str | os.PathLike[str] = ""
+) -> None:
+    """Refuse to write where something is that must not be replaced.
+
+    Parameters
+    ----------
+    target : Path
+        A folder or, if it ends in ``.zip`` or has no `members`, a file.
+    overwrite : bool
+        Whether a file may give way to a file, and a folder to a folder.
+    members : collection of str
+        Names of the files that such a folder may hold; the first one tells it from others.
+    source : str or path
+        What the target is made from, and must not replace.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is at the target and `overwrite` is false, or it is of another kind, holds anything else, or is the
+        source.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
+    cure = "it is not replaced; choose another path, or move it away first"
+    if source and Path(source).exists() and target.samefile(source):
+        raise OutputExistsError(f"{target} is the model itself: {cure}")
+    if not members or target.suffix == ".zip":
+        if not target.is_file():
+            raise OutputExistsError(f"{target} is a folder, where a file is to be written: {cure}")
+        return
+    if not target.is_dir():
+        raise OutputExistsError(f"{target} is a file, where a folder is to be written: {cure}")
+    held = {x.name for x in target.iterdir()}
+    foreign = sorted(held - set(members))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputExistsError(f"{target} holds {', '.join(foreign[:3])}{more}, which such a model does not: {cure}")
+    if held and next(iter(members)) not in held:
+        raise OutputExistsError(f"{target} is a folder without {next(iter(members))}, and so no such model: {cure}")
+
+
 def write_package(target: Path, files: Mapping[str, bytes]) -> None:
     """Write folder or zip beside the target and rename it there, so that it appears whole or not at all."""
     place_files(target, {name: files[name] for name in PACKAGE_FILES})
@@ -150,16 +194,11 @@ def _swap(scratch: Path, target: Path) -> None:
             raise
         _remove(aside)
     else:
-        scratch.replace(target) if scratch.is_file() else _place_folder(scratch, target)
-
-
-def _place_folder(scratch: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    scratch.rename(target)
+        scratch.replace(target)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
