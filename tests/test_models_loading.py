@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from bainite_fast.errors import ModelError
+from bainite_fast.errors import BainiteWarning, ModelError
 from bainite_fast.models import (
     DEFAULT_MODEL,
     UNet,
@@ -77,6 +77,41 @@ def test_digest_follows_the_weights_and_the_structure(unet: UNet) -> None:
     assert (
         load(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())).contract.sha256 != load(nn.Conv2d(1, 2, 1)).contract.sha256
     )
+
+
+class Scaled(nn.Module):
+    """Holds what decides its answer in a number, a tensor, a buffer that is not saved and a list."""
+
+    def __init__(self, number: float = 1.0, tensor: float = 1.0, buffer: float = 1.0, item: float = 1.0) -> None:
+        super().__init__()
+        self.number, self.tensor, self.items = number, torch.tensor(tensor), [item]
+        self.register_buffer("buffer", torch.tensor(buffer), persistent=False)
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x * self.number * float(self.tensor) * self.buffer * self.items[0])
+
+
+def test_digest_follows_settings_that_are_no_weights() -> None:
+    digests = set()
+    for which in ({}, {"number": 2.0}, {"tensor": 2.0}, {"buffer": 2.0}, {"item": 2.0}, {}):
+        torch.manual_seed(0)
+        digests.add(load(Scaled(**which)).contract.sha256)
+    assert len(digests) == 5
+
+
+def test_probabilities_are_no_logits(tmp_path: Path) -> None:
+    sigmoid = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Sigmoid())
+    with pytest.raises(ModelError, match=r"as after a sigmoid.*leave the sigmoid out"):
+        load(sigmoid)
+    with pytest.raises(ModelError, match="as after a sigmoid"):
+        load(save(traced(sigmoid), tmp_path / "m.pt"))
+    with pytest.warns(BainiteWarning, match=r"as after a softmax.*a confidence would be wrong"):
+        load(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Softmax(1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.LogSoftmax(1)))
+        load(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Sigmoid(), nn.Conv2d(1, 1, 1)))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ts", ".zip", ""])

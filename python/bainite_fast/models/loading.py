@@ -6,21 +6,24 @@ import copy
 import hashlib
 import inspect
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import torch
 from torch import nn
 
-from ..errors import ModelError
+from ..errors import BainiteWarning, ModelError
+from ..geometry import round_up
 from .architectures import recognize
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .package import load_package
-from .receptive_field import deduce_in_channels, probe, refuse_optimized
+from .receptive_field import Reach, deduce_in_channels, probe, refuse_optimized
 from .runtime import is_torchscript, read_torchscript, torchscript_bytes
 from .threads import serial_threads
 
@@ -58,8 +61,8 @@ def load(
     Raises
     ------
     ModelError
-        If there is no such model, it is a pickle, it is corrupt, fails its self-test, or cannot be tiled; or if
-        `normalize` is given for a model that declares its own.
+        If there is no such model, it is a pickle, it is corrupt, fails its self-test, cannot be tiled, or ends in a
+        sigmoid; or if `normalize` is given for a model that declares its own.
     """
     if isinstance(model, nn.Module):
         return _load_module(model, normalize)
@@ -175,6 +178,7 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
     with serial_threads():
         channels = deduce_in_channels(module)
         reach = probe(module, channels)
+        _refuse_probabilities(module, channels, reach)
     mean, std = normalize if normalize is not None else (0.0, 1.0)
     classes = default_classes(reach.out_channels)
     contract = Contract(
@@ -195,12 +199,45 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
     return LoadedModel(module, contract, None, None, source)
 
 
+def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> None:
+    """Refuse a network that ends in a sigmoid, whose label is the sign of its one logit; warn of other probabilities.
+
+    Raises
+    ------
+    ModelError
+        If its one channel lies within 0…1 whatever it is given.
+
+    Warns
+    -----
+    BainiteWarning
+        If its channels do: the labels are right, and the confidence is not.
+    """
+    edge = round_up(64, reach.stride)
+    noise = torch.randn(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        y = torch.cat([module(noise), module(100 * noise)])  # no logits stay within 0…1 when their input grows so much
+    if y.min() < 0 or y.max() > 1 or y.max() == y.min():
+        return
+    if reach.out_channels == 1:
+        raise ModelError(
+            "the network's one channel lies within 0…1, as after a sigmoid, and its logit is needed, which is positive "
+            "where the class is; leave the sigmoid out, or wrap the network in a module that returns torch.logit of it"
+        )
+    warnings.warn(
+        "the network's channels lie within 0…1, as after a softmax, and logits are expected: the labels are the same, "
+        "but a confidence would be wrong; leave the softmax out, or wrap the network in a module that returns "
+        "torch.log of it",
+        BainiteWarning,
+        stacklevel=5,
+    )
+
+
 def _plain(value: float | Sequence[float]) -> float | tuple[float, ...]:
     return float(value) if isinstance(value, (int, float)) else tuple(float(x) for x in value)
 
 
 def _digest(module: nn.Module) -> str:
-    """Return a sha256 over a module's code, structure and weights: the same for the same network in every process."""
+    """Return a sha256 over a module's code, structure, weights and settings: the same in every process."""
     if is_torchscript(module):
         return hashlib.sha256(torchscript_bytes(module)).hexdigest()
     digest = hashlib.sha256(repr(module).encode())
@@ -208,11 +245,32 @@ def _digest(module: nn.Module) -> str:
         digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
         if not kind.__module__.startswith("torch."):
             digest.update(_source(kind))
-    for key, value in sorted(module.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    # Not the state_dict, which lacks buffers that are not saved.
+    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    for key, tensor in sorted(tensors.items(), key=lambda item: item[0]):
+        digest.update(f"{key} {_setting(tensor)}".encode())
+    for name, layer in module.named_modules():
+        settings = {key: value for key, value in vars(layer).items() if key not in _INTERNALS}
+        digest.update(f"{name} {_setting(settings)}".encode())
     return digest.hexdigest()
+
+
+_INTERNALS = frozenset(vars(nn.Module()))  # weights, layers, hooks, and whether it is trained
+
+
+def _setting(value: object) -> str:
+    """Return text that tells apart the values that a module may keep; of objects and functions, their kind alone."""
+    if isinstance(value, torch.Tensor):
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(content).hexdigest()}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_setting(k)}: {_setting(x)}' for k, x in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_setting, value))}]"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return repr(value) if isinstance(value, (bool, int, float, complex, str, bytes, type(None))) else kind
 
 
 def _source(kind: type) -> bytes:
