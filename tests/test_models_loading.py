@@ -24,10 +24,12 @@ from bainite_fast.models import (
     available,
     catalog,
     export,
+    is_package,
     load,
     load_weights,
     save_package,
 )
+from bainite_fast.models.describing import foreign_model
 
 
 def traced(module: nn.Module, channels: int = 1) -> nn.Module:
@@ -246,6 +248,41 @@ def test_a_torn_torchscript_file(unet: UNet, tmp_path: Path) -> None:
             broken.writestr(name, b"nonsense(" if name.endswith(".py") else whole.read(name))
     with pytest.raises(ModelError, match="cannot read this TorchScript file"):
         load(torn)
+
+
+def test_a_torchscript_file_with_a_flipped_bit_in_its_weights(unet: UNet, tmp_path: Path) -> None:
+    path = save(traced(unet, 2), tmp_path / "n.pt")
+    with zipfile.ZipFile(path) as archive:
+        weights = max(archive.infolist(), key=lambda one: one.file_size if "/data/" in one.filename else 0)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(zipfile.ZipFile(path).read(weights))) + 7] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"n\.pt is damaged: {weights.filename} in it is not what was saved"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["package", "torchscript"])
+def test_damaged_files_are_refused_by_one_error(kind: str, unet: UNet, tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    if kind == "package":
+        save_package(unet, path, classes=("a", "b", "c"), test_input=np.zeros((8, 8, 2), np.uint8))
+    else:
+        save(traced(unet, 2), path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for case in range(150):
+        content = np.frombuffer(whole, np.uint8).copy()
+        near_end = case % 3  # the directory of the zip lies there
+        first = max(0, len(content) - 1500) if near_end else 0
+        content[rng.integers(first, len(content), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(content.tobytes()[: rng.integers(len(content)) if case % 5 == 0 else None])
+        try:
+            load(path)
+        except ModelError:
+            refused += 1
+        is_package(path)
+        foreign_model(path)
+    assert refused > 75  # not all bytes matter
 
 
 def test_torchscript_that_returns_another_shape(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .package import load_package
+from .package_files import open_zip
 from .receptive_field import Reach, deduce_in_channels, probe, refuse_optimized
 from .runtime import is_torchscript, read_torchscript, torchscript_bytes
 from .threads import serial_threads
@@ -101,6 +102,7 @@ def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn
     kind = _file_kind(path)
     if kind == "package":
         return load_package(path)
+    _refuse_damaged(path)
     return read_torchscript(path), path.stem, path.read_bytes(), path
 
 
@@ -115,7 +117,7 @@ def _file_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(16)
-        names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
+        names = _zip_names(path) if zipfile.is_zipfile(path) else None
     except (OSError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read ({error})") from error
     if names is not None:
@@ -142,6 +144,22 @@ def _file_kind(path: Path) -> str:
     if path.suffix == ".onnx":
         raise ModelError(_FOREIGN.format(path, "ONNX", "a TorchScript export"))
     raise ModelError(f"{path} is not a model ({path.stat().st_size} bytes, beginning with {head[:8]!r}); {_KINDS}")
+
+
+def _zip_names(path: Path) -> list[str]:
+    with open_zip(path) as archive:
+        return archive.namelist()
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Compare a TorchScript file with its checksums, as PyTorch does not."""
+    try:
+        with open_zip(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); get a fresh copy") from error
+    if damaged is not None:
+        raise ModelError(f"{path} is damaged: {damaged} in it is not what was saved; get a fresh copy")
 
 
 def _whose(path: Path) -> str:

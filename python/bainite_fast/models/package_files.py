@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import uuid
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..errors import ModelError, OutputError, OutputExistsError
@@ -31,6 +33,28 @@ def read_description(path: str | os.PathLike[str]) -> tuple[PackageConfig, str]:
     return config, card
 
 
+# What Python's zipfile raises on damaged archives, besides its own error.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, RuntimeError, OverflowError)
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip; whatever is wrong with it, or with what is read of it meanwhile, is one error.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If it is damaged, or needs what Python cannot do.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _DAMAGE as error:
+        if isinstance(error, ModelError):
+            raise
+        raise zipfile.BadZipFile(str(error) or type(error).__name__) from error
+
+
 class PackageReader:
     """Reads the known files of a folder or zip into memory; nothing is extracted, so no name can lead outside."""
 
@@ -38,12 +62,13 @@ class PackageReader:
         self.source = source
         self.zip: zipfile.ZipFile | None = None
         self.names: dict[str, str] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> PackageReader:
         if self.source.is_dir():
             return self
         try:
-            self.zip = zipfile.ZipFile(self.source)
+            self.zip = self._open.enter_context(open_zip(self.source))
         except (zipfile.BadZipFile, OSError) as error:
             raise ModelError(f"{self.source} is neither a folder nor a readable zip ({error})") from error
         members = [x for x in self.zip.namelist() if not x.endswith("/")]
@@ -52,7 +77,7 @@ class PackageReader:
         self.names = {x.removeprefix(prefix): x for x in members if x.startswith(prefix)}
         unknown = sorted(set(self.names) - set(PACKAGE_FILES))
         if unknown:
-            self.zip.close()
+            self._open.close()
             raise ModelError(
                 f"{self.source} holds {', '.join(unknown[:3])}, which no model package holds; a package is "
                 f"{', '.join(PACKAGE_FILES)}"
@@ -60,8 +85,7 @@ class PackageReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.zip is not None:
-            self.zip.close()
+        self._open.close()
 
     def has(self, name: str) -> bool:
         """Say whether there is a file of that name."""
@@ -81,7 +105,9 @@ class PackageReader:
             raise ModelError(
                 f"{self.source} lacks {name}: a model package holds {', '.join(PACKAGE_FILES)}; get a whole copy"
             ) from error
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        except (OSError, *_DAMAGE) as error:
+            if isinstance(error, ModelError):
+                raise
             raise ModelError(f"{self.source}: {name} cannot be read ({error}); get a fresh copy") from error
 
     def _check(self, name: str, size: int, limit: int) -> None:

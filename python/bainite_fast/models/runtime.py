@@ -136,7 +136,7 @@ def read_torchscript(source: Path) -> nn.Module:
     try:
         with _quiet():
             return cast(nn.Module, _jit.load(str(source), map_location="cpu"))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{source}: PyTorch {torch.__version__} cannot read this TorchScript file ({reason}); save it again with "
