@@ -327,6 +327,8 @@ def test_a_flipped_byte_is_found(name: str, package: Path) -> None:
         (lambda c: c["architecture"].update(kind="vgg16_unet"), "architecture.depth"),
         (lambda c: c.pop("stride"), "stride: Field required"),
         (lambda c: c.update(halo=19), "not a multiple of the stride"),
+        (lambda c: c.update(halo=c["halo"] - c["stride"]), "are not the network's, which looks"),
+        (lambda c: c.update(stride=1), "its tiles would differ from the whole image"),
         (lambda c: c.update(format_version=3), r"format_version 3, and bainite_fast .* reads 1 to 2: upgrade"),
         (lambda c: c.update(format_version="2"), "format_version"),
         (lambda c: c.update(temperature=1.5), "temperature need format_version 2"),

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from bainite_fast.errors import ModelError
-from bainite_fast.models import Reach, UNet, probe, serial_threads
+from bainite_fast.models import Reach, UNet, VGG16UNet, architecture, probe, serial_threads
+from bainite_fast.models.catalog import network_reach
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +199,20 @@ def test_tiles_equal_the_whole_for_any_network(factors: tuple[int, ...], bilinea
     assert reach.stride == torch.tensor(factors).prod().item()
     assert reach.halo - reach.stride < reach.radius <= reach.halo
     assert worst(module, reach, reach.halo) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        UNet(base=1, depth=d, kernel=k)
+        for d, k in ((1, 1), (1, 3), (2, 3), (3, 3), (4, 3), (1, 5), (2, 5), (3, 5), (2, 7))
+    ]
+    + [VGG16UNet(base=1), VGG16UNet(3, base=2)],
+    ids=lambda m: f"{type(m).__name__}-{m.depth}-{getattr(m, 'kernel', 3)}",
+)
+def test_packages_know_the_reach_of_their_networks(module: UNet | VGG16UNet) -> None:
+    reach = probe(module.eval(), module.in_channels)
+    assert network_reach(architecture(module)) == (reach.stride, reach.radius)
 
 
 def test_a_core_off_the_grid_is_not_exact() -> None:
