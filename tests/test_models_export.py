@@ -160,6 +160,19 @@ def test_bioimageio_by_its_own_validator(models: dict[str, LoadedModel], folder:
             assert [(x.scale, x.unit) for x in found.inputs[0].axes[2:]] == [(0.1, "micrometer")] * 2
 
 
+def test_bioimageio_holds_a_scale_that_gives_the_halo_again(tmp_path: Path) -> None:
+    spec = pytest.importorskip("bioimageio.spec")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    # 24 · 0.1 / 0.1 is not 24 in floating point.
+    made = bainite_fast.models.save_package(
+        small_unet(depth=2), tmp_path / "steel", classes=("a", "b"), test_input=image, um_per_px=0.1
+    )
+    found = spec.load_description(export(made, tmp_path / "m", format="bioimageio") / "rdf.yaml")
+    assert type(found).__name__ == "ModelDescr", found.validation_summary.format()
+    assert found.outputs[0].axes[2].halo == 24
+    assert found.inputs[0].axes[2].scale == pytest.approx(0.1, rel=1e-9)
+
+
 def test_bioimageio_weights_give_its_test_output(folder: Path) -> None:
     rdf = yaml.safe_load((folder / "rdf.yaml").read_text())
     assert (rdf["type"], rdf["format_version"][:3], rdf["authors"]) == ("model", "0.5", [{"name": "unknown"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -157,8 +158,17 @@ def _output(contract: Contract, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _space(contract: Contract, axis: str, size: dict[str, Any]) -> dict[str, Any]:
-    scale = {} if contract.um_per_px is None else {"scale": contract.um_per_px, "unit": "micrometer"}
+    scale = {} if contract.um_per_px is None else {"scale": _scale(contract), "unit": "micrometer"}
     return {"type": "space", "id": axis, "size": size, **scale}
+
+
+def _scale(contract: Contract) -> float:
+    """Return the µm/px; where the specification's halo · scale / scale is not the halo again, of 32 bits alone."""
+    scale = contract.um_per_px or 1.0
+    if contract.halo * scale / scale == contract.halo:
+        return scale
+    fraction, exponent = math.frexp(scale)
+    return math.ldexp(round(fraction * 2**32), exponent - 32)  # products with such numbers are exact
 
 
 def _weights(files: Mapping[str, bytes]) -> dict[str, Any]:
