@@ -272,6 +272,7 @@ def test_a_failed_save_leaves_nothing(network: UNet, tmp_path: Path, monkeypatch
     ("wrong", "message"),
     [
         ({"classes": ["a", "b", "c"]}, "3 classes are named"),
+        ({"test_input": [[1, 2], [3, 4]]}, r"test input is a list; give a NumPy array \[h, w\]"),
         ({"classes": ["a", "a"]}, "same name"),
         ({"colors": [(0, 0, 0)]}, "2 classes are named and 1 colours given"),
         ({"colors": [(0, 0, 0), (0, 0, 300)]}, "less than or equal to 255"),

@@ -115,6 +115,8 @@ def save_package(
     """
     target = Path(path)
     check_target(target, overwrite=overwrite, members=PACKAGE_FILES)
+    if not isinstance(test_input, np.ndarray):
+        raise ModelError(f"the test input is a {type(test_input).__name__}; give a NumPy array [h, w] or [h, w, C]")
     layers = architecture(module)
     network = copy.deepcopy(module).to("cpu").float().eval()
     files = {
