@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 import bainite_fast
-from bainite_fast.errors import ModelError, OutputExistsError
+from bainite_fast.errors import ModelError, OutputError, OutputExistsError
 from bainite_fast.models import LoadedModel, export, load
 from segment_helpers import small_unet, small_vgg16_unet
 
@@ -289,6 +289,12 @@ def test_only_its_like_is_replaced(name: str, format: Any, message: str, tmp_pat
     with pytest.raises(OutputExistsError, match=f"{message}.*it is not replaced"):
         export(model, tmp_path / name, format=format, overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match=r"m\.pt cannot be written"):
+        export(models["rgb"], tmp_path / "file" / "m.pt")
 
 
 def test_a_bioimageio_model_and_an_empty_folder_are_replaced(models: dict[str, LoadedModel], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -314,8 +315,8 @@ def test_names(tmp_path: Path, unet: UNet, monkeypatch: pytest.MonkeyPatch) -> N
         load("another", normalize=(0.5, 0.5))
 
 
-@pytest.mark.parametrize("wrong", [(0.5, 0.0), (float("nan"), 1.0), ((0.1, 0.2), 1.0)])
-def test_wrong_normalisation(wrong: tuple[float, float]) -> None:
+@pytest.mark.parametrize("wrong", [(0.5, 0.0), (float("nan"), 1.0), ((0.1, 0.2), 1.0), 0.5, (0.5, "b")])
+def test_wrong_normalisation(wrong: Any) -> None:
     with pytest.raises(ModelError, match="mean|std"):
         load(nn.Conv2d(1, 2, 1), normalize=wrong)
 

@@ -202,7 +202,7 @@ def _refuse_newer(data: bytes | str, source: str, error: ValidationError) -> Non
     """Say it if a configuration is of a later version than this software reads."""
     try:
         version = json.loads(data)["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return
     if isinstance(version, int) and version > _NEWEST:
         raise ModelError(

@@ -190,6 +190,7 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
 
 def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Normalize | None) -> LoadedModel:
     """Measure a module that declares nothing."""
+    mean, std = _plain(normalize)
     module = module.to("cpu").float()
     if getattr(module, "training", False):
         module.eval()
@@ -197,7 +198,6 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
         channels = deduce_in_channels(module)
         reach = probe(module, channels)
         _refuse_probabilities(module, channels, reach)
-    mean, std = normalize if normalize is not None else (0.0, 1.0)
     classes = default_classes(reach.out_channels)
     contract = Contract(
         name=name,
@@ -207,8 +207,8 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
         classes=classes,
         colors=default_colors(len(classes)),
         um_per_px=None,
-        mean=per_channel(_plain(mean), channels, "mean"),
-        std=per_channel(_plain(std), channels, "std"),
+        mean=per_channel(mean, channels, "mean"),
+        std=per_channel(std, channels, "std"),
         stride=reach.stride,
         halo=reach.halo,
         radius=reach.radius,
@@ -234,7 +234,7 @@ def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> Non
     noise = torch.randn(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         y = torch.cat([module(noise), module(100 * noise)])  # no logits stay within 0…1 when their input grows so much
-    if y.min() < 0 or y.max() > 1 or y.max() == y.min():
+    if not ((y >= 0) & (y <= 1)).all() or y.max() == y.min():
         return
     if reach.out_channels == 1:
         raise ModelError(
@@ -250,8 +250,15 @@ def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> Non
     )
 
 
-def _plain(value: float | Sequence[float]) -> float | tuple[float, ...]:
-    return float(value) if isinstance(value, (int, float)) else tuple(float(x) for x in value)
+def _plain(normalize: Normalize | None) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
+    """Return mean and std as plain numbers."""
+    try:
+        mean, std = (float(x) if isinstance(x, (int, float)) else tuple(map(float, x)) for x in normalize or (0.0, 1.0))
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"normalize is {normalize!r}; give (mean, std), each one number or one for each channel"
+        ) from error
+    return mean, std
 
 
 def _digest(module: nn.Module) -> str:

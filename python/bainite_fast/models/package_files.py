@@ -9,7 +9,7 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ModelError, OutputError, OutputExistsError
@@ -206,7 +206,8 @@ def _scratch(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error})") from error
     finally:
-        _remove(scratch)
+        with suppress(OSError):  # what went wrong before is the error
+            _remove(scratch)
 
 
 def _swap(scratch: Path, target: Path) -> None:
