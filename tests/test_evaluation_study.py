@@ -270,6 +270,10 @@ def test_evaluate_agree_and_cross_validate_from_the_command_line(steel, tmp_path
     refused = CliRunner().invoke(app, [str(w) for w in [*words, "--calibrate", tmp_path / "mine.zip"]])
     assert refused.exit_code == 1 and "mine.png exists" in refused.stderr
     assert (tmp_path / "mine.png").read_text() == "mine"
+    for place, what in ((model, "model is the model itself"), (model.parent, "which such a model does not")):
+        refused = CliRunner().invoke(app, [str(w) for w in [*words, "--calibrate", place, "--overwrite"]])
+        assert refused.exit_code == 1 and f"{what}: it is not replaced" in " ".join(refused.stderr.split())
+    assert load(model).contract == plain.contract
     masks, copied = steel / "lom" / "masks", shutil.copytree(steel / "lom" / "masks", tmp_path / "copied")
     assert json.loads(run("agree", masks, copied, "--json"))["kappa"] == 1.0
     bad = CliRunner().invoke(app, ["agree", str(masks), str(masks), "--mask-value", "red"])

@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 import bainite_fast
-from bainite_fast.errors import ModelError, OutputExistsError
+from bainite_fast.errors import ModelError, OutputError, OutputExistsError
 from bainite_fast.models import LoadedModel, export, load
 from segment_helpers import small_unet, small_vgg16_unet
 
@@ -160,6 +160,19 @@ def test_bioimageio_by_its_own_validator(models: dict[str, LoadedModel], folder:
             assert [(x.scale, x.unit) for x in found.inputs[0].axes[2:]] == [(0.1, "micrometer")] * 2
 
 
+def test_bioimageio_holds_a_scale_that_gives_the_halo_again(tmp_path: Path) -> None:
+    spec = pytest.importorskip("bioimageio.spec")
+    image = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    # 24 · 0.1 / 0.1 is not 24 in floating point.
+    made = bainite_fast.models.save_package(
+        small_unet(depth=2), tmp_path / "steel", classes=("a", "b"), test_input=image, um_per_px=0.1
+    )
+    found = spec.load_description(export(made, tmp_path / "m", format="bioimageio") / "rdf.yaml")
+    assert type(found).__name__ == "ModelDescr", found.validation_summary.format()
+    assert found.outputs[0].axes[2].halo == 24
+    assert found.inputs[0].axes[2].scale == pytest.approx(0.1, rel=1e-9)
+
+
 def test_bioimageio_weights_give_its_test_output(folder: Path) -> None:
     rdf = yaml.safe_load((folder / "rdf.yaml").read_text())
     assert (rdf["type"], rdf["format_version"][:3], rdf["authors"]) == ("model", "0.5", [{"name": "unknown"}])
@@ -250,3 +263,43 @@ def test_nothing_is_overwritten_unasked(models: dict[str, LoadedModel], tmp_path
     assert path.read_text() == "mine"
     export(models["unet"], path, overwrite=True)
     assert zipfile.is_zipfile(io.BytesIO(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("photos", "bioimageio", r"photos holds a\.png, b\.png, c\.png and 1 more, which such a model does not"),
+        ("photos.pt", "torchscript", "photos.pt is a folder, where a file is to be written"),
+        ("photos.zip", "bioimageio", "photos.zip is a folder, where a file is to be written"),
+        ("README.md", "bioimageio", "README.md is a file, where a folder is to be written"),
+        ("docs", "bioimageio", "docs is a folder without rdf.yaml"),
+        ("unet", "bioimageio", "unet is the model itself"),
+    ],
+)
+def test_only_its_like_is_replaced(name: str, format: Any, message: str, tmp_path: Path) -> None:
+    model = package("unet", tmp_path)
+    for folder in ("photos", "photos.pt", "photos.zip"):
+        (tmp_path / folder).mkdir()
+        for picture in "abcd":
+            (tmp_path / folder / f"{picture}.png").write_text("mine")
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.md").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputExistsError, match=f"{message}.*it is not replaced"):
+        export(model, tmp_path / name, format=format, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match=r"m\.pt cannot be written"):
+        export(models["rgb"], tmp_path / "file" / "m.pt")
+
+
+def test_a_bioimageio_model_and_an_empty_folder_are_replaced(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    for _ in range(2):
+        export(models["rgb"], tmp_path / "m", format="bioimageio", overwrite=True)
+        assert (tmp_path / "m" / "rdf.yaml").is_file()
+    assert [x.name for x in tmp_path.iterdir()] == ["m"]

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from bainite_fast.errors import ModelError
+from bainite_fast.errors import BainiteWarning, ModelError
 from bainite_fast.models import (
     DEFAULT_MODEL,
     UNet,
@@ -24,10 +25,12 @@ from bainite_fast.models import (
     available,
     catalog,
     export,
+    is_package,
     load,
     load_weights,
     save_package,
 )
+from bainite_fast.models.describing import foreign_model
 
 
 def traced(module: nn.Module, channels: int = 1) -> nn.Module:
@@ -77,6 +80,41 @@ def test_digest_follows_the_weights_and_the_structure(unet: UNet) -> None:
     assert (
         load(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())).contract.sha256 != load(nn.Conv2d(1, 2, 1)).contract.sha256
     )
+
+
+class Scaled(nn.Module):
+    """Holds what decides its answer in a number, a tensor, a buffer that is not saved and a list."""
+
+    def __init__(self, number: float = 1.0, tensor: float = 1.0, buffer: float = 1.0, item: float = 1.0) -> None:
+        super().__init__()
+        self.number, self.tensor, self.items = number, torch.tensor(tensor), [item]
+        self.register_buffer("buffer", torch.tensor(buffer), persistent=False)
+        self.conv = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x * self.number * float(self.tensor) * self.buffer * self.items[0])
+
+
+def test_digest_follows_settings_that_are_no_weights() -> None:
+    digests = set()
+    for which in ({}, {"number": 2.0}, {"tensor": 2.0}, {"buffer": 2.0}, {"item": 2.0}, {}):
+        torch.manual_seed(0)
+        digests.add(load(Scaled(**which)).contract.sha256)
+    assert len(digests) == 5
+
+
+def test_probabilities_are_no_logits(tmp_path: Path) -> None:
+    sigmoid = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Sigmoid())
+    with pytest.raises(ModelError, match=r"as after a sigmoid.*leave the sigmoid out"):
+        load(sigmoid)
+    with pytest.raises(ModelError, match="as after a sigmoid"):
+        load(save(traced(sigmoid), tmp_path / "m.pt"))
+    with pytest.warns(BainiteWarning, match=r"as after a softmax.*a confidence would be wrong"):
+        load(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Softmax(1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.LogSoftmax(1)))
+        load(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Sigmoid(), nn.Conv2d(1, 1, 1)))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".ts", ".zip", ""])
@@ -213,6 +251,41 @@ def test_a_torn_torchscript_file(unet: UNet, tmp_path: Path) -> None:
         load(torn)
 
 
+def test_a_torchscript_file_with_a_flipped_bit_in_its_weights(unet: UNet, tmp_path: Path) -> None:
+    path = save(traced(unet, 2), tmp_path / "n.pt")
+    with zipfile.ZipFile(path) as archive:
+        weights = max(archive.infolist(), key=lambda one: one.file_size if "/data/" in one.filename else 0)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(zipfile.ZipFile(path).read(weights))) + 7] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=rf"n\.pt is damaged: {weights.filename} in it is not what was saved"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["package", "torchscript"])
+def test_damaged_files_are_refused_by_one_error(kind: str, unet: UNet, tmp_path: Path) -> None:
+    path = tmp_path / "m.zip"
+    if kind == "package":
+        save_package(unet, path, classes=("a", "b", "c"), test_input=np.zeros((8, 8, 2), np.uint8))
+    else:
+        save(traced(unet, 2), path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for case in range(150):
+        content = np.frombuffer(whole, np.uint8).copy()
+        near_end = case % 3  # the directory of the zip lies there
+        first = max(0, len(content) - 1500) if near_end else 0
+        content[rng.integers(first, len(content), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(content.tobytes()[: rng.integers(len(content)) if case % 5 == 0 else None])
+        try:
+            load(path)
+        except ModelError:
+            refused += 1
+        is_package(path)
+        foreign_model(path)
+    assert refused > 75  # not all bytes matter
+
+
 def test_torchscript_that_returns_another_shape(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="as large as its input"):
         load(save(traced(nn.MaxPool2d(2)), tmp_path / "half.pt"))
@@ -242,8 +315,8 @@ def test_names(tmp_path: Path, unet: UNet, monkeypatch: pytest.MonkeyPatch) -> N
         load("another", normalize=(0.5, 0.5))
 
 
-@pytest.mark.parametrize("wrong", [(0.5, 0.0), (float("nan"), 1.0), ((0.1, 0.2), 1.0)])
-def test_wrong_normalisation(wrong: tuple[float, float]) -> None:
+@pytest.mark.parametrize("wrong", [(0.5, 0.0), (float("nan"), 1.0), ((0.1, 0.2), 1.0), 0.5, (0.5, "b")])
+def test_wrong_normalisation(wrong: Any) -> None:
     with pytest.raises(ModelError, match="mean|std"):
         load(nn.Conv2d(1, 2, 1), normalize=wrong)
 

@@ -245,6 +245,19 @@ def test_nothing_is_overwritten_unasked(package: Path, network: UNet) -> None:
     assert [x.name for x in package.parent.iterdir()] == ["laths"]
 
 
+def test_a_folder_with_anything_else_is_not_replaced(package: Path, network: UNet) -> None:
+    (package / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"holds notes\.txt, which such a model does not: it is not replaced"):
+        save_package(network, package, classes=CLASSES, test_input=image(8, 8), overwrite=True)
+    assert (package / "notes.txt").read_text() == "mine"
+    link = package.with_name("link")
+    (package / "notes.txt").unlink()
+    link.symlink_to(package)
+    save_package(network, link, classes=CLASSES, test_input=image(8, 8), overwrite=True)
+    assert load(link).source == str(link)
+    assert sorted(x.name for x in package.parent.iterdir()) == ["laths", "link"]
+
+
 def test_a_failed_save_leaves_nothing(network: UNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
@@ -259,6 +272,7 @@ def test_a_failed_save_leaves_nothing(network: UNet, tmp_path: Path, monkeypatch
     ("wrong", "message"),
     [
         ({"classes": ["a", "b", "c"]}, "3 classes are named"),
+        ({"test_input": [[1, 2], [3, 4]]}, r"test input is a list; give a NumPy array \[h, w\]"),
         ({"classes": ["a", "a"]}, "same name"),
         ({"colors": [(0, 0, 0)]}, "2 classes are named and 1 colours given"),
         ({"colors": [(0, 0, 0), (0, 0, 300)]}, "less than or equal to 255"),
@@ -314,6 +328,8 @@ def test_a_flipped_byte_is_found(name: str, package: Path) -> None:
         (lambda c: c["architecture"].update(kind="vgg16_unet"), "architecture.depth"),
         (lambda c: c.pop("stride"), "stride: Field required"),
         (lambda c: c.update(halo=19), "not a multiple of the stride"),
+        (lambda c: c.update(halo=c["halo"] - c["stride"]), "are not the network's, which looks"),
+        (lambda c: c.update(stride=1), "its tiles would differ from the whole image"),
         (lambda c: c.update(format_version=3), r"format_version 3, and bainite_fast .* reads 1 to 2: upgrade"),
         (lambda c: c.update(format_version="2"), "format_version"),
         (lambda c: c.update(temperature=1.5), "temperature need format_version 2"),

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from bainite_fast.errors import ModelError
-from bainite_fast.models import Reach, UNet, probe, serial_threads
+from bainite_fast.models import Reach, UNet, VGG16UNet, architecture, probe, serial_threads
+from bainite_fast.models.catalog import network_reach
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +107,17 @@ def shifted(x: torch.Tensor) -> torch.Tensor:
     return functional.pad(x, (0, 7, 0, 0))[..., 7:]
 
 
+def round_the_strip() -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a path to the near and one to (±8, ±8), (±8, ±24) … px: none of the second stays in a column."""
+    near, far = nn.Conv2d(1, 2, 1).double(), nn.Conv2d(1, 2, 4, dilation=16).double()
+
+    def sum_of_both(x: torch.Tensor) -> torch.Tensor:
+        wide = functional.pad(x, (24, 24, 24, 24)).double()
+        return (near(x.double()) + far(wide)).to(x.dtype)
+
+    return sum_of_both
+
+
 KNOWN: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "u-net": (lambda: UNet(base=2), (16, 96, 94)),
     "5 levels": (lambda: UNet(base=2, depth=5), (32, 192, 190)),
@@ -122,6 +134,7 @@ KNOWN: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
         (1, 31, 31),
     ),
     "even kernel": (lambda: nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(1, 2, 4)), (1, 2, 2)),
+    "even kernel, dilated, on one path": (lambda: Apply(round_the_strip(), nn.Identity()), (1, 24, 24)),
     "one-sided": (lambda: Apply(shifted), (1, 8, 8)),
     "anisotropic": (lambda: nn.Conv2d(1, 2, (3, 9), padding=(1, 4)), (1, 4, 4)),
     "anisotropic stride": (
@@ -188,6 +201,20 @@ def test_tiles_equal_the_whole_for_any_network(factors: tuple[int, ...], bilinea
     assert worst(module, reach, reach.halo) <= 1e-12
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        UNet(base=1, depth=d, kernel=k)
+        for d, k in ((1, 1), (1, 3), (2, 3), (3, 3), (4, 3), (1, 5), (2, 5), (3, 5), (2, 7))
+    ]
+    + [VGG16UNet(base=1), VGG16UNet(3, base=2)],
+    ids=lambda m: f"{type(m).__name__}-{m.depth}-{getattr(m, 'kernel', 3)}",
+)
+def test_packages_know_the_reach_of_their_networks(module: UNet | VGG16UNet) -> None:
+    reach = probe(module.eval(), module.in_channels)
+    assert network_reach(architecture(module)) == (reach.stride, reach.radius)
+
+
 def test_a_core_off_the_grid_is_not_exact() -> None:
     torch.manual_seed(0)
     module = UNet(base=2, depth=2).double().eval()
@@ -248,6 +275,19 @@ def attention(x: torch.Tensor) -> torch.Tensor:
     return (flat @ torch.softmax(flat.transpose(1, 2) @ flat, 2)).reshape(x.shape)
 
 
+class ByValue(nn.Module):
+    """Scales an image by what it finds in it."""
+
+    def __init__(self, decide: Callable[[torch.Tensor], torch.Tensor], *, branch: bool) -> None:
+        super().__init__()
+        self.decide, self.branch, self.conv = decide, branch, nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.branch:
+            return self.conv(x / 255 if self.decide(x) else x)
+        return self.conv(torch.where(self.decide(x), x / 255, x))
+
+
 def conv(before: int = 1, after: int = 2) -> nn.Module:
     return nn.Conv2d(before, after, 3, padding=1)
 
@@ -282,6 +322,14 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "integers": (lambda: Apply(lambda x: x.long()), "logits of its input's type"),
     "nan weights": (lambda: Apply(lambda x: x * torch.nan), "are its weights finite"),
     "random": (lambda: Apply(lambda x: x + torch.randn_like(x)), "two answers"),
+    "if max": (lambda: ByValue(lambda x: x.max() > 1, branch=True), "by a value of the whole image"),
+    "if min": (lambda: ByValue(lambda x: x.min() < 0, branch=True), "by a value of the whole image"),
+    "where max": (lambda: ByValue(lambda x: x.max() > 100, branch=False), "by a value of the whole image"),
+    "where mean": (lambda: ByValue(lambda x: x.mean() < 0.2, branch=False), "by a value of the whole image"),
+    "changes its input": (lambda: nn.Sequential(nn.ReLU(inplace=True), conv()), "changes its input in place"),
+    "mixes the batch": (lambda: Apply(lambda x: x - x.mean(0, keepdim=True) / 2), "in a batch with another one"),
+    "one image at a time": (lambda: Apply(lambda x: x.view(1, *x.shape[1:])), r"a float32 batch \[2, 1, 32, 8"),
+    "circular padding": (lambda: nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), "circular padding"),
     "channels": (lambda: conv(3), r"fails on a float32 batch \[1, 1, 32, 64\]"),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
+from torch.nn import functional, utils
+from torch.nn.utils import parametrizations
 
 from bainite_fast import kernels
 from bainite_fast.errors import BainiteWarning, DeviceError, ModelError
@@ -147,6 +148,44 @@ def test_foreign_modules(module: nn.Module, script: bool, tmp_path: Path) -> Non
     with torch.inference_mode():
         assert (compiled.run(batch) - module(batch)).abs().max() <= 1e-4
     assert compiled.mode == ("frozen" if script else "traced")
+
+
+class Asserts(nn.Module):
+    """Asks of its input what fx's stand-ins for tensors have no answer to."""
+
+    def __init__(self, ask: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.ask, self.head = ask, nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.ask(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("ask", [lambda x: isinstance(x, torch.Tensor), lambda x: {4: "image"}[x.dim()]])
+def test_networks_that_cannot_be_traced_symbolically(ask: Callable[[torch.Tensor], object]) -> None:
+    compiled = compile(load(Asserts(ask)))
+    assert compiled.run(compiled.new_batch(1, 16, 20).zero_()).shape == (1, 2, 16, 20)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("norm", [utils.weight_norm, utils.spectral_norm, parametrizations.weight_norm])
+def test_weights_that_hooks_compute(norm: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    conv = norm(nn.Conv2d(16, 16, 3, padding=1))
+    first = nn.Conv2d(1, 16, 3, padding=1)
+    module = trained(nn.Sequential(first, nn.ReLU(), conv, nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 2, 1)))
+    batch = torch.randn(1, 1, 24, 32)
+    with torch.no_grad():
+        expected = module(batch)  # without gradient the hooks leave weights that can be copied
+    compiled = compile(load(module))
+    assert (compiled.run(batch) - expected).abs().max() <= 1e-4
+
+
+def test_an_input_that_the_network_does_not_take() -> None:
+    compiled = compile(load(nn.Conv2d(1, 2, 9, padding=4, padding_mode="reflect")))
+    with pytest.raises(ModelError, match=r"fails on a batch \[1, 1, 3, 40\].*[Pp]adding size.*use edge='mirror'"):
+        compiled.run(compiled.new_batch(1, 3, 40).zero_())
 
 
 def test_bfloat16(loaded: LoadedModel) -> None:

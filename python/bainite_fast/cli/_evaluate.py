@@ -9,6 +9,8 @@ import typer
 
 from .._optional import require
 from ..errors import OutputError, OutputExistsError
+from ..models.catalog import PACKAGE_FILES
+from ..models.package_files import check_target
 from ._console import emit, emit_json, progress, say
 from ._options import (
     Classes,
@@ -101,6 +103,8 @@ def evaluate(
     for path in (calibrate, diagram, csv, overlays):
         if path is not None:
             check_place(Path(path), overwrite=overwrite, is_file=path in (diagram, csv))
+    if calibrate is not None:
+        check_target(Path(calibrate), overwrite=overwrite, members=PACKAGE_FILES, source=model)
     tune_allocator()
     from .. import evaluation
     from .._disk import write_text

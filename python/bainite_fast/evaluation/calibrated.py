@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import ModelError
 from ..models import bundled_names, load_package, save_package
 from ..models.card import model_card
-from ..models.catalog import bundled_path
-from ..models.package_files import read_description
+from ..models.catalog import PACKAGE_FILES, bundled_path
+from ..models.package_files import check_target, read_description
 from .calibration import TEMPERATURES
 
 _NOTE = re.compile(r"\nCalibrated: confidence = softmax\(logits / [^)\n]*\)\.\n")
@@ -32,7 +32,7 @@ def calibrated_copy(
     temperature : float
         Of :class:`~bainite_fast.evaluation.Calibration`.
     overwrite : bool
-        Replace what is at `path`.
+        Replace the package, or the file, that is at `path`.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def calibrated_copy(
     ModelError
         If `model` is no package, or the temperature is out of range.
     OutputExistsError
-        If `path` exists and `overwrite` is false.
+        If `path` exists, and `overwrite` is false, it is `model`, or a folder that holds anything but a package.
     """
     least, most = TEMPERATURES
     if not isinstance(temperature, (int, float)) or not least <= temperature <= most:
@@ -52,6 +52,7 @@ def calibrated_copy(
     source = bundled_path(str(model)) if str(model) in bundled_names() else Path(model)
     if source.suffix in (".pt", ".pth", ".ts"):
         raise ModelError(f"{source} is no model package, and only packages keep a temperature")
+    check_target(Path(path), overwrite=overwrite, members=PACKAGE_FILES, source=str(source))
     loaded = load_package(source)
     config, card = read_description(source)
     if loaded.test_input is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from .package_files import read_description
 OPSET = 18  # of ONNX
 SPEC = "0.5.3"  # the oldest version that has all that is written here
 _WEIGHTS = {"torchscript": "weights.torchscript.pt", "onnx": "weights.onnx"}
+_CARD, _TEST_INPUT, _TEST_OUTPUT = "README.md", "test_input.npy", "test_output.npy"
+MEMBERS = (RDF, _CARD, _TEST_INPUT, _TEST_OUTPUT, *_WEIGHTS.values())
+"""Files of a model."""
 _FULL_SCALE = {"uint8": 255, "uint16": 65535}
 
 PAPERS: tuple[tuple[str, str], ...] = (
@@ -73,9 +77,9 @@ def bioimageio_files(
     raw = _test_image(loaded)
     scaled = raw.astype(np.float32) / np.float32(_FULL_SCALE.get(raw.dtype.name, 1))
     files = {
-        "README.md": _readme(loaded).encode(),
-        "test_input.npy": _npy(raw),
-        "test_output.npy": _npy(run(scaled)),
+        _CARD: _readme(loaded).encode(),
+        _TEST_INPUT: _npy(raw),
+        _TEST_OUTPUT: _npy(run(scaled)),
         **{_WEIGHTS[kind]: content for kind, content in weights.items()},
     }
     rdf = {
@@ -88,7 +92,7 @@ def bioimageio_files(
         **({"license": publication.license} if publication.license else {}),
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "tags": ["semantic-segmentation", "steel", "microstructure", "metallography", "unet", "2d", "pytorch"],
-        "documentation": "README.md",
+        "documentation": _CARD,
         "inputs": [_input(loaded.contract, raw.dtype.name, files)],
         "outputs": [_output(loaded.contract, files)],
         "weights": _weights(files),
@@ -131,7 +135,7 @@ def _input(contract: Contract, dtype: str, files: Mapping[str, bytes]) -> dict[s
         ],
         "data": {"type": dtype},
         "preprocessing": steps,
-        "test_tensor": _reference("test_input.npy", files),
+        "test_tensor": _reference(_TEST_INPUT, files),
     }
 
 
@@ -149,13 +153,22 @@ def _output(contract: Contract, files: Mapping[str, bytes]) -> dict[str, Any]:
             *(_space(contract, axis, {"tensor_id": "image", "axis_id": axis}) | halo for axis in "yx"),
         ],
         "data": {"type": "float32"},
-        "test_tensor": _reference("test_output.npy", files),
+        "test_tensor": _reference(_TEST_OUTPUT, files),
     }
 
 
 def _space(contract: Contract, axis: str, size: dict[str, Any]) -> dict[str, Any]:
-    scale = {} if contract.um_per_px is None else {"scale": contract.um_per_px, "unit": "micrometer"}
+    scale = {} if contract.um_per_px is None else {"scale": _scale(contract), "unit": "micrometer"}
     return {"type": "space", "id": axis, "size": size, **scale}
+
+
+def _scale(contract: Contract) -> float:
+    """Return the µm/px; where the specification's halo · scale / scale is not the halo again, of 32 bits alone."""
+    scale = contract.um_per_px or 1.0
+    if contract.halo * scale / scale == contract.halo:
+        return scale
+    fraction, exponent = math.frexp(scale)
+    return math.ldexp(round(fraction * 2**32), exponent - 32)  # products with such numbers are exact
 
 
 def _weights(files: Mapping[str, bytes]) -> dict[str, Any]:

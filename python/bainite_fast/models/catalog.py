@@ -159,6 +159,12 @@ class PackageConfig(_Strict):
             raise ValueError("two classes have the same name")
         if self.halo % self.stride:
             raise ValueError(f"the halo {self.halo} is not a multiple of the stride {self.stride}")
+        stride, radius = network_reach(self.architecture)
+        if self.stride % stride or self.halo < radius:
+            raise ValueError(
+                f"stride {self.stride} and halo {self.halo} px are not the network's, which looks {radius} px far on a "
+                f"grid of {stride} px: its tiles would differ from the whole image"
+            )
         newer = [name for name in _SINCE_2 if getattr(self, name) not in (None, ())]
         newer += [] if self.architecture.kind == "unet" else [f"architecture.kind {self.architecture.kind!r}"]
         if self.format_version == 1 and newer:
@@ -196,7 +202,7 @@ def _refuse_newer(data: bytes | str, source: str, error: ValidationError) -> Non
     """Say it if a configuration is of a later version than this software reads."""
     try:
         version = json.loads(data)["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return
     if isinstance(version, int) and version > _NEWEST:
         raise ModelError(
@@ -242,6 +248,19 @@ def bundled_names() -> tuple[str, ...]:
     """Return the names of the models in the box, the default first."""
     found = {x.parent.name for x in BUNDLED.glob(f"*/{CONFIG}")} if BUNDLED.is_dir() else set()
     return tuple(sorted(found, key=lambda name: (name != DEFAULT_MODEL, name)))
+
+
+def network_reach(network: UNetConfig | VGG16UNetConfig) -> tuple[int, int]:
+    """Return the stride and the radius of a network, px: what the probe measures, from its layers alone."""
+    if not isinstance(network, UNetConfig):
+        return 16, 141  # whatever its base
+    pair, margin = 2 * (network.kernel // 2), 0
+    for _ in range(network.depth):  # from the output down: what each level's margin is made from, on the coarser grid
+        margin = -(-(margin + pair) // 2)
+    margin += pair
+    for _ in range(network.depth):
+        margin = 2 * margin + pair
+    return 2**network.depth, margin
 
 
 def parameter_count(network: UNetConfig | VGG16UNetConfig) -> int:

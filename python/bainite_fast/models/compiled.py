@@ -143,7 +143,16 @@ class Runtime:
             )
         keep_serial()
         with torch.inference_mode(), exact_math(self.device):
-            return network(batch)
+            try:
+                return network(batch)
+            except RuntimeError as error:
+                if self.device != "cpu":  # its memory may be short
+                    raise
+                reason = next(iter(str(error).strip().splitlines()[-1:]), type(error).__name__)
+                raise ModelError(
+                    f"the network fails on a batch {list(batch.shape)} (N, C, H, W): {reason.strip()}. If the image is "
+                    "tiny and taken bare (edge='native'), use edge='mirror'"
+                ) from error
 
     def activation_bytes(self, n: int, height: int, width: int) -> int:
         """Return the predicted peak memory of one run in bytes: batch, activations, scratch and logits.

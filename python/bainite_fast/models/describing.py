@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import CONFIG, DEFAULT_MODEL, PackageConfig, bundled_names, bundled_path, config_bytes, parameter_count
-from .package_files import read_description
+from .package_files import open_zip, read_description
 
 RDF = "rdf.yaml"
 """What describes a bioimage.io model, in a zip or a folder."""
@@ -32,7 +32,7 @@ def is_package(source: str | os.PathLike[str]) -> bool:
         return (path / CONFIG).is_file()
     if path.is_file():
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, OSError):
             return False
@@ -47,7 +47,7 @@ def foreign_model(source: str | os.PathLike[str]) -> str | None:
         return "bioimageio" if (path / RDF).is_file() else None
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 return _foreign_zip(archive.namelist())
         with path.open("rb") as file:
             head = file.read(2)

@@ -24,11 +24,11 @@ from torch import nn
 
 from .._optional import require
 from .._version import __version__
-from ..errors import ModelError, OutputExistsError
-from .bioimageio import OPSET, Publication, bioimageio_files, citation
+from ..errors import ModelError
+from .bioimageio import MEMBERS, OPSET, Publication, bioimageio_files, citation
 from .contract import Contract, LoadedModel
 from .loading import load
-from .package_files import place_file, place_files
+from .package_files import check_target, place_file, place_files
 from .runtime import is_torchscript, run_torchscript, trace_torchscript
 from .threads import serial_threads
 
@@ -75,7 +75,7 @@ def export(
     cite : sequence of (text, doi or URL)
         What to cite; by default the network's papers.
     overwrite : bool
-        Replace what is at `path`.
+        Replace the file, or the bioimage.io model, that is at `path`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def export(
     ModelError
         If the format is unknown, the model cannot be exported to it, or what was exported gives other logits.
     OutputExistsError
-        If `path` exists and `overwrite` is false.
+        If `path` exists, and `overwrite` is false, it is the model itself, or a folder that holds anything else.
     MissingExtraError
         If ONNX is asked for and its packages are missing (``pip install "bainite-fast[export]"``).
     """
@@ -100,8 +100,9 @@ def export(
         raise ModelError(
             f"authors, licence and citations go into bioimage.io models, and not into {chosen}; leave them"
         )
-    if target.exists() and not overwrite:
-        raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
+    source = model.source if isinstance(model, LoadedModel) else model if isinstance(model, (str, os.PathLike)) else ""
+    members = MEMBERS if chosen == "bioimageio" else ()
+    check_target(target, overwrite=overwrite, members=members, source=source)
     if chosen in ("onnx", "bioimageio"):
         for name in ("onnx", "onnxscript", "onnxruntime"):
             require(name, "export", "export to ONNX")

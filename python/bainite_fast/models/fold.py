@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import fx, nn
 
-from .graphs import symbolic_trace
+from .graphs import is_plain, symbolic_trace
 
 
 def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
@@ -25,8 +25,8 @@ def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
     module = copy.deepcopy(module).eval()
     try:
         graph = symbolic_trace(module)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
-        return module, 0  # control flow on values or sizes: fx says so by these
+    except Exception:  # control flow on values or sizes: whatever a foreign forward does with fx's proxies
+        return module, 0
     modules = dict(graph.named_modules())
     calls = [node for node in graph.graph.nodes if node.op == "call_module"]
     targets = [modules[str(node.target)] for node in calls]
@@ -50,7 +50,7 @@ def fold_batch_norm(module: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _foldable(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
-    if norm.running_mean is None or norm.running_var is None:
+    if norm.running_mean is None or norm.running_var is None or not is_plain(conv) or not is_plain(norm):
         return False
     return type(conv) is nn.Conv2d or (type(conv) is nn.ConvTranspose2d and conv.groups == 1)
 

@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 
 from .. import _core
-from .graphs import is_halving, is_relu, joined, only_user
+from .graphs import is_halving, is_plain, is_relu, joined, only_user
 
 _mkldnn_ops: Any = torch.ops.mkldnn
 _torch: Any = torch  # whose cuDNN operators are untyped
@@ -360,4 +360,5 @@ def _can_fuse(network: nn.Module) -> bool:
 
 
 def _fusable(conv: Any) -> bool:
-    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    plain = type(conv) is nn.Conv2d and is_plain(conv)
+    return plain and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)

@@ -33,6 +33,15 @@ def only_user(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | Non
     return user if user is not None and wanted(user) else None
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Say whether a layer does what its type says with weights of its own: no hook computes them or changes anything.
+
+    ``torch.nn.utils.weight_norm`` and ``spectral_norm`` are such hooks.
+    """
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return not hooks and (getattr(module, "weight", None) is None or "weight" in module._parameters)
+
+
 def is_relu(node: fx.Node, modules: dict[str, Any]) -> bool:
     """Say whether a node is a ReLU."""
     if node.op == "call_module":

@@ -6,21 +6,25 @@ import copy
 import hashlib
 import inspect
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import torch
 from torch import nn
 
-from ..errors import ModelError
+from ..errors import BainiteWarning, ModelError
+from ..geometry import round_up
 from .architectures import recognize
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .package import load_package
-from .receptive_field import deduce_in_channels, probe, refuse_optimized
+from .package_files import open_zip
+from .receptive_field import Reach, deduce_in_channels, probe, refuse_optimized
 from .runtime import is_torchscript, read_torchscript, torchscript_bytes
 from .threads import serial_threads
 
@@ -58,8 +62,8 @@ def load(
     Raises
     ------
     ModelError
-        If there is no such model, it is a pickle, it is corrupt, fails its self-test, or cannot be tiled; or if
-        `normalize` is given for a model that declares its own.
+        If there is no such model, it is a pickle, it is corrupt, fails its self-test, cannot be tiled, or ends in a
+        sigmoid; or if `normalize` is given for a model that declares its own.
     """
     if isinstance(model, nn.Module):
         return _load_module(model, normalize)
@@ -98,6 +102,7 @@ def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn
     kind = _file_kind(path)
     if kind == "package":
         return load_package(path)
+    _refuse_damaged(path)
     return read_torchscript(path), path.stem, path.read_bytes(), path
 
 
@@ -112,7 +117,7 @@ def _file_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(16)
-        names = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else None
+        names = _zip_names(path) if zipfile.is_zipfile(path) else None
     except (OSError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read ({error})") from error
     if names is not None:
@@ -139,6 +144,22 @@ def _file_kind(path: Path) -> str:
     if path.suffix == ".onnx":
         raise ModelError(_FOREIGN.format(path, "ONNX", "a TorchScript export"))
     raise ModelError(f"{path} is not a model ({path.stat().st_size} bytes, beginning with {head[:8]!r}); {_KINDS}")
+
+
+def _zip_names(path: Path) -> list[str]:
+    with open_zip(path) as archive:
+        return archive.namelist()
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Compare a TorchScript file with its checksums, as PyTorch does not."""
+    try:
+        with open_zip(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); get a fresh copy") from error
+    if damaged is not None:
+        raise ModelError(f"{path} is damaged: {damaged} in it is not what was saved; get a fresh copy")
 
 
 def _whose(path: Path) -> str:
@@ -169,13 +190,14 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
 
 def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Normalize | None) -> LoadedModel:
     """Measure a module that declares nothing."""
+    mean, std = _plain(normalize)
     module = module.to("cpu").float()
     if getattr(module, "training", False):
         module.eval()
     with serial_threads():
         channels = deduce_in_channels(module)
         reach = probe(module, channels)
-    mean, std = normalize if normalize is not None else (0.0, 1.0)
+        _refuse_probabilities(module, channels, reach)
     classes = default_classes(reach.out_channels)
     contract = Contract(
         name=name,
@@ -185,8 +207,8 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
         classes=classes,
         colors=default_colors(len(classes)),
         um_per_px=None,
-        mean=per_channel(_plain(mean), channels, "mean"),
-        std=per_channel(_plain(std), channels, "std"),
+        mean=per_channel(mean, channels, "mean"),
+        std=per_channel(std, channels, "std"),
         stride=reach.stride,
         halo=reach.halo,
         radius=reach.radius,
@@ -195,12 +217,52 @@ def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Nor
     return LoadedModel(module, contract, None, None, source)
 
 
-def _plain(value: float | Sequence[float]) -> float | tuple[float, ...]:
-    return float(value) if isinstance(value, (int, float)) else tuple(float(x) for x in value)
+def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> None:
+    """Refuse a network that ends in a sigmoid, whose label is the sign of its one logit; warn of other probabilities.
+
+    Raises
+    ------
+    ModelError
+        If its one channel lies within 0…1 whatever it is given.
+
+    Warns
+    -----
+    BainiteWarning
+        If its channels do: the labels are right, and the confidence is not.
+    """
+    edge = round_up(64, reach.stride)
+    noise = torch.randn(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        y = torch.cat([module(noise), module(100 * noise)])  # no logits stay within 0…1 when their input grows so much
+    if not ((y >= 0) & (y <= 1)).all() or y.max() == y.min():
+        return
+    if reach.out_channels == 1:
+        raise ModelError(
+            "the network's one channel lies within 0…1, as after a sigmoid, and its logit is needed, which is positive "
+            "where the class is; leave the sigmoid out, or wrap the network in a module that returns torch.logit of it"
+        )
+    warnings.warn(
+        "the network's channels lie within 0…1, as after a softmax, and logits are expected: the labels are the same, "
+        "but a confidence would be wrong; leave the softmax out, or wrap the network in a module that returns "
+        "torch.log of it",
+        BainiteWarning,
+        stacklevel=5,
+    )
+
+
+def _plain(normalize: Normalize | None) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
+    """Return mean and std as plain numbers."""
+    try:
+        mean, std = (float(x) if isinstance(x, (int, float)) else tuple(map(float, x)) for x in normalize or (0.0, 1.0))
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"normalize is {normalize!r}; give (mean, std), each one number or one for each channel"
+        ) from error
+    return mean, std
 
 
 def _digest(module: nn.Module) -> str:
-    """Return a sha256 over a module's code, structure and weights: the same for the same network in every process."""
+    """Return a sha256 over a module's code, structure, weights and settings: the same in every process."""
     if is_torchscript(module):
         return hashlib.sha256(torchscript_bytes(module)).hexdigest()
     digest = hashlib.sha256(repr(module).encode())
@@ -208,11 +270,32 @@ def _digest(module: nn.Module) -> str:
         digest.update(f"{kind.__module__}.{kind.__qualname__}".encode())
         if not kind.__module__.startswith("torch."):
             digest.update(_source(kind))
-    for key, value in sorted(module.state_dict().items()):
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    # Not the state_dict, which lacks buffers that are not saved.
+    tensors = dict([*module.named_parameters(), *module.named_buffers()])
+    for key, tensor in sorted(tensors.items(), key=lambda item: item[0]):
+        digest.update(f"{key} {_setting(tensor)}".encode())
+    for name, layer in module.named_modules():
+        settings = {key: value for key, value in vars(layer).items() if key not in _INTERNALS}
+        digest.update(f"{name} {_setting(settings)}".encode())
     return digest.hexdigest()
+
+
+_INTERNALS = frozenset(vars(nn.Module()))  # weights, layers, hooks, and whether it is trained
+
+
+def _setting(value: object) -> str:
+    """Return text that tells apart the values that a module may keep; of objects and functions, their kind alone."""
+    if isinstance(value, torch.Tensor):
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(content).hexdigest()}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_setting(k)}: {_setting(x)}' for k, x in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_setting, value))}]"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    return repr(value) if isinstance(value, (bool, int, float, complex, str, bytes, type(None))) else kind
 
 
 def _source(kind: type) -> bytes:

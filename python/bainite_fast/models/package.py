@@ -17,13 +17,14 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from ..errors import ModelError, OutputExistsError
+from ..errors import ModelError
 from .architectures import architecture, build, load_weights
 from .card import model_card
 from .catalog import (
     CARD,
     CONFIG,
     DATA_FILES,
+    PACKAGE_FILES,
     TEST_INPUT,
     TEST_OUTPUT,
     WEIGHTS,
@@ -35,7 +36,7 @@ from .catalog import (
     sanity_limit,
 )
 from .contract import Color, Contract, LoadedModel, default_colors, per_channel
-from .package_files import PackageReader, write_package
+from .package_files import PackageReader, check_target, write_package
 from .receptive_field import probe
 from .threads import serial_threads
 
@@ -98,7 +99,7 @@ def save_package(
     synthetic_only : bool
         The model has seen no real steel; its outputs are marked so.
     overwrite : bool
-        Replace what is at `path`.
+        Replace the package, or the file, that is at `path`.
 
     Returns
     -------
@@ -108,13 +109,14 @@ def save_package(
     Raises
     ------
     OutputExistsError
-        If `path` exists and `overwrite` is false.
+        If `path` exists, and `overwrite` is false or it is a folder that holds anything but a package.
     ModelError
         If the network is not a :class:`UNet` or :class:`VGG16UNet`, cannot be tiled, or does not fit what is declared.
     """
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
+    check_target(target, overwrite=overwrite, members=PACKAGE_FILES)
+    if not isinstance(test_input, np.ndarray):
+        raise ModelError(f"the test input is a {type(test_input).__name__}; give a NumPy array [h, w] or [h, w, C]")
     layers = architecture(module)
     network = copy.deepcopy(module).to("cpu").float().eval()
     files = {

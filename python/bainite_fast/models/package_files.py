@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ..errors import ModelError, OutputError
+from ..errors import ModelError, OutputError, OutputExistsError
 from .catalog import CARD, CONFIG, PACKAGE_FILES, PackageConfig, parse_config
 
 _TEXT_LIMIT = 2**20  # bytes of the configuration, and of the card
@@ -31,6 +33,28 @@ def read_description(path: str | os.PathLike[str]) -> tuple[PackageConfig, str]:
     return config, card
 
 
+# What Python's zipfile raises on damaged archives, besides its own error.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, RuntimeError, OverflowError)
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip; whatever is wrong with it, or with what is read of it meanwhile, is one error.
+
+    Raises
+    ------
+    zipfile.BadZipFile
+        If it is damaged, or needs what Python cannot do.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _DAMAGE as error:
+        if isinstance(error, ModelError):
+            raise
+        raise zipfile.BadZipFile(str(error) or type(error).__name__) from error
+
+
 class PackageReader:
     """Reads the known files of a folder or zip into memory; nothing is extracted, so no name can lead outside."""
 
@@ -38,12 +62,13 @@ class PackageReader:
         self.source = source
         self.zip: zipfile.ZipFile | None = None
         self.names: dict[str, str] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> PackageReader:
         if self.source.is_dir():
             return self
         try:
-            self.zip = zipfile.ZipFile(self.source)
+            self.zip = self._open.enter_context(open_zip(self.source))
         except (zipfile.BadZipFile, OSError) as error:
             raise ModelError(f"{self.source} is neither a folder nor a readable zip ({error})") from error
         members = [x for x in self.zip.namelist() if not x.endswith("/")]
@@ -52,7 +77,7 @@ class PackageReader:
         self.names = {x.removeprefix(prefix): x for x in members if x.startswith(prefix)}
         unknown = sorted(set(self.names) - set(PACKAGE_FILES))
         if unknown:
-            self.zip.close()
+            self._open.close()
             raise ModelError(
                 f"{self.source} holds {', '.join(unknown[:3])}, which no model package holds; a package is "
                 f"{', '.join(PACKAGE_FILES)}"
@@ -60,8 +85,7 @@ class PackageReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.zip is not None:
-            self.zip.close()
+        self._open.close()
 
     def has(self, name: str) -> bool:
         """Say whether there is a file of that name."""
@@ -81,12 +105,58 @@ class PackageReader:
             raise ModelError(
                 f"{self.source} lacks {name}: a model package holds {', '.join(PACKAGE_FILES)}; get a whole copy"
             ) from error
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        except (OSError, *_DAMAGE) as error:
+            if isinstance(error, ModelError):
+                raise
             raise ModelError(f"{self.source}: {name} cannot be read ({error}); get a fresh copy") from error
 
     def _check(self, name: str, size: int, limit: int) -> None:
         if size > limit:
             raise ModelError(f"{self.source}: {name} has {size} bytes, far more than its model needs ({limit} at most)")
+
+
+def check_target(
+    target: Path, *, overwrite: bool, members: Collection[str] = (), source: str | os.PathLike[str] = ""
+) -> None:
+    """Refuse to write where something is that must not be replaced.
+
+    Parameters
+    ----------
+    target : Path
+        A folder or, if it ends in ``.zip`` or has no `members`, a file.
+    overwrite : bool
+        Whether a file may give way to a file, and a folder to a folder.
+    members : collection of str
+        Names of the files that such a folder may hold; the first one tells it from others.
+    source : str or path
+        What the target is made from, and must not replace.
+
+    Raises
+    ------
+    OutputExistsError
+        If something is at the target and `overwrite` is false, or it is of another kind, holds anything else, or is the
+        source.
+    """
+    if not target.exists():
+        return
+    if not overwrite:
+        raise OutputExistsError(f"{target} exists; choose another path or pass overwrite=True")
+    cure = "it is not replaced; choose another path, or move it away first"
+    if source and Path(source).exists() and target.samefile(source):
+        raise OutputExistsError(f"{target} is the model itself: {cure}")
+    if not members or target.suffix == ".zip":
+        if not target.is_file():
+            raise OutputExistsError(f"{target} is a folder, where a file is to be written: {cure}")
+        return
+    if not target.is_dir():
+        raise OutputExistsError(f"{target} is a file, where a folder is to be written: {cure}")
+    held = {x.name for x in target.iterdir()}
+    foreign = sorted(held - set(members))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputExistsError(f"{target} holds {', '.join(foreign[:3])}{more}, which such a model does not: {cure}")
+    if held and next(iter(members)) not in held:
+        raise OutputExistsError(f"{target} is a folder without {next(iter(members))}, and so no such model: {cure}")
 
 
 def write_package(target: Path, files: Mapping[str, bytes]) -> None:
@@ -136,7 +206,8 @@ def _scratch(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{target} cannot be written ({error})") from error
     finally:
-        _remove(scratch)
+        with suppress(OSError):  # what went wrong before is the error
+            _remove(scratch)
 
 
 def _swap(scratch: Path, target: Path) -> None:
@@ -150,16 +221,11 @@ def _swap(scratch: Path, target: Path) -> None:
             raise
         _remove(aside)
     else:
-        scratch.replace(target) if scratch.is_file() else _place_folder(scratch, target)
-
-
-def _place_folder(scratch: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    scratch.rename(target)
+        scratch.replace(target)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 NaN is put into rows of an input and followed to the output: it survives convolution, pooling, normalisation and the
 usual activations, and zero times NaN is NaN, so that the answer depends on the structure and not on the weights. The
 stride is the smallest shift that the network commutes with, both in NaN patterns and in numbers (float64, where the
-deep paths of a fresh network, far below float32 precision, still count). A tiled-against-whole comparison ends it.
+deep paths of a fresh network, far below float32 precision, still count). All this in strips, which are cheap; that no
+path leads round them, and that a tile equals its part of the whole, is asked at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from .threads import serial_threads
 
 _GRANULES = (32, 64, 96, 128, 160, 60, 224, 240, 288, 336, 352)  # px; their divisors are the strides looked for
 _LENGTHS = (256, 1024, 4096)  # px; a reach above half the last one counts as unbounded
+_WIDTHS = (8, 64, 256)  # px, of the strips, about; wider ones where a path leads past the narrow ones
 _CORE = 16  # px, at least, in the last comparison
+_AROUND = 128  # px on each side of it, at least, that are looked at
+_LOUD = {torch.float64: 1000.0, torch.float32: 10.0}  # what lies outside of a tile there, as far as rounding allows
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}  # of the largest logit
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -82,7 +86,8 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
     ModelError
         If the network cannot be tiled exactly: its output is not [N, K, H, W], its reach is unbounded (instance or
         group normalisation, global pooling, attention), it does not commute with any shift (``align_corners=True``),
-        it is random, or it hides NaN so that its reach cannot be measured.
+        it is random, it changes its input or mixes the images of a batch, it decides by values of the whole image (``if
+        x.max() > 1``), or it hides NaN so that its reach cannot be measured.
     """
     refuse_optimized(module)
     with serial_threads():
@@ -92,10 +97,24 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
 def _measure(module: nn.Module, in_channels: int) -> Reach:
     network, exact, dtype = _prepare(module, in_channels)
     granule, out_channels = _granule(network, in_channels)
-    axes = []
-    for first, second in ((network, exact), (_transposed(network), _transposed(exact))):
-        width = next(w for w in (8, 16, granule) if w == granule or _accepts(first, (1, in_channels, 2 * granule, w)))
-        axes.append(_Axis(first, second, dtype, in_channels, granule, width))
+    for least in _WIDTHS:
+        axes = []
+        for first, second in ((network, exact), (_transposed(network), _transposed(exact))):
+            widths = (w for w in (8, 16) if w >= least and _accepts(first, (1, in_channels, 2 * granule, w)))
+            width = next(widths, -(-least // granule) * granule)
+            axes.append(_Axis(first, second, dtype, in_channels, granule, width))
+        reach = _measure_strips(axes, out_channels)
+        if _sees_the_tile_alone(network, in_channels, reach):
+            return reach
+    raise ModelError(
+        f"outputs of the network depend on inputs that are more than {_WIDTHS[-1]} px away in both directions at once "
+        "(a diagonal shift, or an even kernel of a large dilation?), so its reach cannot be measured"
+    )
+
+
+def _measure_strips(axes: list[_Axis], out_channels: int) -> Reach:
+    """Measure a network along both axes, in strips as narrow as they say."""
+    granule, in_channels = axes[0].granule, axes[0].channels
     _check_sane(axes[0])
     stride = _stride(axes[0], 1)
     stride = _stride(axes[1], stride)
@@ -233,13 +252,25 @@ def _noise(axis: _Axis, length: int) -> torch.Tensor:
 
 
 def _check_sane(axis: _Axis) -> None:
-    """Refuse a network that is random, blows up, or hides NaN altogether."""
-    x = _noise(axis, axis.granule)
-    once, twice = axis.exact(x), axis.exact(x)
+    """Refuse a network that is random, blows up, changes its input, mixes a batch, or hides NaN altogether."""
+    x = _noise(axis, axis.granule).to(axis.dtype)
+    given = x.clone()
+    once = axis.exact(x)
+    if not torch.equal(x, given):
+        raise ModelError(
+            "the network changes its input in place (x -= mean, x.div_(…), or an in-place activation as its first "
+            "layer?); make it work on a new tensor"
+        )
+    twice = axis.exact(x)
     if not torch.isfinite(once).all():
         raise ModelError("the network returns NaN or infinity for standard normal noise; are its weights finite?")
     if not torch.equal(once, twice):
         raise ModelError("the network gives two answers to one input (dropout or noise that eval() leaves on?)")
+    if not _close(axis, axis.exact(torch.cat((x.flip(2), x)))[1:], once):
+        raise ModelError(
+            "the network gives an image another answer in a batch with another one (batch statistics, or a mean or "
+            "softmax over dim=0?), and tiles are run in batches"
+        )
     inside = slice(axis.granule // 4, -axis.granule // 4)  # the border may be a constant
     if not axis.forward(torch.full_like(x, math.nan))[:, :, inside].isnan().any(dim=3).all():
         raise ModelError(
@@ -278,8 +309,8 @@ def _fronts(axis: _Axis, stride: int) -> tuple[int, int]:
             break  # from end to end: do not ask attention for the square of an even longer input
     raise ModelError(
         f"every output of the network depends on inputs more than {_LENGTHS[1] // 2} px away: instance, group or "
-        "layer normalisation over the image, global pooling, squeeze-and-excitation or attention. Such a network "
-        "gives another answer to every tile; use batch normalisation and local layers"
+        "layer normalisation over the image, global pooling, squeeze-and-excitation, attention or circular padding. "
+        "Such a network gives another answer to every tile; use batch normalisation and local layers"
     )
 
 
@@ -333,13 +364,29 @@ def _check_tiled(axis: _Axis, stride: int, halo: int) -> None:
     extra = -(-max(2 * _CORE, halo // 2) // stride) * stride
     core = -(-_CORE // stride) * stride
     x = _noise(axis, 2 * (extra + halo) + core)
-    tile = x[:, :, extra : extra + 2 * halo + core]
-    whole = axis.exact(x)[:, :, extra + halo : extra + halo + core]
+    inside = slice(extra, extra + 2 * halo + core)
+    # Intensities 0…1 in an image that is far brighter, or far darker: its maximum, minimum and mean are not the tile's.
+    tile = torch.rand(x[:, :, inside].shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     tiled = axis.exact(tile)[:, :, halo : halo + core]
-    if not _close(axis, whole, tiled):
-        difference = float((whole - tiled).abs().max())
-        raise ModelError(
-            f"with stride {stride} and halo {halo} px a tile still differs from the whole image by {difference:.1e}: "
-            "some layer hides NaN (torch.where, a comparison or nan_to_num?) or depends on the size of its input; "
-            "write activations with torch.relu, clamp or leaky_relu"
-        )
+    for sign in (1, -1):
+        image = _LOUD[axis.dtype] * (x + sign)
+        image[:, :, inside] = tile
+        whole = axis.exact(image)[:, :, extra + halo : extra + halo + core]
+        if not _close(axis, whole, tiled):
+            difference = float((whole - tiled).abs().max())
+            raise ModelError(
+                f"with stride {stride} and halo {halo} px a tile still differs from the whole image by "
+                f"{difference:.1e}: some layer hides NaN (torch.where, a comparison or nan_to_num?), depends on the "
+                "size of its input, or the network decides by a value of the whole image (if x.max() > 1?); write "
+                "activations with torch.relu, clamp or leaky_relu, and scale intensities by normalize=(mean, std)"
+            )
+
+
+def _sees_the_tile_alone(network: Forward, channels: int, reach: Reach) -> bool:
+    """Say whether NaN all round a square tile leaves its core alone: in a strip, some paths lead outside of it."""
+    core = -(-_CORE // reach.stride) * reach.stride
+    edge = -(-max(2 * _CORE, _AROUND - reach.halo) // reach.stride) * reach.stride
+    x = torch.full((1, channels, *(2 * [2 * (edge + reach.halo) + core])), math.nan)
+    x[..., edge:-edge, edge:-edge] = 0
+    inside = slice(edge + reach.halo, edge + reach.halo + core)
+    return not bool(network(x)[..., inside, inside].isnan().any())

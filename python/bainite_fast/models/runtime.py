@@ -136,7 +136,7 @@ def read_torchscript(source: Path) -> nn.Module:
     try:
         with _quiet():
             return cast(nn.Module, _jit.load(str(source), map_location="cpu"))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"{source}: PyTorch {torch.__version__} cannot read this TorchScript file ({reason}); save it again with "
@@ -210,7 +210,7 @@ def _compile_module(loaded: LoadedModel, target: _Target) -> _Compiled:
     samples, precision = _samples(loaded, target.layout), target.precision
     reference = [loaded.module(x) for x in samples]
     network, folded = fold_batch_norm(loaded.module)
-    if any(worst_difference(network(x), y) > AGREE["float32"] for x, y in zip(samples, reference, strict=True)):
+    if not _agrees(network, samples, reference):
         network, folded = copy.deepcopy(loaded.module), 0  # fx took a wrong turn: keep the network as it is
     network = target.put_network(network.eval().requires_grad_(False))
     inputs = [target.put(x) for x in samples]
@@ -232,6 +232,15 @@ def _compile_module(loaded: LoadedModel, target: _Target) -> _Compiled:
         if frozen is not None:
             return _with_core(replace(made, network=frozen, mode=mode), network, loaded.contract, target)
     return made
+
+
+def _agrees(network: nn.Module, samples: list[torch.Tensor], reference: list[torch.Tensor]) -> bool:
+    """Say whether what fx made of a network runs and gives the same."""
+    try:
+        found = [network(x) for x in samples]
+    except Exception:  # a foreign forward may hold anything that fx writes down wrongly
+        return False
+    return all(worst_difference(x, y) <= AGREE["float32"] for x, y in zip(found, reference, strict=True))
 
 
 def _freeze(

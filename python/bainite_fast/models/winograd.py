@@ -17,7 +17,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from .. import _core
 from .fuse import empty_image, pixels
-from .graphs import is_halving, is_relu, joined, only_user
+from .graphs import is_halving, is_plain, is_relu, joined, only_user
 
 CHANNELS = 16  # inputs and output come in multiples of this
 
@@ -122,6 +122,7 @@ def replaceable(conv: nn.Module) -> bool:
     """Say whether a module is a convolution that :class:`WinogradConv2d` can take the place of, and gains by it."""
     return (
         type(conv) is nn.Conv2d
+        and is_plain(conv)
         and conv.kernel_size == (3, 3)
         and conv.stride == (1, 1)
         and conv.dilation == (1, 1)
