@@ -21,8 +21,8 @@ _BESIDE = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.(?:partial|old)")  # the numbe
 def beside(target: Path) -> Iterator[Path]:
     """Give a path beside `target`: the file or folder that is made there takes the target's place at the end.
 
-    Where the context ends with an error, what was made is deleted, and what was at the target is still there. A folder
-    is never replaced by a file.
+    Where the context ends with an error, what was made is deleted, and what was at the target is still there. A file
+    never replaces a folder, nor a folder a file.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def beside_name(target: Path, kind: str = "partial") -> Path:
 def put(made: Path, target: Path) -> None:
     """Bring a file or folder to disk, then move it to its place on the same file system; what was there goes last."""
     sync_tree(made)
-    if made.is_dir() and target.is_dir() and not target.is_symlink():
+    if made.is_dir() and target.is_dir():
         # A folder cannot be replaced in one step: the old one leaves first, and goes when the new one stands.
         old = beside_name(target, "old")
         target.rename(old)
@@ -83,9 +83,7 @@ def put(made: Path, target: Path) -> None:
         sync_folder(target.parent)
         _delete(old)
         return
-    if made.is_dir():
-        target.unlink(missing_ok=True)
-    made.replace(target)  # a folder is in no file's way: the system refuses
+    made.replace(target)  # the system refuses to put a file in a folder's place, or a folder in a file's
     sync_folder(target.parent)
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import urllib.error
 import urllib.request
-import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
@@ -19,7 +18,8 @@ import safetensors
 import torch
 from torch import nn
 
-from ..errors import ModelError, OutputError
+from .._disk import beside
+from ..errors import ModelError
 from .vgg16_unet import VGG16UNet
 
 VGG16_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -105,20 +105,13 @@ def download(
         if _sha256(target).startswith(promised[1]):
             return target
         raise ModelError(f"{target} is not the file that its name promises (its sha256 differs): delete it")
-    scratch = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with beside(target) as scratch:
         digest = _fetch(url, scratch, target, progress)
         if not digest.startswith(promised[1]):
             raise ModelError(
                 f"{url} gave a file whose sha256 is {digest[:16]}… and not {promised[1]}…: it was cut short or changed "
                 "on its way; try again"
             )
-        scratch.replace(target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error})") from error
-    finally:
-        scratch.unlink(missing_ok=True)
     return target
 
 

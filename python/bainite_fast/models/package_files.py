@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import uuid
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ..errors import ModelError, OutputError, OutputExistsError
+from .._disk import beside
+from ..errors import ModelError, OutputExistsError
 from .catalog import CARD, CONFIG, PACKAGE_FILES, PackageConfig, parse_config
 
 _TEXT_LIMIT = 2**20  # bytes of the configuration, and of the card
@@ -172,7 +171,7 @@ def place_files(target: Path, files: Mapping[str, bytes]) -> None:
     OutputError
         If it cannot be written.
     """
-    with _scratch(target) as scratch:
+    with beside(target) as scratch:
         if target.suffix == ".zip":
             with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
                 for name, content in files.items():
@@ -191,41 +190,5 @@ def place_file(target: Path, content: bytes) -> None:
     OutputError
         If it cannot be written.
     """
-    with _scratch(target) as scratch:
+    with beside(target) as scratch:
         scratch.write_bytes(content)
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """Give a path beside the target; what is there at the end takes the target's place."""
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        _swap(scratch, target)
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error})") from error
-    finally:
-        with suppress(OSError):  # what went wrong before is the error
-            _remove(scratch)
-
-
-def _swap(scratch: Path, target: Path) -> None:
-    if target.is_dir():
-        aside = scratch.with_suffix(".old")
-        target.rename(aside)
-        try:
-            scratch.rename(target)
-        except OSError:
-            aside.rename(target)
-            raise
-        _remove(aside)
-    else:
-        scratch.replace(target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
