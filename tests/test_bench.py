@@ -364,7 +364,7 @@ def test_a_mosaic_is_drawn_of_about_the_size_asked(tmp_path: Path) -> None:
 
 
 def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, text: str) -> int:
+    def full(self: Path, text: str, **options: str) -> int:
         self.touch()
         raise OSError(28, "No space left on device")
 
@@ -374,6 +374,7 @@ def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OutputError, match="No space left"):
         write_report(acceptance.Report({"a": 2}), path)
     assert json.loads(path.read_text()) == {"a": 1}
+    assert [one.name for one in tmp_path.iterdir()] == ["baseline.json"]
 
 
 def test_a_picture_is_measured_as_it_is_segmented(paced: dict[str, float], command: list[str], tmp_path: Path) -> None:

@@ -320,10 +320,10 @@ def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(x.split()[1]) << 10 for x in lines if x.startswith(key))
 runtime = compile(load(UNet(base=16, depth=2)), precision=sys.argv[1])
-predicted = runtime.activation_bytes(1, 1024, 1024)
+predicted = runtime.activation_bytes(1, 640, 640)
 before = status("VmRSS")
 with serial_threads():
-    batch = runtime.new_batch(1, 1024, 1024).zero_()
+    batch = runtime.new_batch(1, 640, 640).zero_()
     for _ in range(2):
         runtime.run(batch)
 print((status("VmHWM") - before) / predicted)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import bainite_fast
 from bainite_fast import kernels
 from bainite_fast.geometry import scaled_shape
+from bainite_fast.models import save_package
 from bainite_fast.segmentation import planner
 from segment_helpers import assert_exact, save_small_package, small_unet, small_vgg16_unet, whole_logits
 
@@ -64,22 +65,34 @@ def _segment(image, net, folder, **options):
     return bainite_fast.segment(image, net, out=folder / "out.ome.zarr", **options)
 
 
+@pytest.fixture(scope="module", params=sorted(NETS))
+def package(request, nets, tmp_path_factory):
+    """Save each network in turn as a package: a file is compiled once for all mosaics, and a module for every one."""
+    net, options = nets[request.param], NETS[request.param]
+    channels = options.get("in_channels", 1)
+    shape = (64, 64, channels) if channels > 1 else (64, 64)
+    path = save_package(
+        net, tmp_path_factory.mktemp("package") / request.param, um_per_px=None,
+        classes=[f"class {k}" for k in range(max(2, options.get("classes", 2)))],
+        test_input=np.random.default_rng(0).integers(0, 256, shape, np.uint8),
+    )  # fmt: skip
+    return path, net, channels
+
+
 # A failing case is reported as it comes: shrinking would run the network for minutes.
-@settings(max_examples=60, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=8, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
-    name=st.sampled_from(sorted(NETS)),
     shape=st.tuples(st.integers(1, 420), st.integers(1, 420)),
     tile=st.integers(1, 12),
     edge=st.sampled_from(["mirror", "native"]),
     dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
     seed=st.integers(0, 99),
 )
-def test_any_shape_tile_and_edge(nets, tmp_path_factory, name, shape, tile, edge, dtype, seed):
-    net = nets[name]
-    channels = NETS[name].get("in_channels", 1)
+def test_any_shape_tile_and_edge(package, tmp_path_factory, shape, tile, edge, dtype, seed):
+    path, net, channels = package
     image = _texture(shape, channels, dtype, seed)
     stride = net.multiple
-    seg = _segment(image, net, tmp_path_factory.mktemp("exact"), tile=tile * stride, edge=edge)
+    seg = _segment(image, path, tmp_path_factory.mktemp("exact"), tile=tile * stride, edge=edge)
     assert (seg.plan.stride, seg.plan.tile, seg.plan.edge) == (stride, tile * stride, edge)
     logits = whole_logits(net, image, halo=seg.plan.halo, stride=stride, edge=edge)
     assert_exact(np.asarray(seg.labels), logits)

@@ -9,8 +9,6 @@ import typer
 
 from .._optional import require
 from ..errors import OutputError, OutputExistsError
-from ..models.catalog import PACKAGE_FILES
-from ..models.package_files import check_target
 from ._console import emit, emit_json, progress, say
 from ._options import (
     Classes,
@@ -104,6 +102,9 @@ def evaluate(
         if path is not None:
             check_place(Path(path), overwrite=overwrite, is_file=path in (diagram, csv))
     if calibrate is not None:
+        from ..models.catalog import PACKAGE_FILES
+        from ..models.package_files import check_target
+
         check_target(Path(calibrate), overwrite=overwrite, members=PACKAGE_FILES, source=model)
     tune_allocator()
     from .. import evaluation
