@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bainite_fast import io
-from bainite_fast._disk import beside, left_by, put, sync_folder, write_text
+from bainite_fast import _disk, io
+from bainite_fast._disk import beside, left_by, put, sync_folder, sync_tree, write_text
 from bainite_fast.errors import InputError, OutputError
 from bainite_fast.segmentation.journal import exclusive
 from bainite_fast.training.folder import locked
@@ -122,6 +124,24 @@ def test_a_folder_that_cannot_be_put_leaves_the_old_one(tmp_path: Path, monkeypa
 )
 def test_names_that_a_kill_leaves_are_known(name: str, of: str | None) -> None:
     assert left_by(name) == of
+
+
+def test_a_folder_of_many_files_is_synced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(100):
+        (tmp_path / str(k % 3)).mkdir(exist_ok=True)
+        (tmp_path / str(k % 3) / str(k)).write_text("x")
+    one_by_one: list[int] = []
+    monkeypatch.setattr(os, "fsync", one_by_one.append)
+    sync_tree(tmp_path)
+    assert not one_by_one
+    monkeypatch.setattr(_disk, "_sync_file_system", lambda folder: False)  # as where the system has no such call
+    sync_tree(tmp_path)
+    assert len(one_by_one) == 100 + 3 + 1
+    monkeypatch.undo()
+    library = SimpleNamespace(syncfs=lambda handle: ctypes.set_errno(errno.EIO) or -1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: library)
+    with pytest.raises(OSError, match="Input/output"):
+        sync_tree(tmp_path)
 
 
 def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from .errors import BainiteError, OutputError
 
+_MANY = 64  # files and folders, from which on all that a file system holds is synced at once: ten times as fast
 _BESIDE = re.compile(r"\.(.+?)(?:\.[0-9a-f]{8})?\.(?:partial|old)")  # the number came later than the rest
 
 
@@ -123,10 +125,12 @@ def sync_tree(path: Path) -> None:
     if not path.is_dir():
         _sync(path)
         return
-    for folder, _, files in os.walk(path):
-        for name in files:
-            _sync(Path(folder, name))
-        sync_folder(Path(folder))
+    everything = [Path(folder, name) for folder, folders, files in os.walk(path) for name in (*files, *folders)]
+    if len(everything) > _MANY and _sync_file_system(path):
+        return
+    for one in everything:
+        sync_folder(one) if one.is_dir() else _sync(one)
+    sync_folder(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -144,6 +148,21 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _sync_file_system(folder: Path) -> bool:
+    """Bring to disk what the file system of a folder has in memory; say whether this system can."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "syncfs"):
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if libc.syncfs(handle) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(handle)
+    return True
 
 
 def _delete(path: Path) -> None:
