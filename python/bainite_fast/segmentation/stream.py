@@ -170,8 +170,8 @@ class ClusterExecutor:
                     )
                 elif future.cancelled():
                     error = DeviceError(
-                        "the connection to the cluster's scheduler was lost, or the run was cancelled there; start it "
-                        "again and give the same command: finished blocks are kept"
+                        "the connection to the cluster's scheduler was lost, or all its workers were, or the run was "
+                        "cancelled there; start them again and give the same command: finished blocks are kept"
                     )
                 if error is not None:
                     failure = failure or error
