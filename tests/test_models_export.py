@@ -291,6 +291,45 @@ def test_only_its_like_is_replaced(name: str, format: Any, message: str, tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("kind", ["unet", "rgb", "vgg16"])
+def test_torchscript_comes_back_as_the_model_that_it_was(
+    kind: str, models: dict[str, LoadedModel], tmp_path: Path
+) -> None:
+    own = models[kind].contract
+    read = load(export(models[kind], tmp_path / "m.pt"))
+    for field in ("name", "classes", "colors", "um_per_px", "temperature", "synthetic_only", "in_channels", "stride"):
+        assert getattr(read.contract, field) == getattr(own, field), field
+    assert read.contract.halo <= own.halo  # measured again
+    assert set(read.contract.mean) == {0.0} and set(read.contract.std) == {1.0}  # these are inside
+    with pytest.raises(ModelError, match="normalisation inside; leave normalize out"):
+        load(tmp_path / "m.pt", normalize=(0.5, 0.2))
+    export(read, tmp_path / "again.pt")
+    assert load(tmp_path / "again.pt").contract.classes == own.classes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("{", "holds a description that cannot be read"),
+        ('{"name": "m", "channels": 1, "classes": ["a"], "colors": [[0, 0, 0]], "um_per_px": 0.1}', "cannot be read"),
+        (
+            '{"name": "m", "channels": 1, "classes": ["a", "b", "c"], "colors": [[0,0,0],[1,1,1],[2,2,2]], '
+            '"um_per_px": null}',
+            "gives 2 classes, and its description names 3",
+        ),
+        (
+            '{"name": "m", "channels": 1, "classes": ["a", "b"], "colors": [[0, 0, 0], [1, 1, 300]], "um_per_px": 0.1}',
+            "less than",
+        ),
+    ],
+)
+def test_a_description_that_is_none_is_refused(wrong: str, complaint: str, tmp_path: Path) -> None:
+    traced = torch.jit.trace(nn.Conv2d(1, 2, 3, padding=1).eval(), torch.zeros(1, 1, 32, 32))
+    torch.jit.save(traced, str(tmp_path / "m.pt"), _extra_files={"bainite_fast.json": wrong})
+    with pytest.raises(ModelError, match=complaint):
+        load(tmp_path / "m.pt")
+
+
 def test_a_folder_that_cannot_be_made_is_named(models: dict[str, LoadedModel], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match=r"cannot write m\.pt"):

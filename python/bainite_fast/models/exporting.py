@@ -23,10 +23,10 @@ import torch
 from torch import nn
 
 from .._optional import require
-from .._version import __version__
 from ..errors import ModelError
 from .bioimageio import MEMBERS, OPSET, Publication, bioimageio_files, citation
 from .contract import Contract, LoadedModel
+from .description import DESCRIPTION, describe
 from .loading import load
 from .package_files import check_target, place_file, place_files
 from .runtime import is_torchscript, run_torchscript, trace_torchscript
@@ -34,8 +34,6 @@ from .threads import serial_threads
 
 Format = Literal["torchscript", "pt2", "onnx", "bioimageio"]
 FORMATS: tuple[str, ...] = get_args(Format)
-DESCRIPTION = "bainite_fast.json"
-"""Name under which TorchScript and ``.pt2`` files (extra files) and ONNX (metadata) hold the model's description."""
 
 _TOLERANCE = 1e-4  # of the largest logit, or of 1
 _SUFFIXES = {".pt": "torchscript", ".ts": "torchscript", ".pt2": "pt2", ".onnx": "onnx"}
@@ -169,29 +167,7 @@ def _subject(loaded: LoadedModel) -> _Subject:
     image = torch.from_numpy(_intensities(loaded))
     with torch.inference_mode(), serial_threads():
         logits = network(image)
-    return _Subject(loaded, network.eval(), image, logits, json.dumps(describe(loaded)))
-
-
-def describe(loaded: LoadedModel) -> dict[str, Any]:
-    """Return, JSON-able, what an exported network needs and gives."""
-    contract = loaded.contract
-    return {
-        "made_by": f"bainite_fast {__version__}",
-        "name": contract.name,
-        "sha256": contract.sha256,
-        "input": "float32 [N, C, H, W], intensities 0…1: uint8 / 255, uint16 / 65535, floats as they are; the "
-        "normalisation is part of the network",
-        "output": "logits [N, K, H, W]"
-        + (": class 1 where the logit is above 0" if contract.out_channels == 1 else "; the class is their argmax"),
-        "channels": contract.in_channels,
-        "classes": list(contract.classes),
-        "colors": [list(x) for x in contract.colors],
-        "um_per_px": contract.um_per_px,
-        "stride": contract.stride,
-        "halo": contract.halo,
-        "temperature": contract.temperature,
-        "synthetic_only": contract.synthetic_only,
-    }
+    return _Subject(loaded, network.eval(), image, logits, json.dumps(describe(contract)))
 
 
 def _intensities(loaded: LoadedModel) -> np.ndarray:
@@ -293,7 +269,7 @@ def _bioimageio(subject: _Subject, publication: Publication) -> dict[str, bytes]
             logits: np.ndarray = subject.network(torch.from_numpy(image)).numpy()
         return logits
 
-    return bioimageio_files(subject.loaded, weights, publication, describe(subject.loaded), run)
+    return bioimageio_files(subject.loaded, weights, publication, describe(subject.contract), run)
 
 
 def _check(what: str, subject: _Subject, run: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -9,6 +9,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .architectures import recognize
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
+from .description import described, read_said
 from .package import load_package
 from .package_files import open_zip
 from .receptive_field import Reach, deduce_in_channels, probe, refuse_optimized
@@ -53,7 +55,8 @@ def load(
         in the box. A module is copied to the CPU in float32; the caller's is left as it was.
     normalize : (mean, std), optional
         For bare modules and TorchScript files, which declare none: one number or one per channel, of intensities
-        brought to 0…1. ``(0, 1)`` by default.
+        brought to 0…1. ``(0, 1)`` by default. TorchScript files that :func:`export` wrote have it inside, and keep
+        the classes, colours, µm/px and temperature of their model.
 
     Returns
     -------
@@ -72,9 +75,9 @@ def load(
     elif model is None:
         loaded = load_package(bundled_path(DEFAULT_MODEL))
     elif isinstance(model, (str, os.PathLike)):
-        found = _load_path(os.fspath(model), normalize)
-        if isinstance(found, tuple):
-            return _bare(found[0], found[1], hashlib.sha256(found[2]).hexdigest(), str(found[3]), normalize)
+        found = _load_path(os.fspath(model))
+        if isinstance(found, Path):
+            return _load_torchscript(found, normalize)
         loaded = found
     else:
         raise ModelError(f"got a {type(model).__name__}; {_KINDS}")
@@ -86,7 +89,8 @@ def load(
     return loaded
 
 
-def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn.Module, str, bytes, Path]:
+def _load_path(text: str) -> LoadedModel | Path:
+    """Return a package, or the path of a TorchScript file."""
     path = Path(text)
     if text in bundled_names():
         return load_package(bundled_path(text))
@@ -99,11 +103,19 @@ def _load_path(text: str, normalize: Normalize | None) -> LoadedModel | tuple[nn
         if not (path / CONFIG).is_file() and (path / "model" / CONFIG).is_file():
             raise ModelError(f"{path} is the folder of a training run; its model is {path / 'model'}")
         return load_package(path)
-    kind = _file_kind(path)
-    if kind == "package":
-        return load_package(path)
+    return load_package(path) if _file_kind(path) == "package" else path
+
+
+def _load_torchscript(path: Path, normalize: Normalize | None) -> LoadedModel:
+    """Load a TorchScript file: what an export of ours says of itself holds, and all else is measured."""
     _refuse_damaged(path)
-    return read_torchscript(path), path.stem, path.read_bytes(), path
+    said = read_said(path)
+    if said is not None and normalize is not None:
+        raise ModelError(f"{path} was exported from {said.name!r} with its normalisation inside; leave normalize out")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    channels = None if said is None else said.channels
+    loaded = _bare(read_torchscript(path), path.stem, digest, str(path), normalize, channels)
+    return loaded if said is None else replace(loaded, contract=described(loaded.contract, said))
 
 
 def _file_kind(path: Path) -> str:
@@ -188,14 +200,16 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
     return _bare(own, name, digest, f"{type(inner).__module__}.{type(inner).__qualname__}", normalize)
 
 
-def _bare(module: nn.Module, name: str, digest: str, source: str, normalize: Normalize | None) -> LoadedModel:
-    """Measure a module that declares nothing."""
+def _bare(
+    module: nn.Module, name: str, digest: str, source: str, normalize: Normalize | None, channels: int | None = None
+) -> LoadedModel:
+    """Measure a module that declares nothing, or no more than its channels."""
     mean, std = _plain(normalize)
     module = module.to("cpu").float()
     if getattr(module, "training", False):
         module.eval()
     with serial_threads():
-        channels = deduce_in_channels(module)
+        channels = channels or deduce_in_channels(module)
         reach = probe(module, channels)
         _refuse_probabilities(module, channels, reach)
     classes = default_classes(reach.out_channels)
