@@ -23,7 +23,7 @@ from bainite_fast.bench.floors import flop_per_pixel
 from bainite_fast.bench.timeline import STAGES, WAITS, timeline
 from bainite_fast.bench.usage import DeviceUsage
 from bainite_fast.cli import app
-from bainite_fast.cli._bench import summarize, write_report
+from bainite_fast.cli._bench import doubts, summarize, write_report
 from bainite_fast.errors import InputError, OutputError
 from bainite_fast.models import UNet, load, save_package
 from bainite_fast.models.compiled import Runtime
@@ -454,3 +454,12 @@ def test_energy_is_what_nvml_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert "bainite-fast[gpu]" in EnergyMeter("cuda:0").why_not
     assert "on the CPU" in EnergyMeter("cpu").why_not
+
+
+def test_what_a_comparison_cannot_tell_is_said() -> None:
+    def report(*runs: float) -> acceptance.Report:
+        return acceptance.Report({"latency_seconds": {"runs": list(runs), "p50": float(np.median(runs))}})
+
+    assert "1 run cannot tell a slower machine from a busy one" in doubts(report(1.0), 0.1)
+    assert "the runs lie 30 % apart, more than the limit of 10 %" in doubts(report(1.0, 1.0, 1.3), 0.1)
+    assert doubts(report(1.0, 1.0, 1.05), 0.1) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import imagecodecs
@@ -313,3 +314,21 @@ def test_overlays_have_the_papers_colours(package, steel, tmp_path):
     files = sorted((tmp_path / "o").iterdir())
     assert [file.name for file in files] == ["image_0.png", "image_1.png", "image_2.png", "legend.txt"]
     assert imagecodecs.png_decode(files[0].read_bytes()).shape == (150, 203, 3)
+
+
+def test_images_that_the_model_was_trained_on_are_told(tmp_path):
+    rng = np.random.default_rng(5)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for k in range(3):
+            top = 256 if folder == "images" else 2
+            png = imagecodecs.png_encode(rng.integers(0, top, (64, 80)).astype(np.uint8))
+            (tmp_path / folder / f"steel{k}.png").write_bytes(png)
+    trained = {"data": {"training images": ["steel0", "steel2", "other"]}}
+    save_small_package(small_unet(depth=1), tmp_path / "package", um_per_px=None, training=trained)
+    folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
+    with pytest.warns(BainiteWarning, match=r"2 of 3 images bear the names .*\(steel0, steel2\).*leave them out"):
+        evaluate(tmp_path / "package", **folders)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(tmp_path / "package", **folders, names=["steel1"])

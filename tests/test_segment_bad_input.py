@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
 
 import bainite_fast
+from bainite_fast import io
 from bainite_fast.errors import (
     BainiteError,
     BainiteWarning,
@@ -218,3 +221,24 @@ def test_a_run_is_not_gone_on_with_at_another_scale(net, tmp_path):
 def test_more_memory_than_there_is_is_told(net):
     with pytest.warns(BainiteWarning, match="is more than the .* that this machine has"):
         bainite_fast.plan(GRAY, net, memory="4000TiB")
+
+
+def test_a_scale_that_contradicts_the_file_is_told(tmp_path):
+    mosaic = io.convert(np.zeros((64, 64), np.uint8), tmp_path / "m.ome.zarr", um_per_px=0.2)
+    options = {"precision": "float32", "progress": False}
+    with pytest.warns(BainiteWarning, match=r"says 0\.2 µm/px and scale=0\.4 says otherwise"):
+        bainite_fast.segment(mosaic, small_unet(depth=1), scale=0.4, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BainiteWarning)
+        bainite_fast.segment(mosaic, small_unet(depth=1), scale=0.201, name="near", **options)
+
+
+def test_labels_of_another_picture_are_named_before_they_are_replaced(tmp_path):
+    for name in ("crop.tif", "crop.png"):
+        imagecodecs.imwrite(tmp_path / name, np.zeros((64, 64), np.uint8))
+    options = {"scale": "as-is", "precision": "float32", "progress": False}
+    bainite_fast.segment(tmp_path / "crop.tif", small_unet(depth=1), **options)
+    with pytest.raises(OutputExistsError, match=r"phases exists, with the labels of .*crop\.tif; choose"):
+        bainite_fast.segment(tmp_path / "crop.png", small_unet(depth=1), **options)
+    with pytest.raises(OutputExistsError, match="phases exists; choose"):
+        bainite_fast.segment(tmp_path / "crop.tif", small_unet(depth=1), **options)

@@ -18,6 +18,7 @@ from bainite_fast.errors import BainiteWarning, InputError, MosaicError, MosaicN
 from bainite_fast.training.dataset import IGNORE, array_dataset, as_dataset, class_pixels, read_dataset
 from bainite_fast.training.rescale import scale_image, scale_mask
 from bainite_fast.training.values import choose_values
+from segment_helpers import small_unet
 
 
 def write(path: Path, array: np.ndarray) -> None:
@@ -352,3 +353,19 @@ def test_one_folder_for_images_and_masks_without_masks_is_named(tmp_path: Path) 
     (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(np.zeros((8, 8), np.uint8)))
     with pytest.raises(InputError, match="same folder"):
         read_dataset(tmp_path, tmp_path)
+
+
+def test_labels_that_segment_left_beside_a_picture_are_no_image(tmp_path):
+    rng = np.random.default_rng(4)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        pixels = rng.integers(0, 256 if folder == "images" else 2, (64, 80)).astype(np.uint8)
+        imagecodecs.imwrite(tmp_path / folder / "a.png", pixels)
+    bainite_fast.segment(
+        tmp_path / "images" / "a.png", small_unet(depth=1), scale="as-is", precision="float32", progress=False
+    )
+    assert (tmp_path / "images" / "a.ome.zarr" / "labels").is_dir()
+    assert read_dataset(tmp_path / "images", tmp_path / "masks").names == ("a",)
+    imagecodecs.imwrite(tmp_path / "images" / "a.tif", pixels)
+    with pytest.raises(InputError, match="which are one name; keep one of them"):
+        read_dataset(tmp_path / "images", tmp_path / "masks")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 EXIT_LIMIT = 3
 _LIMIT = 10.0  # percent
 _GIGAPIXELS = 0.1
+_FEWEST_RUNS = 3  # for a comparison
 
 
 def bench(
@@ -132,6 +133,8 @@ def bench(
     if work is not None and not work.is_dir():
         raise OutputError(f"{work} is not a folder that is there; make it first, or name another with --work")
     if chart is not None:
+        if Path(chart).suffix.lower() != ".png":
+            raise typer.BadParameter(f"--chart {chart} does not end in .png, and a PNG is written; name it so")
         require("matplotlib", "plots", "a chart")
     baseline = None if compare is None else read_report(compare)
     tune_allocator()
@@ -165,7 +168,10 @@ def bench(
     if chart is not None:
         acceptance.save_png(report, Path(chart))
     slower = None if baseline is None else report.slower_than(baseline)
-    verdicts = judge(report, takt, slower, (_LIMIT if limit is None else limit) / 100)
+    most = (_LIMIT if limit is None else limit) / 100
+    verdicts = judge(report, takt, slower, most)
+    if baseline is not None and (doubt := doubts(report, most)):
+        say(f"warning: {doubt}")
     if as_json:
         emit_json({**report.values, "takt_seconds": takt, "slower_than_baseline": slower, "failed": verdicts})
     else:
@@ -248,6 +254,19 @@ def judge(report: Report, takt: float | None, slower: float | None, limit: float
 def percent(share: float) -> str:
     """Write a share as ``132.1 %``."""
     return f"{100 * share:.1f} %"
+
+
+def doubts(report: Report, limit: float) -> str:
+    """Return why a comparison with a baseline says little; "" where it does not."""
+    runs = report.values["latency_seconds"]["runs"]
+    apart = (max(runs) - min(runs)) / report.latency
+    if len(runs) < _FEWEST_RUNS:
+        what = f"{len(runs)} run{'s' * (len(runs) > 1)} cannot tell a slower machine from a busy one"
+    elif apart > limit:
+        what = f"the runs lie {100 * apart:.3g} % apart, more than the limit of {100 * limit:.4g} %"
+    else:
+        return ""
+    return f"{what}: measure on an idle machine, on a larger mosaic or with more --runs"
 
 
 def above(utilisation: float) -> str:

@@ -131,6 +131,8 @@ def evaluate(
         )
     data = _dataset(loaded, images, masks, classes, names, mask_values, crop_bar)
     _warn_of_scale(loaded.contract, data, scale)
+    if isinstance(images, (str, os.PathLike)):
+        _warn_of_seen(loaded, data)
     job = Job(data, predictor, _factor(predictor, data, scale), tiles, tolerance, _stride(data) if calibrate else 0)
     folder = None if overlays is None else _folder(Path(overlays), data.class_names)
     found = _run(job, folder, progress)
@@ -228,6 +230,22 @@ def _warn_of_scale(contract: Contract, data: Dataset, scale: str | float) -> Non
         warnings.warn(
             f"the images do not say their µm/px, so they are predicted as they are; the model {contract.name!r} "
             f"expects {contract.um_per_px:.4g} µm/px (give scale=<µm/px of the images>, or scale='as-is')",
+            BainiteWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_seen(loaded: LoadedModel, data: Dataset) -> None:
+    """Say so when a model is scored on images that it was trained on, as far as its package names them."""
+    about = {} if loaded.config is None else loaded.config.training.get("data")
+    named = about.get("training images") if isinstance(about, dict) else None
+    seen = sorted(set(data.names) & set(named)) if isinstance(named, list) else []
+    if seen:
+        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+        warnings.warn(
+            f"{len(seen)} of {counted(len(data), 'image')} bear the names of images that the model "
+            f"{loaded.contract.name!r} was trained on ({', '.join(seen[:5])}{more}): such scores do not say how good "
+            "it is on others; leave them out (names=)",
             BainiteWarning,
             stacklevel=3,
         )

@@ -258,10 +258,19 @@ class LabelTarget:
         target = cls(container, name, version, mosaic, overwrite)
         target._list_if_unlisted()
         if target.path.exists() and not overwrite:
-            raise OutputExistsError(
-                f"{target.path} exists; choose another name or out, or overwrite it (overwrite=True)"
-            )
+            what = f"{target.path} exists{target._made_from()}"
+            raise OutputExistsError(f"{what}; choose another name or out, or overwrite it (overwrite=True)")
         return target
+
+    def _made_from(self) -> str:
+        """Say of which image the labels there are, where they say so and it is not this one."""
+        with contextlib.suppress(MosaicError):
+            group = read_group(self.path)
+            said = {} if group is None else group[0].get("bainite_fast")
+            source = said.get("input", {}).get("path") if isinstance(said, dict) else None
+            if source and source != self.mosaic.fingerprint().get("path"):
+                return f", with the labels of {source}"
+        return ""
 
     def levels(self, shape: tuple[int, int], block: int) -> tuple[LabelLevel, ...]:
         """Return the pyramid for labels of this shape: as many levels as the image has, at its factors."""

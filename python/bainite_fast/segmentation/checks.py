@@ -48,6 +48,7 @@ def warn_of_scale(mosaic: Mosaic, loaded: LoadedModel, request: Request) -> None
             f"{mosaic.name} is said to have {said:.6g} µm/px and the model {contract.um_per_px:.4g}: more than "
             f"{_ABSURD} times apart. Give its size of a pixel in µm, not nm or mm (scale=<µm/px>), or use scale='as-is'"
         )
+    _warn_of_contradiction(mosaic, request.scale)
     if not 1 / 8 <= factor <= 4:
         warnings.warn(
             f"{mosaic.name} is resampled by {factor:.3g} to the model's {contract.um_per_px} µm/px, "
@@ -69,6 +70,21 @@ def warn_of_scale(mosaic: Mosaic, loaded: LoadedModel, request: Request) -> None
             BainiteWarning,
             stacklevel=5,
         )
+
+
+_TOLERANCE = 0.02  # as between mosaic and model
+
+
+def _warn_of_contradiction(mosaic: Mosaic, scale: str | float) -> None:
+    """Say so when the caller's µm/px is not the file's."""
+    if isinstance(scale, str) or mosaic.um_per_px is None or abs(scale / mosaic.um_per_px - 1) <= _TOLERANCE:
+        return
+    warnings.warn(
+        f"{mosaic.name} says {mosaic.um_per_px:.4g} µm/px and scale={scale:.4g} says otherwise, which is taken, for "
+        "the labels' scale too: beside an image of another scale, viewers draw them at another size",
+        BainiteWarning,
+        stacklevel=6,
+    )
 
 
 _SAMPLE = 512  # px; edge of the patch in the middle whose intensities are looked at

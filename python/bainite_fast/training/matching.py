@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ..errors import BainiteWarning, InputError, MosaicNotFoundError
 from ..io import label_names
+from ..io.files import read_group
+from ..io.labels import has_own_image
+from ..io.ome_metadata import ome_attributes
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _OF_MASKS = ("mask", "masks", "label", "labels", "gt", "truth", "annotation", "seg", "segmentation")
@@ -76,6 +79,14 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
+def _is_labels_alone(path: Path) -> bool:
+    """Say whether a path is an OME-Zarr of labels without an image."""
+    if not (path.is_dir() and is_zarr(path / "labels")):
+        return False
+    group = read_group(path)
+    return group is not None and not has_own_image(ome_attributes(group[0])[0])
+
+
 def _is_picture(path: Path) -> bool:
     return is_zarr(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
 
@@ -100,6 +111,11 @@ def list_pictures(folder: Path, what: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in files:
         name = plain_name(path.name)
+        if name in found and what == "images":
+            # Segmenting a picture makes an OME-Zarr of its labels beside it.
+            found[name], path = sorted((found[name], path), key=_is_labels_alone)
+            if _is_labels_alone(path) and not _is_labels_alone(found[name]):
+                continue
         if name in found:
             raise InputError(f"{folder} holds {found[name].name} and {path.name}, which are one name; keep one of them")
         found[name] = path
