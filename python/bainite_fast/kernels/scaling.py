@@ -156,6 +156,8 @@ def resample_region(
             f"block is {array.dtype} of shape {array.shape}; uint8, uint16 or float32 of shape (h, w) or (h, w, C) is "
             "needed"
         )
+    if len(out) != 4:
+        raise InputError(f"out={out!r} is refused; a region (y, x, height, width) of the scaled image is needed")
     y, x, height, width = (whole(value, "out", 0) for value in out)
     scaled = np.empty((height, width, *array.shape[2:]), np.float32)
     if scaled.size:
