@@ -97,6 +97,8 @@ def test_resample_refuses() -> None:
         (image[0], (4, 4), r"\(H, W\)"),
         (image, (0, 4), "at least 1"),
         (image, (4, 4, 4), "pair"),
+        (image, (2**40, 2**40), "more than any array holds; scale"),
+        (image, (2**70, 1), "more than any array holds; scale"),
     ]:
         with pytest.raises(InputError, match=message):
             kernels.resample(bad, scaled)  # type: ignore[arg-type]

@@ -111,6 +111,14 @@ def integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def new_array(shape: tuple[int, ...], dtype: Any, remedy: str) -> NDArray[Any]:
+    """Return an array of garbage, or refuse a shape that no array can have."""
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, OverflowError):
+        raise InputError(f"the result would have the shape {shape}, more than any array holds; {remedy}") from None
+
+
 def checked_image(image: ArrayLike) -> NDArray[Any]:
     array = np.asarray(image)
     if array.ndim not in (2, 3) or array.size == 0:
