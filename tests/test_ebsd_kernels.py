@@ -336,6 +336,15 @@ def test_links_and_angles_that_lead_out_of_the_map_are_none(grid: Grid, seed: in
     assert np.array_equal(found, pairs)
 
 
+@pytest.mark.parametrize("level", [-1, -(2**31)])
+def test_noc_refuses_a_negative_level(level: int) -> None:
+    place: dict[str, Any] = {"grid": (False, 1, 1, 1), "neighbourhood": 1, "tolerance": 5.0}
+    with pytest.raises(InputError, match=f"level must be 0 or more; got {level}"):
+        sums.noc_sources(
+            np.ones((1, 4)), np.zeros(1, np.int16), np.zeros(1, np.uint8), laue_of_phase={}, level=level, **place
+        )
+
+
 def test_what_is_no_rotation_adds_nothing_to_the_moments() -> None:
     quaternions = np.array([[1.0, 0.0, 0.0, 0.0], [np.nan, 0.0, 0.0, 0.0], [np.inf, 0.0, 0.0, 0.0]])
     one = quaternions[:1]
