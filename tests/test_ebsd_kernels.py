@@ -18,8 +18,9 @@ from bainite_fast.ebsd import Grid
 from bainite_fast.ebsd._points import LARGEST_DISORIENTATION, grid_shape
 from bainite_fast.errors import BainiteError, DeviceError, InputError
 from bainite_fast.kernels import build_info
+from bainite_fast.kernels import grains as sums
 from bainite_fast.kernels._checks import core
-from bainite_fast.kernels.orientations import LAUE_GROUPS, disorientation
+from bainite_fast.kernels.orientations import FORWARD, LAUE_GROUPS, add_links, disorientation, neighbour_angles
 from ebsd_helpers import random_map, random_quaternions, small_rotations
 
 SEEDS = st.integers(0, 2**16)
@@ -313,6 +314,44 @@ def test_boundaries(grid: Grid, seed: int) -> None:
     assert np.allclose(found.length_um, grid.dx if grid.kind == "square" else grid.dx / math.sqrt(3))
     assert f"{len(found)} boundary segments" in repr(found)
     assert not (ebsd.boundaries(scan, phases=False).kind == 2).any()
+
+
+@given(grid=GRIDS, seed=SEEDS)
+def test_links_and_angles_that_lead_out_of_the_map_are_none(grid: Grid, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    code = 0 if grid.kind == "hexagonal" else 1
+    place: dict[str, Any] = {"grid": grid_shape(grid), "neighbourhood": code}
+    labels = rng.integers(-1, 1, grid.size).astype(np.int16)
+    ids, count = sums.label_grains(np.full(grid.size, 255, np.uint8), labels, **place)
+    # All neighbours are linked: the components of what is labelled.
+    same = np.tile([1.0, 0.0, 0.0, 0.0], (grid.size, 1))
+    links = np.zeros(grid.size, np.uint8)
+    add_links(same, labels, links, laue="m-3m", tolerance=5.0, **place)
+    assert np.array_equal(ids, sums.label_grains(links, labels, **place)[0])
+    found, pairs = np.zeros((4, count), np.int64).reshape(2, 2, count)
+    sums.add_pairs(np.ones((grid.size, FORWARD[code]), np.float32), ids, sums=found[0], counts=found[1], **place)
+    angles = np.empty((grid.size, FORWARD[code]), np.float32)
+    neighbour_angles(same, labels, angles, laue="m-3m", **place)
+    sums.add_pairs(angles + np.float32(1), ids, sums=pairs[0], counts=pairs[1], **place)
+    assert np.array_equal(found, pairs)
+
+
+@pytest.mark.parametrize("level", [-1, -(2**31)])
+def test_noc_refuses_a_negative_level(level: int) -> None:
+    place: dict[str, Any] = {"grid": (False, 1, 1, 1), "neighbourhood": 1, "tolerance": 5.0}
+    with pytest.raises(InputError, match=f"level must be 0 or more; got {level}"):
+        sums.noc_sources(
+            np.ones((1, 4)), np.zeros(1, np.int16), np.zeros(1, np.uint8), laue_of_phase={}, level=level, **place
+        )
+
+
+def test_what_is_no_rotation_adds_nothing_to_the_moments() -> None:
+    quaternions = np.array([[1.0, 0.0, 0.0, 0.0], [np.nan, 0.0, 0.0, 0.0], [np.inf, 0.0, 0.0, 0.0]])
+    one = quaternions[:1]
+    moments = np.zeros((1, 10), np.int64)
+    ids, laue = np.zeros(3, np.int32), np.array([10], np.uint8)
+    sums.add_moments(quaternions, ids, laue, reference=one, mean=one, moments=moments)
+    assert moments.tolist() == [[2**31, *[0] * 9]]
 
 
 def test_a_table_of_grains() -> None:

@@ -120,11 +120,25 @@ def test_gather_refuses() -> None:
         (image, out, {"threads": -2}, "threads"),
         (image[:, ::2], out, {"image_shape": (8, 5)}, "contiguous rows"),
         (image.astype(">u2"), out, {}, "byte"),
+        (image, out, {"tiles": [(0.5, 1.0)]}, "tiles has dtype float64; integers are needed"),
+        (image, out, {"tiles": np.array([(2**64 - 4, 0)], np.uint64)}, "tiles goes up to 18446744073709551612"),
+        (image, out, {"tiles": [(0, 2**63 - 1)]}, "tile 0 has the corner 9223372036854775807; .* 2\\^60"),
+        (image, out, {"tiles": [(-(2**63), 0)]}, "tile 0 has the corner -9223372036854775808"),
+        (image, out, {"image_shape": (2**62, 9)}, r"image_shape must be \(1, 1\) to \(2\^60, 2\^60\)"),
+        (image, out, {"origin": (2**63 - 1, 0)}, "inside the image"),
+        *((image, out, {"pad": "constant", "fill": fill}, "fill is .*, 0 to 255") for fill in (-1, 256, np.nan)),
+        (image.astype(np.uint16), out, {"pad": "constant", "fill": 65536}, "fill is .*, 0 to 65535"),
     ]:
         with pytest.raises(InputError, match=message):
             kernels.gather(region, target, **(good | change))
     with pytest.raises(TypeError, match="region must be"):
         kernels.gather([[1]], out, **good)
+
+
+def test_gather_of_nothing_does_nothing() -> None:
+    for channels, n, size in [(0, 1, (4, 5)), (2, 0, (4, 5)), (2, 1, (0, 5)), (2, 1, (4, 0))]:
+        region, out = np.zeros((4, 5, channels), np.uint8), np.zeros((n, channels, *size), np.float32)
+        kernels.gather(region, out, origin=(0, 0), image_shape=(4, 5), tiles=np.zeros((n, 2), int))
 
 
 @st.composite
@@ -210,6 +224,8 @@ def test_scatter_refuses() -> None:
         (logits, labels, [(0, 0, 4, 5, 3, 0)], None, "leaves the tile"),
         (logits, labels, [(0, 0, -1, 5, 0, 0)], None, "leaves the tile"),
         (logits, labels, [(2**63 - 1, 0, 4, 5, 0, 0)], None, "leaves the tile"),
+        (logits, labels, [(0, 0, 4.0, 5.0, 0, 0.5)], None, "crops has dtype float64; integers are needed"),
+        (logits, labels.astype(bool), whole, None, r"uint8 .* got bool"),
         (logits, labels, whole, labels[1:], "shape"),
         (logits, labels, whole, labels.astype(np.float32), "uint8"),
     ]:

@@ -93,6 +93,22 @@ def test_a_label_out_of_range_is_refused_wherever_it_is(classes: int) -> None:
         assert kernels.confusion_matrix(small, small, classes, ignore=value).sum() == 70 * 90 - 1
 
 
+def test_labels_of_64_bits_without_a_sign() -> None:
+    labels = np.array([[0, 1, 2**64 - 1], [1, 1, 2**64 - 1]], np.uint64)
+    assert kernels.confusion_matrix(labels, labels, 2, ignore=2**64 - 1).tolist() == [[1, 0], [0, 3]]
+    with pytest.raises(InputError, match="2 pixels"):
+        kernels.confusion_matrix(labels, labels, 2, ignore=-1)  # which no such label is
+    few = labels[:, :2].astype(np.uint8)
+    assert kernels.confusion_matrix(few, few, 2, ignore=2**70).tolist() == [[1, 0], [0, 3]]
+
+
+def test_rows_that_are_no_whole_items_apart() -> None:
+    rows = np.ndarray((3, 4), np.int32, np.zeros(3 * 17, np.uint8), strides=(17, 4))
+    rows[1, 2] = 1
+    assert kernels.class_counts(rows, 2).tolist() == [11, 1]
+    assert kernels.confusion_matrix(rows, rows, 2).tolist() == [[11, 0], [0, 1]]
+
+
 def test_torch_and_bool_labels() -> None:
     truth = torch.tensor([[True, False], [True, True]])
     pred = torch.tensor([[1, 0], [0, 1]])
@@ -112,3 +128,6 @@ def test_counting_refuses() -> None:
     ]:
         with pytest.raises(InputError, match=message):
             kernels.confusion_matrix(first, second, classes)  # type: ignore[arg-type]
+    for ignore in (255.0, "255"):
+        with pytest.raises(InputError, match="ignore=.*integer label"):
+            kernels.confusion_matrix(labels, labels, 2, ignore=ignore)  # type: ignore[arg-type]

@@ -78,6 +78,17 @@ def test_calls_from_several_threads_at_once_agree() -> None:
         assert all(pool.map(work, [0, 1, 2, 0, 1, 4] * 3))
 
 
+@pytest.mark.parametrize("threads", [2**29, 2**30, 2**31 - 1])
+def test_more_threads_than_anyone_has(threads: int) -> None:
+    quaternions = np.ones((8, 9, 4))
+    out = np.empty((8, 9), np.float32)
+    before = kernels.get_num_threads()
+    assert not kernels.kam(quaternions, out=out, threads=threads).any()
+    kernels.set_num_threads(threads)
+    assert not kernels.kam(quaternions, out=out).any()
+    kernels.set_num_threads(before)
+
+
 def test_the_machine_describes_itself() -> None:
     info = kernels.build_info()
     assert info["simd"] in ("avx512", "avx2", "baseline")

@@ -72,6 +72,18 @@ def test_resample_of_a_gigapixel_axis_is_placed_exactly() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("start", "n", "scaled"), [(2**40, 2**41, 2**42), (2**62, 2**61, 2**63 - 1), (2**40, 2**42, 2**41)]
+)
+def test_axes_whose_places_integers_do_not_hold_are_refused(start: int, n: int, scaled: int) -> None:
+    with pytest.raises(InputError, match=f"axes of {n} samples scaled to {scaled} are too long"):
+        kernels.resample_source_range(start, start + 1, n, scaled)
+    with pytest.raises(InputError, match="too long"):
+        kernels.resample_region(
+            np.ones((4, 4), np.uint8), origin=(0, 0), image_shape=(n, 4), scaled_shape=(scaled, 4), out=(start, 0, 1, 4)
+        )
+
+
 def test_a_large_image_on_several_threads() -> None:
     image = make_image((1200, 1300), np.uint8, 8)
     for scaled in ((611, 701), (1500, 400)):
@@ -85,11 +97,15 @@ def test_resample_refuses() -> None:
         (image[0], (4, 4), r"\(H, W\)"),
         (image, (0, 4), "at least 1"),
         (image, (4, 4, 4), "pair"),
+        (image, (2**40, 2**40), "more than any array holds; scale"),
+        (image, (2**70, 1), "more than any array holds; scale"),
     ]:
         with pytest.raises(InputError, match=message):
             kernels.resample(bad, scaled)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="leave the scaled axis"):
         kernels.resample_region(image, origin=(0, 0), image_shape=(8, 9), scaled_shape=(4, 4), out=(0, 2, 4, 4))
+    with pytest.raises(InputError, match=r"\(y, x, height, width\)"):
+        kernels.resample_region(image, origin=(0, 0), image_shape=(8, 9), scaled_shape=(4, 4), out=(0, 2, 4))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="stop"):
         kernels.resample_source_range(3, 3, 10, 5)
 
@@ -116,6 +132,8 @@ def test_large_labels_on_several_threads() -> None:
     with pytest.raises(InputError, match="int64"):
         kernels.downsample_labels(labels.astype(np.int64))
     assert kernels.downsample_labels(np.zeros((0, 4), np.uint8)).shape == (0, 2)
+    with pytest.raises(InputError, match=r"out must be uint8 .* got bool"):
+        kernels.downsample_labels(labels, out=np.zeros((751, 602), bool))
 
 
 @given(

@@ -159,6 +159,7 @@ std::int64_t bind_noc(const py::object& quaternions_object, const py::object& la
   const auto* link = checked<const std::uint8_t>(links, DType::uint8, grid.size(), 0, "uint8 [points]");
   const auto* group = checked<const std::uint8_t>(laue, DType::uint8, 32768, 0, "uint8 [phase ids]");
   auto* to = checked<std::int64_t>(source, DType::int64, grid.size(), 0, "int64 [points]");
+  if (level < 0) throw py::value_error("level must be 0 or more; got " + std::to_string(level));
   labels.require(DType::int16, 1, "int16 [points]");  // phase ids: all within the table of groups
   const Labels label = labels_of(labels, grid);
   for (std::int64_t i = 0; i < laue.shape(0); ++i) checked_laue(group[i]);

@@ -28,15 +28,23 @@ void bind_downsample(const py::object& labels_object, const py::object& out_obje
   without_gil([&] { downsample_labels(from, to, threads); });
 }
 
+void require_placeable(const Axis& axis, std::int64_t stop) {
+  if (placeable(axis, stop)) return;
+  throw py::value_error("axes of " + std::to_string(axis.n) + " samples scaled to " + std::to_string(axis.scaled) +
+                        " are too long: places up to " + std::to_string(stop) +
+                        " would leave integers of 64 bits; scale the image in parts");
+}
+
 // `size` output samples from `start` of an axis must exist, and their sources must lie in [origin, origin + extent).
 void check_axis(const char* name, const Axis& axis, std::int64_t start, std::int64_t size, std::int64_t origin,
                 std::int64_t extent) {
   if (axis.n < 1 || axis.scaled < 1) throw py::value_error("image_shape and scaled_shape must be at least (1, 1)");
   if (start < 0 || size > axis.scaled || start > axis.scaled - size) {
-    throw py::value_error(std::string(name) + ": samples " + std::to_string(start) + " to " +
-                          std::to_string(start + size) + " leave the scaled axis of " + std::to_string(axis.scaled));
+    throw py::value_error(std::string(name) + ": " + std::to_string(size) + " samples from " + std::to_string(start) +
+                          " on leave the scaled axis of " + std::to_string(axis.scaled));
   }
   if (size == 0) return;
+  require_placeable(axis, start + size);
   const std::int64_t first = taps(axis, start).first;
   const std::int64_t last = taps(axis, start + size - 1).last;
   if (origin < 0 || origin > first || last > origin + extent || origin + extent > axis.n) {
@@ -89,6 +97,7 @@ Pair source_range(std::int64_t start, std::int64_t stop, std::int64_t n, std::in
                           std::to_string(scaled));
   }
   const Axis axis{n, scaled};
+  require_placeable(axis, stop);
   return {taps(axis, start).first, taps(axis, stop - 1).last};
 }
 

@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "bainite/finite.hpp"
@@ -15,24 +17,36 @@ PadMode pad_mode(int pad) {
   return static_cast<PadMode>(pad);
 }
 
+constexpr std::int64_t kFarthest = std::int64_t{1} << 60;  // of corners and axes: sums and doubles of them fit
+
 TileGrid tile_grid(const Borrowed& tiles, Pair origin, Pair image_shape, int pad) {
   tiles.require(DType::int64, 2, "int64 [n, 2]");
   if (tiles.shape(1) != 2 || !tiles.contiguous(0)) tiles.refuse("contiguous int64 [n, 2]");
-  if (image_shape.first < 1 || image_shape.second < 1) throw py::value_error("image_shape must be at least (1, 1)");
+  const auto fits = [](std::int64_t length) { return length >= 1 && length <= kFarthest; };
+  if (!fits(image_shape.first) || !fits(image_shape.second)) {
+    throw py::value_error("image_shape must be (1, 1) to (2^60, 2^60); got (" + std::to_string(image_shape.first) +
+                          ", " + std::to_string(image_shape.second) + ")");
+  }
+  const auto* corners = tiles.data<const std::int64_t>();
+  for (std::int64_t i = 0; i < tiles.size(); ++i) {
+    if (corners[i] >= -kFarthest && corners[i] <= kFarthest) continue;
+    throw py::value_error("tile " + std::to_string(i / 2) + " has the corner " + std::to_string(corners[i]) +
+                          "; corners are pixels of the image or near it, -2^60 to 2^60");
+  }
   TileGrid grid;
   grid.image_rows = image_shape.first;
   grid.image_cols = image_shape.second;
   grid.origin_y = origin.first;
   grid.origin_x = origin.second;
-  grid.corners = tiles.data<const std::int64_t>();
+  grid.corners = corners;
   grid.n = tiles.shape(0);
   grid.pad = pad_mode(pad);
   return grid;
 }
 
 void require_inside(Pair origin, Pair image_shape, std::int64_t rows, std::int64_t cols) {
-  if (origin.first < 0 || origin.second < 0 || origin.first + rows > image_shape.first ||
-      origin.second + cols > image_shape.second) {
+  if (origin.first < 0 || origin.second < 0 || origin.first > image_shape.first - rows ||
+      origin.second > image_shape.second - cols) {
     throw py::value_error("the region must lie inside the image: origin (" + std::to_string(origin.first) + ", " +
                           std::to_string(origin.second) + "), region [" + std::to_string(rows) + ", " +
                           std::to_string(cols) + "], image [" + std::to_string(image_shape.first) + ", " +
@@ -61,6 +75,17 @@ struct Gathering {
   int threads;
   Where where;
 };
+
+// The raw value of the constant mode must be one of the region's type.
+template <class In>
+void require_value(float fill, PadMode pad) {
+  if constexpr (std::is_integral_v<In>) {
+    constexpr In most = std::numeric_limits<In>::max();
+    if (pad != PadMode::constant || (fill >= 0.0F && fill <= static_cast<float>(most))) return;
+    throw py::value_error("fill is " + std::to_string(fill) + "; it is a raw value of the region's type, 0 to " +
+                          std::to_string(most));
+  }
+}
 
 template <class In, class Out>
 void run_gather(const Borrowed& region, const Borrowed& out, const Gathering& g) {
@@ -91,6 +116,7 @@ void run_gather(const Borrowed& region, const Borrowed& out, const Gathering& g)
 
 template <class In>
 void dispatch_out(const Borrowed& region, const Borrowed& out, const Gathering& g) {
+  require_value<In>(g.fill, g.grid.pad);
   switch (out.dtype()) {
     case DType::float32:
       return run_gather<In, float>(region, out, g);

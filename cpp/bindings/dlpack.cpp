@@ -13,10 +13,11 @@ constexpr std::int32_t kCudaHost = 3;  // pinned memory
 constexpr std::int32_t kCudaManaged = 13;
 constexpr std::uint64_t kReadOnly = 1;
 
-DType dtype_of(const DLDataType& type) {
+// Truth values are read as integers, but never written: a kernel's 2 would be none of them.
+DType dtype_of(const DLDataType& type, bool write) {
   enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6 };
   if (type.lanes != 1) return DType::other;
-  if ((type.code == kUInt || type.code == kBool) && type.bits == 8) return DType::uint8;
+  if ((type.code == kUInt || (type.code == kBool && !write)) && type.bits == 8) return DType::uint8;
   if (type.code == kUInt && type.bits == 16) return DType::uint16;
   if (type.code == kInt && type.bits == 16) return DType::int16;
   if (type.code == kInt && type.bits == 32) return DType::int32;
@@ -68,12 +69,13 @@ py::object export_capsule(const py::handle& object, const char* name, Where wher
 
 // A "typestr" of the array interface, such as "|u1": its byte order, kind and bytes.
 DLDataType type_of(const std::string& text) {
-  enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kUnknown = 99 };
+  enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBool = 6, kUnknown = 99 };
   if (text.size() < 3 || text[0] == '>') return {kUnknown, 0, 1};
-  const std::uint8_t code = text[1] == 'i'                     ? kInt
-                            : text[1] == 'u' || text[1] == 'b' ? kUInt
-                            : text[1] == 'f'                   ? kFloat
-                                                               : kUnknown;
+  const std::uint8_t code = text[1] == 'i'   ? kInt
+                            : text[1] == 'u' ? kUInt
+                            : text[1] == 'f' ? kFloat
+                            : text[1] == 'b' ? kBool
+                                             : kUnknown;
   const auto bits = text.size() == 3 && text[2] >= '1' && text[2] <= '9' ? 8 * (text[2] - '0') : 0;
   return {code, static_cast<std::uint8_t>(bits), 1};
 }
@@ -105,7 +107,7 @@ void Borrowed::take_dlpack(Where where, bool write) {
   } else {
     throw py::type_error(name_ + " gave no DLPack capsule");
   }
-  dtype_ = dtype_of(tensor->dtype);
+  dtype_ = dtype_of(tensor->dtype, write);
   dtype_name_ = name_of(tensor->dtype);
   shape_.assign(tensor->shape, tensor->shape + tensor->ndim);
   strides_.assign(shape_.size(), 0);
@@ -127,7 +129,7 @@ void Borrowed::take_dlpack(Where where, bool write) {
 void Borrowed::take_interface(const py::handle& object, Where where, bool write) {
   const py::dict found = object.attr("__cuda_array_interface__");
   const auto type = type_of(py::cast<std::string>(found["typestr"]));
-  dtype_ = dtype_of(type);
+  dtype_ = dtype_of(type, write);
   dtype_name_ = dtype_ == DType::other ? py::cast<std::string>(found["typestr"]) : name_of(type);
   for (const py::handle length : found["shape"]) shape_.push_back(py::cast<std::int64_t>(length));
   strides_.assign(shape_.size(), 0);

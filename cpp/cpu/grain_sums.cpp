@@ -72,7 +72,7 @@ Q nearest(const Q& d, const Q& mean, const Operators& group) {
   const Q off = misorientation(d, mean);
   if (std::fabs(off.w) >= group.identity_wins) return d;
   double best = -1.0;
-  const Q* winner = nullptr;
+  const Q* winner = &group.all.front();
   for (const Q& s : group.all) {
     const double cosine = std::fabs((s.w * off.w - s.x * off.x) - (s.y * off.y + s.z * off.z));
     if (cosine > best) {
@@ -160,7 +160,8 @@ void add_moments(const Grains& grains, const double* reference, const double* me
       current = id;
       if (id < 0) continue;
       const Q d = misorientation(load(grains.quaternions + 4 * i), load(reference + 4 * std::int64_t{id}));
-      run.add(nearest(d, load(mean + 4 * std::int64_t{id}), operators(grains.laue[id])));
+      const Q u = nearest(d, load(mean + 4 * std::int64_t{id}), operators(grains.laue[id]));
+      if (std::isfinite(u.w)) run.add(u);  // NaN in one component is NaN in all
     }
     if (current >= 0) run.flush(moments + kMoments * std::int64_t{current});
   });
@@ -222,8 +223,8 @@ void add_pairs(const float* angles, const std::int32_t* ids, const PointGrid& gr
           const Offset& offset = ahead[static_cast<std::size_t>(k)];
           const float angle = angles[(start + c) * stride + k];
           if (angle != angle) continue;  // no pair
-          const std::int64_t other = grid.row_start(row + offset.dy) + c + offset.dx[row % 2];
-          if (ids[other] != id) continue;
+          const std::int64_t y = row + offset.dy, x = c + offset.dx[row % 2];
+          if (y >= grid.rows || x < 0 || x >= grid.row_length(y) || ids[grid.row_start(y) + x] != id) continue;
           sum += std::llrint(static_cast<double>(angle) * kDegree);
           ++count;
         }

@@ -39,23 +39,25 @@ class Forest {
     std::int32_t run = 0;
     for (std::int64_t i = start; i < end; ++i) {
       if (!linked) run = static_cast<std::int32_t>(i);
-      parent_[i] = label_at(labels, i) < 0 ? -1 : run;
-      linked = (links_[i] & 1) != 0;
+      const bool usable = label_at(labels, i) >= 0;
+      parent_[i] = usable ? run : -1;
+      linked = usable && (links_[i] & 1) != 0;
     }
   }
 
-  // Links from `row` to the one below it.
+  // Links from `row` to the one below it; those that lead out of the map or to a point of no grain are none.
   void join_below(std::int64_t row) {
     if (row + 1 >= grid_.rows) return;
-    const std::int64_t below = grid_.row_start(row + 1);
+    const std::int64_t below = grid_.row_start(row + 1), length_below = grid_.row_length(row + 1);
     const std::int64_t start = grid_.row_start(row), length = grid_.row_length(row);
     for (std::int64_t c = 0; c < length; ++c) {
       const int bits = links_[start + c];
       if (bits < 2) continue;
       for (std::size_t k = 1; k < ahead_.size(); ++k) {
         if ((bits >> k & 1) == 0) continue;
-        unite(parent_, static_cast<std::int32_t>(start + c),
-              static_cast<std::int32_t>(below + c + ahead_[k].dx[row % 2]));
+        const std::int64_t x = c + ahead_[k].dx[row % 2];
+        if (x < 0 || x >= length_below || parent_[start + c] < 0 || parent_[below + x] < 0) continue;
+        unite(parent_, static_cast<std::int32_t>(start + c), static_cast<std::int32_t>(below + x));
       }
     }
   }

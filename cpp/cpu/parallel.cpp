@@ -5,10 +5,11 @@
 #include <cctype>
 #include <cerrno>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -105,15 +106,40 @@ int default_threads() {
 std::atomic<int> cap{0};      // 0 = not asked yet
 std::atomic<int> helpers{0};  // helper threads alive in this process, over all calls
 
-// Take up to `wanted` helpers out of the cap; the caller's own thread is the one that is always there.
-int borrow_helpers(int wanted, int limit) {
-  int used = helpers.load(std::memory_order_relaxed);
-  for (;;) {
-    const int granted = std::min(wanted, limit - 1 - used);
-    if (granted <= 0) return 0;
-    if (helpers.compare_exchange_weak(used, used + granted, std::memory_order_relaxed)) return granted;
+// Up to `wanted` helpers out of the cap, for a scope; the caller's own thread is the one that is always there.
+class Helpers {
+ public:
+  Helpers(int wanted, int limit) {
+    int used = helpers.load(std::memory_order_relaxed);
+    do {
+      granted_ = std::max(0, std::min(wanted, limit - 1 - used));
+    } while (granted_ > 0 && !helpers.compare_exchange_weak(used, used + granted_, std::memory_order_relaxed));
   }
-}
+  ~Helpers() { helpers.fetch_sub(granted_, std::memory_order_relaxed); }
+  Helpers(const Helpers&) = delete;
+  Helpers& operator=(const Helpers&) = delete;
+
+  int granted() const { return granted_; }
+
+ private:
+  int granted_ = 0;
+};
+
+// The first exception of several threads.
+class Failure {
+ public:
+  void keep(std::exception_ptr error) {
+    const std::lock_guard<std::mutex> guard(lock_);
+    if (!first_) first_ = std::move(error);
+  }
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex lock_;
+  std::exception_ptr first_;
+};
 
 #if defined(__linux__)
 // A child of fork has none of its parent's helper threads, whatever the count said at that moment.
@@ -142,25 +168,31 @@ void parallel_for(std::int64_t count, std::int64_t grain, int threads,
   if (threads == 1 || chunks == 1) return body(0, count);
   const int limit = get_num_threads();
   const int wanted = threads > 0 ? std::min(threads, limit) : limit;
-  const int granted = borrow_helpers(static_cast<int>(std::min<std::int64_t>(wanted, chunks)) - 1, limit);
-  if (granted == 0) return body(0, count);
+  const Helpers borrowed(static_cast<int>(std::min<std::int64_t>(wanted, chunks)) - 1, limit);
+  if (borrowed.granted() == 0) return body(0, count);
 
   std::atomic<std::int64_t> next{0};
+  Failure failure;
   const auto work = [&] {
-    for (std::int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
-      body(chunk * grain, std::min(count, (chunk + 1) * grain));
+    try {
+      for (std::int64_t chunk; (chunk = next.fetch_add(1, std::memory_order_relaxed)) < chunks;) {
+        body(chunk * grain, std::min(count, (chunk + 1) * grain));
+      }
+    } catch (...) {
+      next.store(chunks, std::memory_order_relaxed);  // the others stop after what they are at
+      failure.keep(std::current_exception());
     }
   };
   std::vector<std::thread> team;
-  team.reserve(static_cast<std::size_t>(granted));
   try {
-    for (int i = 0; i < granted; ++i) team.emplace_back(work);
-  } catch (const std::system_error&) {
+    team.reserve(static_cast<std::size_t>(borrowed.granted()));
+    for (int i = 0; i < borrowed.granted(); ++i) team.emplace_back(work);
+  } catch (const std::exception&) {
     // The system grants no more threads: those there are, at least the caller's own, do all the chunks.
   }
   work();
   for (auto& helper : team) helper.join();
-  helpers.fetch_sub(granted, std::memory_order_relaxed);
+  failure.rethrow();
 }
 
 }  // namespace bainite

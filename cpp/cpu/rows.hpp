@@ -97,7 +97,7 @@ template <class Visit>
 void for_each_band(const PointGrid& grid, std::int64_t halo, int threads, const Visit& visit) {
   if (grid.rows == 0 || grid.cols == 0) return;
   constexpr std::int64_t kPoints = 1 << 14;  // of a band at least: a helper thread costs as much
-  const int team = threads > 0 ? threads : get_num_threads();
+  const std::int64_t team = threads > 0 ? threads : get_num_threads();
   const std::int64_t share = (grid.rows + 4 * team - 1) / (4 * team);
   const std::int64_t least_rows = std::max<std::int64_t>(16 * halo, kPoints / grid.cols + 1);
   parallel_for(grid.rows, std::clamp(share, std::min(least_rows, grid.rows), grid.rows), threads, visit);

@@ -163,6 +163,7 @@ void gather(View3D<const In> region, View4D<Out> out, const TileGrid& grid, cons
   const std::int64_t channels = region.channels;
   const std::int64_t item_bytes = channels * static_cast<std::int64_t>(sizeof(In));
   const std::int64_t row_out = out.cols * out.channels * static_cast<std::int64_t>(sizeof(Out));
+  if (row_out == 0) return;
   const bool streaming = worth_streaming(grid.n * out.rows * row_out);
   // A raw value in the region's own type: what numpy.pad(constant_values=fill) would put there.
   const std::vector<In> fill_item(static_cast<std::size_t>(channels), static_cast<In>(fill));

@@ -20,7 +20,10 @@ using Loose = float __attribute__((vector_size(kLanes * 4), aligned(4), may_alia
 
 BAINITE_ALWAYS Vec load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
 BAINITE_ALWAYS void store(float* p, Vec v) { *reinterpret_cast<Loose*>(p) = v; }
-BAINITE_ALWAYS Vec larger(Vec a, Vec b) { return a < b ? b : a; }
+BAINITE_ALWAYS Vec larger(Vec a, Vec b) {  // NaN if one of the two is
+  const Vec most = a < b ? b : a;
+  return b != b ? b : most;
+}
 
 // Row of Bᵀ·d along one axis; row j of Bᵀ holds the coefficients of the product of (x - p) over all points but j's.
 BAINITE_ALWAYS void to_points(const Vec* d, int step, Vec* t) {

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <new>
 #include <thread>
 
 #include "bainite/parallel.hpp"
@@ -66,6 +67,21 @@ TEST_CASE("calls nest") {
     parallel_for(100, 10, 0, [&](std::int64_t begin, std::int64_t end) { sum.fetch_add(end - begin); });
   });
   CHECK(sum.load() == 800);
+  set_num_threads(0);
+}
+
+TEST_CASE("what a chunk throws comes out of the call, and the helpers are given back") {
+  set_num_threads(3);
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> running{0};
+    const auto body = [&](std::int64_t begin, std::int64_t) {
+      running.fetch_add(1);
+      for (int i = 0; i < 100000 && begin < 3 && running.load() < 3; ++i) std::this_thread::yield();  // on every thread
+      throw std::bad_alloc();
+    };
+    CHECK_THROWS_AS(parallel_for(64, 1, 0, body), std::bad_alloc);
+  }
+  CHECK(covers_once(1001, 1, 0));
   set_num_threads(0);
 }
 

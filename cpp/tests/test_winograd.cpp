@@ -157,3 +157,17 @@ TEST_CASE("every instruction set that this CPU has gives the convolution") {
   }
 }
 #endif
+
+TEST_CASE("a NaN of the four is what is pooled, wherever it is") {
+  if (!bainite::winograd_available()) return;
+  for (std::size_t place = 0; place < 64; ++place) {  // in the first channel of 8 x 8 px
+    Problem problem({1, 8, 8, {16}, 16, false});
+    problem.inputs[0][16 * place] = NAN;
+    bainite::winograd_convolve(problem.conv(), 1);
+    for (std::size_t i = 0; i < problem.pooled.size(); ++i) {
+      const std::size_t o = i % 16, at = (i / 64 * 16 + i / 16 % 4 * 2) * 16 + o;
+      const auto nan = [&](std::size_t k) { return std::isnan(problem.out[k]); };
+      REQUIRE(std::isnan(problem.pooled[i]) == (nan(at) || nan(at + 16) || nan(at + 128) || nan(at + 144)));
+    }
+  }
+}

@@ -8,7 +8,8 @@
 
 namespace bainite {
 
-// Connected components of the links (see links()), numbered in the order of their first point.
+// Connected components of the links (see links()), numbered in the order of their first point; a link that leads out of
+// the map, or from or to a point of a negative label, is none.
 // ids: [points], written: -1 where `labels` is negative. Returns the number of grains.
 std::int64_t label_grains(const std::uint8_t* links, const Labels& labels, const PointGrid& grid,
                           Neighbourhood neighbourhood, std::int32_t* ids, int threads);
@@ -31,7 +32,7 @@ struct Grains {
 
 // Adds u uᵀ of every point to the moments [grains, 10] of its grain. u is the orientation relative to the grain's
 // reference [grains, 4], written with the symmetric copy nearest to the grain's present mean [grains, 4], which is
-// relative to the reference too.
+// relative to the reference too. What is not finite is left out.
 void add_moments(const Grains& grains, const double* reference, const double* mean, std::int64_t* moments, int threads);
 
 // means: [grains, 4], the eigenvector of the largest eigenvalue of every grain's moments, w >= 0.
@@ -45,7 +46,8 @@ void grain_deviation(const Grains& grains, const double* mean, float* grod, int 
 void add_values(const float* values, const std::int32_t* ids, std::int64_t points, std::int64_t* sums,
                 std::int64_t* counts, int threads);
 
-// The same for the angles of pairs within a grain; angles: [points, forward neighbours], see neighbour_angles().
+// The same for the angles of pairs within a grain; angles: [points, forward neighbours], see neighbour_angles(). What
+// lies outside of the map is part of no pair.
 void add_pairs(const float* angles, const std::int32_t* ids, const PointGrid& grid, Neighbourhood neighbourhood,
                std::int64_t* sums, std::int64_t* counts, int threads);
 

@@ -18,7 +18,8 @@ int get_num_threads();
 void set_num_threads(int n);
 
 // Run body(begin, end) over chunks that together cover [0, count). Chunks start at multiples of `grain`; which thread
-// runs which chunk is open, so a body's result must not depend on it. `threads`: 0 = the cap. `body` must not throw.
+// runs which chunk is open, so a body's result must not depend on it. `threads`: 0 = the cap. What a body throws
+// (std::bad_alloc) comes out of the call when all threads have stopped; some chunks are left undone then.
 void parallel_for(std::int64_t count, std::int64_t grain, int threads,
                   const std::function<void(std::int64_t begin, std::int64_t end)>& body);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "bainite/device.hpp"
 #include "bainite/view.hpp"
@@ -15,6 +16,14 @@ struct Axis {
   std::int64_t n = 0;
   std::int64_t scaled = 0;
 };
+
+// Whether samples [0, stop) can be placed in 64 bits: the functions below multiply places by the other axis' length.
+inline bool placeable(Axis axis, std::int64_t stop) {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  if (axis.scaled > most / 4) return false;
+  const std::int64_t products = (most - 2 * axis.scaled) / axis.n;
+  return stop <= (axis.scaled < axis.n ? products : products / 2 - 1);
+}
 
 struct TapRange {
   std::int64_t first, last;  // source samples [first, last)

@@ -31,7 +31,7 @@ struct WinogradConv {
   const float* bias;     // [out_channels]
   bool relu;
   float* out;     // [n, rows, cols, out_channels]
-  float* pooled;  // [n, rows / 2, cols / 2, out_channels]: 2×2 maxima of out, rounded down; or null
+  float* pooled;  // [n, rows / 2, cols / 2, out_channels]: 2×2 maxima of out, rounded down, NaN if one is; or null
 };
 
 // Whether this build and this CPU have it: x86-64 with AVX2 and FMA, or AVX-512.

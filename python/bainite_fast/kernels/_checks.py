@@ -101,6 +101,24 @@ def pair(value: object, name: str, least: int) -> tuple[int, int]:
     return whole(value, name, least), whole(value, name, least)
 
 
+def integers(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Return an array of integers as the kernels take it, or refuse one that the conversion would change."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise InputError(f"{name} has dtype {array.dtype}; integers are needed (round them, and use .astype(int))")
+    if array.size and array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{name} goes up to {array.max()}; integers of 64 bits with a sign are needed")
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def new_array(shape: tuple[int, ...], dtype: Any, remedy: str) -> NDArray[Any]:
+    """Return an array of garbage, or refuse a shape that no array can have."""
+    try:
+        return np.empty(shape, dtype)
+    except (ValueError, OverflowError):
+        raise InputError(f"the result would have the shape {shape}, more than any array holds; {remedy}") from None
+
+
 def checked_image(image: ArrayLike) -> NDArray[Any]:
     array = np.asarray(image)
     if array.ndim not in (2, 3) or array.size == 0:

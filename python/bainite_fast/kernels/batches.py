@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..geometry import PadMode
-from ._checks import as_kernel_error, core, pad_code, stream_of
+from ._checks import as_kernel_error, core, integers, pad_code, stream_of
 
 
 def gather(
@@ -50,7 +50,7 @@ def gather(
     pad : {"mirror", "symmetric", "edge", "constant"}
         As in :func:`tile_image`.
     fill : float
-        Raw value of the "constant" mode, before gain and offset; converted to the region's dtype.
+        Raw value of the "constant" mode, before gain and offset: one of the region's dtype, and rounded down to it.
     threads : int
         0: the cap. Not for device arrays.
     stream : torch.cuda.Stream or int, optional
@@ -72,7 +72,7 @@ def gather(
             out,
             origin=origin,
             image_shape=image_shape,
-            tiles=np.ascontiguousarray(tiles, dtype=np.int64),
+            tiles=integers(tiles, "tiles"),
             gain=_per_channel(gain, channels, "gain"),
             offset=_per_channel(offset, channels, "offset"),
             pad=pad_code(pad),
@@ -144,7 +144,7 @@ def scatter(
         return core.scatter(
             logits,
             labels,
-            crops=np.ascontiguousarray(crops, dtype=np.int64),
+            crops=integers(crops, "crops"),
             confidence=confidence,
             temperature=temperature,
             threads=threads,

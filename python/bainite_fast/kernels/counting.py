@@ -52,19 +52,22 @@ def confusion_matrix(
     if queue is not None:
         n_classes = _class_number(n_classes)
         counts = np.zeros((n_classes, n_classes), np.int64)
+        left_out = _label_of(ignore, None)
         with as_kernel_error(queue):
             outside = core.confusion(
-                cast(Any, truth), cast(Any, pred), counts, n_classes=n_classes, ignore=ignore, stream=queue
+                cast(Any, truth), cast(Any, pred), counts, n_classes=n_classes, ignore=left_out, stream=queue
             )
         return _all_inside(counts, outside)
+    truth = np.asarray(truth)
     true, predicted = _label_rows(truth, "truth"), _label_rows(pred, "pred")
     n_classes = _class_number(n_classes)
+    left_out = _label_of(ignore, truth.dtype)
     if true.shape != predicted.shape:
         raise InputError(f"truth has shape {true.shape} and pred {predicted.shape}; one shape is needed")
     true, predicted = _as_rows(true, predicted)
     counts = np.zeros((n_classes, n_classes), np.int64)
     with as_input_error():
-        outside = core.confusion(true, predicted, counts, n_classes=n_classes, ignore=ignore, threads=threads)
+        outside = core.confusion(true, predicted, counts, n_classes=n_classes, ignore=left_out, threads=threads)
     return _all_inside(counts, outside)
 
 
@@ -128,9 +131,25 @@ def _label_rows(labels: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
+def _label_of(ignore: int | None, dtype: np.dtype[Any] | None) -> int | None:
+    """Return `ignore` as it is counted, an integer of 64 bits with a sign; None where no label of `dtype` is it."""
+    if ignore is None:
+        return None
+    if not isinstance(ignore, (int, np.integer)):
+        raise InputError(f"ignore={ignore!r} is refused; use an integer label, or None to count all pixels")
+    label = int(ignore)
+    wide = dtype is not None and dtype.kind == "u" and dtype.itemsize == 8
+    if wide and 2**63 <= label < 2**64:
+        return label - 2**64  # what uint64 becomes
+    return label if (0 if wide else -(2**63)) <= label < 2**63 else None
+
+
 def _as_rows(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
     """View arrays of one shape as rows: 2-D ones with contiguous rows as they are, others flat."""
-    pitched = all(a.ndim == 2 and (a.strides[1] == a.itemsize or a.shape[1] <= 1) for a in arrays)
+    pitched = all(
+        a.ndim == 2 and (a.strides[1] == a.itemsize or a.shape[1] <= 1) and a.strides[0] % a.itemsize == 0
+        for a in arrays
+    )
     if pitched and not all(a.flags.c_contiguous for a in arrays):
         return list(arrays)
     return [np.ascontiguousarray(a).reshape(1, -1) for a in arrays]

@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ._checks import as_input_error, as_kernel_error, checked_image, core, pair, rows_contiguous, stream_of, whole
+from ._checks import (
+    as_input_error,
+    as_kernel_error,
+    checked_image,
+    core,
+    new_array,
+    pair,
+    rows_contiguous,
+    stream_of,
+    whole,
+)
 
 
 def downsample_labels(labels: ArrayLike, *, out: Any = None, threads: int = 0, stream: Any = None) -> NDArray[np.uint8]:
@@ -156,8 +166,10 @@ def resample_region(
             f"block is {array.dtype} of shape {array.shape}; uint8, uint16 or float32 of shape (h, w) or (h, w, C) is "
             "needed"
         )
+    if len(out) != 4:
+        raise InputError(f"out={out!r} is refused; a region (y, x, height, width) of the scaled image is needed")
     y, x, height, width = (whole(value, "out", 0) for value in out)
-    scaled = np.empty((height, width, *array.shape[2:]), np.float32)
+    scaled = new_array((height, width, *array.shape[2:]), np.float32, "scale the image in parts")
     if scaled.size:
         with as_input_error():
             core.resample(

@@ -10,7 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..geometry import PadMode
-from ._checks import as_input_error, checked_image, core, pad_code, pair, pixel_bytes, rows_contiguous, whole
+from ._checks import (
+    as_input_error,
+    checked_image,
+    core,
+    new_array,
+    pad_code,
+    pair,
+    pixel_bytes,
+    rows_contiguous,
+    whole,
+)
 
 
 def tile_image(
@@ -54,11 +64,13 @@ def tile_image(
     halo = whole(halo, "halo", 0)
     code = pad_code(pad)
     height, width = array.shape[:2]
-    y, x = np.arange(0, height, rows) - halo, np.arange(0, width, cols) - halo
-    corners = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
-    tiles = np.empty((len(corners), rows + 2 * halo, cols + 2 * halo, *array.shape[2:]), array.dtype)
+    count = -(-height // rows) * -(-width // cols)
+    full = (count, rows + 2 * halo, cols + 2 * halo, *array.shape[2:])
+    tiles = new_array(full, array.dtype, "use a smaller tile or halo")
     if tiles.itemsize * tiles.size == 0:
         return tiles
+    y, x = np.arange(0, height, rows) - halo, np.arange(0, width, cols) - halo
+    corners = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
     source = pixel_bytes(rows_contiguous(array), 2)
     fill = np.zeros(source.shape[-1], np.uint8)
     with as_input_error():
