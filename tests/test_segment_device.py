@@ -140,6 +140,21 @@ def test_memory_that_runs_out_in_the_middle_is_kept_in_mind(small_blocks, fake_d
     assert np.array_equal(found.labels, cpu.labels)
 
 
+@pytest.mark.parametrize("tile", [64, 128])  # four in a batch, and one
+def test_what_was_recorded_is_given_up_before_the_batch(small_blocks, fake_device, tmp_path, tile):
+    """Tiles at the border have another shape: they need memory beside that of the recorded pass."""
+    image, net = _image((300, 410)), small_unet(depth=2)
+    cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu", tile=tile)
+    seen, batch = tile + 2 * cpu.plan.halo, (128 // tile) ** 2
+    made = fake_device(memory=batch * seen * seen)  # of one pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BainiteWarning)
+        found = _run(image, net, tmp_path / "device.ome.zarr", device="cuda", tile=tile)
+    assert found.plan.batch == batch and "decided" not in found.provenance
+    assert made[0].prepared == [(batch, seen, seen)] and made[0].released == 1
+    assert np.array_equal(found.labels, cpu.labels)
+
+
 def test_a_device_too_small_for_one_tile(small_blocks, fake_device, tmp_path):
     fake_device(room=100)
     with pytest.warns(BainiteWarning, match="out of memory"), pytest.raises(DeviceError, match="one tile of 64 px"):

@@ -41,7 +41,7 @@ class CudaBackend:
             with _cuda.stream(self._streams[stream]):
                 yield
         except RuntimeError as error:
-            if isinstance(error, _cuda.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY):
+            if _ran_out_of_memory(error):
                 raise DeviceMemoryError(str(error).strip().splitlines()[0]) from error
             raise
 
@@ -109,8 +109,8 @@ class CudaBackend:
                 with _cuda.graph(graph, stream=self._streams["compute"], capture_error_mode="thread_local"):
                     logits = self.runtime.run_core(batch)
             except RuntimeError as error:
-                if any(word in str(error) for word in _OUT_OF_MEMORY):
-                    raise
+                if _ran_out_of_memory(error):
+                    return  # there is enough for a pass, as the warm-up has shown
                 warnings.warn(
                     f"the network cannot be recorded as a CUDA graph ({str(error).strip().splitlines()[0]}); it runs "
                     "layer by layer, to the same labels",
@@ -148,7 +148,13 @@ class CudaBackend:
         with self._on("compute"):
             kernels.scatter(logits, labels, bad=bad, stream=self._streams["compute"], **options)
 
-    def release(self) -> None:
-        """Give back the memory that is kept for later, and the graphs."""
+    def release(self) -> bool:
+        """Give back the memory that is kept for later, and the graphs; say whether there were any."""
+        recorded = bool(self._graphs)
         self._graphs.clear()
         _cuda.empty_cache()
+        return recorded
+
+
+def _ran_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, _cuda.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
