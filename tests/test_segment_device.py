@@ -313,6 +313,31 @@ def test_a_network_runs_with_its_device_the_current_one(monkeypatch) -> None:
     assert entered == ["cuda:1"]
 
 
+def test_float32_is_float32_until_the_last_thread_is_done(monkeypatch) -> None:
+    """TF32 and cuDNN's choice are the process's: what another thread leaves must not end them, nor stay."""
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+
+    def flags() -> tuple[Any, ...]:
+        cudnn = torch.backends.cudnn
+        return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+    exact = ("highest", False, True, False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = flags()
+        assert before != exact
+        first, second = models_device.exact_math("cuda:0"), models_device.exact_math("cuda:1")
+        with first:
+            assert flags() == exact
+            second.__enter__()
+        assert flags() == exact
+        second.__exit__(None, None, None)
+        assert flags() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_float16_is_for_gpus(tmp_path) -> None:
     with pytest.raises(DeviceError, match="on a GPU only"):
         _run(_image((40, 40)), small_unet(depth=1), tmp_path / "o.ome.zarr", device="cpu", precision="float16")

@@ -79,16 +79,44 @@ def _say_once(problem: str) -> None:
 
 
 @contextlib.contextmanager
+def _exact_flags() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # some layers are matrix products
+    try:
+        with _cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+_exact_lock = threading.Lock()
+_exact_users = 0
+_exact = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
 def exact_math(device: str) -> Iterator[None]:
     """Let float32 be float32 (no TF32), and cuDNN take the same algorithm every time, with the device the current one.
 
-    Our kernels take tensors by DLPack, and PyTorch gives away none of another device than the current one.
+    These flags are the process's: the first thread sets them, and the last one that is done puts them back. Our kernels
+    take tensors by DLPack, and PyTorch gives away none of another device than the current one.
     """
     if device == "cpu":
         yield
         return
-    with _cuda.device(device), _cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    global _exact_users
+    with _exact_lock:
+        if _exact_users == 0:
+            _exact.enter_context(_exact_flags())
+        _exact_users += 1
+    try:
+        with _cuda.device(device):
+            yield
+    finally:
+        with _exact_lock:
+            _exact_users -= 1
+            if _exact_users == 0:
+                _exact.close()
 
 
 def device_facts(device: str, precision: str = "float32") -> dict[str, Any]:
