@@ -132,6 +132,16 @@ def test_what_auto_chose_is_held(
     assert bainite_fast.segment(image, net, out=out, progress=False, **options).plan.runtime == "export"
 
 
+def test_auto_does_without_what_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(exported, "aot_compile", fail)
+    image, out = np.random.default_rng(1).integers(0, 256, (70, 80), np.uint8), tmp_path / "o.ome.zarr"
+    options: dict[str, Any] = {"precision": "float32", "scale": "as-is", "runtime": "auto", "progress": False}
+    assert bainite_fast.segment(image, small_unet(depth=1), out=out, **options).plan.runtime == "torchscript"
+
+
 def test_on_a_device_it_is_run_without_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """AOTInductor asks, before each pass, for the event of the last: an error while a CUDA graph is recorded."""
     asked: list[dict[str, Any]] = []
