@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -190,6 +191,27 @@ def test_blocks_are_read_before_the_device_is_there(small_blocks, fake_device, t
     found = _run(_image((300, 410)), small_unet(depth=1), tmp_path / "o.ome.zarr", device="cuda")
     assert seen[0] == 0 and len(made) == 1
     assert "start" not in found.stages
+
+
+def test_a_run_that_is_over_leaves_the_device_to_the_next(monkeypatch) -> None:
+    """A worker of a cluster is not told of a run's end, and the next plan counts on the memory of its graphs."""
+
+    class Idle:
+        def __init__(self, job: Any) -> None:
+            self.job, self.running = job, 0
+
+        def run(self, by: int, bx: int) -> str:
+            assert self.running == 1
+            return "".join(engine._engines)
+
+    def run(key: str, device: str) -> Any:
+        return engine.run_block(SimpleNamespace(key=key, plan=SimpleNamespace(device=device)), 0, 0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "Engine", Idle)
+    monkeypatch.setattr(engine, "_engines", {})
+    assert [run("a", "cuda"), run("a", "cuda"), run("b", "cpu"), run("c", "cuda")] == ["a", "a", "b", "bc"]
+    engine._engines["c"].running = 1
+    assert [run("d", "cuda"), run("e", "cpu"), run("f", "cpu"), run("g", "cpu")] == ["bcd", "bce", "bcef", "cefg"]
 
 
 def test_an_error_on_the_device_ends_the_run(small_blocks, fake_device, tmp_path, monkeypatch):
