@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bainite_fast.errors import BainiteWarning, DeviceError
+from bainite_fast.models.device import whole_device
 from bainite_fast.segmentation import cuda_backend
 from bainite_fast.segmentation.cuda_backend import CudaBackend
 from bainite_fast.segmentation.device import DeviceMemoryError
@@ -49,15 +50,18 @@ class FakeCuda:
 
     @contextlib.contextmanager
     def graph(self, graph: Any, *, stream: Any, capture_error_mode: str) -> Iterator[None]:
-        assert capture_error_mode == "thread_local"  # other threads copy meanwhile
+        assert capture_error_mode == "thread_local"  # other threads copy meanwhile, but
+        assert whole_device.locked()  # none may do this, or what follows
         with self.stream(stream):
             self.now += ", recorded"
             yield
 
     def synchronize(self, device: Any) -> None:
+        assert whole_device.locked()
         self.seen.append("wait for all")
 
     def empty_cache(self) -> None:
+        assert whole_device.locked()
         self.seen.append("empty")
 
 

@@ -22,6 +22,10 @@ _cudnn: Any = torch.backends.cudnn
 _mkldnn: Any = torch.backends.mkldnn
 _told = threading.Event()  # that "auto" fell back
 
+whole_device = threading.Lock()
+"""Held while a CUDA graph is recorded, or all of a device is waited for or its memory cleared: the second, in another
+thread, would fail and spoil the first."""
+
 
 def cuda_problem() -> str | None:
     """Return why no CUDA device can be used here, or None where one can."""
@@ -155,11 +159,12 @@ def device_share(device: str) -> tuple[str, str, int]:
 
 def peak_device_bytes(run: Callable[[], torch.Tensor], device: str) -> int:
     """Return the most bytes of device memory alive at once while `run` runs, beyond what was alive before."""
-    torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    result = run()
-    torch.cuda.synchronize(device)
+    with whole_device:
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        result = run()
+        torch.cuda.synchronize(device)
     del result
     return int(torch.cuda.max_memory_allocated(device)) - before
 

@@ -149,7 +149,7 @@ def is_faster(exported: Runtime, runtime: Runtime, shape: Shape) -> bool:
                 start = time.perf_counter()
                 one.run_core(batch)
                 if runtime.device != "cpu":
-                    torch.cuda.synchronize(runtime.device)
+                    torch.cuda.current_stream(runtime.device).synchronize()
                 if turn:  # the first warms up
                     seconds[name].append(time.perf_counter() - start)
     return statistics.median(seconds["plain"]) > WINS * statistics.median(seconds["exported"])

@@ -13,6 +13,7 @@ import torch
 
 from .. import kernels
 from ..errors import BainiteWarning
+from ..models.device import whole_device
 from .device import STREAMS, DeviceMemoryError, Pair, Stream
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class CudaBackend:
         self._device = torch.device(runtime.device)
         self._streams = {name: _cuda.Stream(self._device) for name in STREAMS}
         self._graphs: dict[tuple[int, int, int], tuple[Any, Any, Any]] = {}
-        _cuda.synchronize(self._device)
+        with whole_device:
+            _cuda.synchronize(self._device)
         self._zero, self._epoch = self.mark("compute"), time.perf_counter()
         self._zero.synchronize()
 
@@ -99,14 +101,15 @@ class CudaBackend:
 
     def prepare(self, n: int, height: int, width: int) -> None:
         """Run the network on a batch of this shape, and record it as a CUDA graph."""
+        compute = self._streams["compute"]
         with self._on("compute"):
             batch = self.runtime.new_batch(n, height, width).zero_()
             for _ in range(_WARM_UP):
                 self.runtime.run_core(batch)
-            self._streams["compute"].synchronize()
+            compute.synchronize()
             graph = _cuda.CUDAGraph()
             try:
-                with _cuda.graph(graph, stream=self._streams["compute"], capture_error_mode="thread_local"):
+                with whole_device, _cuda.graph(graph, stream=compute, capture_error_mode="thread_local"):
                     logits = self.runtime.run_core(batch)
             except RuntimeError as error:
                 if _ran_out_of_memory(error):
@@ -152,7 +155,8 @@ class CudaBackend:
         """Give back the memory that is kept for later, and the graphs; say whether there were any."""
         recorded = bool(self._graphs)
         self._graphs.clear()
-        _cuda.empty_cache()
+        with whole_device:
+            _cuda.empty_cache()
         return recorded
 
 
