@@ -134,6 +134,8 @@ cuda-wheel: build ## Build a wheel with the CUDA kernels for every architecture,
 # With any Python that has torch with CUDA and what the package needs: nothing is installed, the kernels for the GPU of this
 # machine are built into python/, and what runs is the source tree.
 GPU_PYTHON ?= $(BIN)/python
+# Not all of tests/: others import what a Python for the GPU need not have.
+GPU_TESTS := $(shell grep -l 'mark\.gpu' tests/test_*.py)
 GPU_RUN = PYTHONPATH="$(CURDIR)/python:$(CURDIR)/benchmarks$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON)
 
 .PHONY: gpu-build
@@ -145,7 +147,7 @@ gpu-build: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.dependencies)
 
 .PHONY: gpu-test
 gpu-test: gpu-build ## Build the CUDA kernels here and run the tests marked gpu (needs nvcc and an NVIDIA GPU; GPU_PYTHON=python3)
-	$(GPU_RUN) -m pytest tests -m gpu -rs $(PYTEST_FLAGS)
+	$(GPU_RUN) -m pytest $(GPU_TESTS) -m gpu -rs $(PYTEST_FLAGS)
 
 .PHONY: gpu-bench
 gpu-bench: gpu-build ## Build the CUDA kernels here and write the tables of the GPU to benchmarks/results (some minutes)

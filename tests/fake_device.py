@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -37,11 +38,14 @@ class FakeBackend:
         Of the chance.
     room : int, optional
         Pixels of a batch that device memory suffices for.
+    memory : int, optional
+        Pixels that it suffices for in all: of a batch, and of what was recorded and holds its memory for itself.
     """
 
-    def __init__(self, network: Any, *, seed: int = 0, room: int | None = None) -> None:
-        self.network_of_cpu, self.room = network, room
+    def __init__(self, network: Any, *, seed: int = 0, room: int | None = None, memory: int | None = None) -> None:
+        self.network_of_cpu, self.room, self.memory = network, room, memory
         self.prepared: list[tuple[int, int, int]] = []
+        self.recorded: tuple[int, int, int] | None = None
         self.pairs = self.released = 0
         self._random = random.Random(seed)
         self._streams: dict[str, deque[Any]] = {name: deque() for name in STREAMS}
@@ -107,12 +111,16 @@ class FakeBackend:
                 pass
 
     def _allocate(self, n: int, height: int, width: int) -> None:
-        if self.room is not None and n * height * width > self.room:
+        pixels, held = n * height * width, math.prod(self.recorded or (0,))
+        if self.room is not None and pixels > self.room:
             raise DeviceMemoryError(f"tried to allocate {n} tiles of {height} × {width} px")
+        if self.memory is not None and (n, height, width) != self.recorded and pixels + held > self.memory:
+            raise DeviceMemoryError(f"tried to allocate {n} tiles of {height} × {width} px beside the recorded ones")
 
     def prepare(self, n: int, height: int, width: int) -> None:
         self._allocate(n, height, width)
         self.prepared.append((n, height, width))
+        self.recorded = n, height, width
 
     def batch(self, n: int, height: int, width: int) -> Any:
         self._allocate(n, height, width)
@@ -133,15 +141,17 @@ class FakeBackend:
 
         self._queue("compute", work)
 
-    def release(self) -> None:
+    def release(self) -> bool:
         self.released += 1
+        recorded, self.recorded = self.recorded, None
+        return recorded is not None
 
 
 @pytest.fixture
 def fake_device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeBackend]]:
     """Return what puts a fake GPU of so many free bytes behind ``device="cuda"``; it returns the backends made."""
 
-    def put(*, memory: int = 2 << 30, **options: Any) -> list[FakeBackend]:
+    def put(*, free: int = 2 << 30, **options: Any) -> list[FakeBackend]:
         made: list[FakeBackend] = []
 
         def open_inference(job: Any) -> Any:
@@ -152,7 +162,7 @@ def fake_device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[FakeBacke
         monkeypatch.setattr(request, "resolve_device", lambda device: "cuda:0")
         monkeypatch.setattr(runtime, "compile", lambda loaded, *, device, **more: compile_for_cpu(loaded, **more))
         monkeypatch.setattr(run, "choose_precision", lambda loaded, requested, device: "float32")
-        monkeypatch.setattr(run, "free_device_memory", lambda device: memory)
+        monkeypatch.setattr(run, "free_device_memory", lambda device: free)
         monkeypatch.setattr(engine, "open_inference", open_inference)
         return made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,10 @@ def test_one_shape_is_compiled_and_the_others_run_as_before(
 def test_what_cannot_be_exported_is_refused(compiled: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load(small_unet(depth=1))
     plain = compile(loaded)
-    monkeypatch.setattr(exported, "aot_compile", lambda network, batch, runners: lambda x: network(x) + 1)
-    with pytest.raises(DeviceError, match="gives other logits"):
-        exported.export_core(loaded, plain, (1, 64, 64))
+    for more in (1, torch.nan):
+        monkeypatch.setattr(exported, "aot_compile", lambda network, *_, more=more: lambda x: network(x) + more)
+        with pytest.raises(DeviceError, match="gives other logits"):
+            exported.export_core(loaded, plain, (1, 64, 64))
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("no compiler\nand a long story")
@@ -128,3 +130,27 @@ def test_what_auto_chose_is_held(
     assert Journal.load(path).header["identity"]["plan"]["runtime"] == "export"
     monkeypatch.setattr(run, "is_faster", lambda *_: pytest.fail("it was decided already"))
     assert bainite_fast.segment(image, net, out=out, progress=False, **options).plan.runtime == "export"
+
+
+def test_auto_does_without_what_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(exported, "aot_compile", fail)
+    image, out = np.random.default_rng(1).integers(0, 256, (70, 80), np.uint8), tmp_path / "o.ome.zarr"
+    options: dict[str, Any] = {"precision": "float32", "scale": "as-is", "runtime": "auto", "progress": False}
+    assert bainite_fast.segment(image, small_unet(depth=1), out=out, **options).plan.runtime == "torchscript"
+
+
+def test_on_a_device_it_is_run_without_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AOTInductor asks, before each pass, for the event of the last: an error while a CUDA graph is recorded."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch.export, "export", lambda *_: None)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lambda program, package_path: package_path)
+    monkeypatch.setattr("torch._inductor.package.load_package", lambda path, **options: asked.append(options))
+    for device in ("cpu", "cuda:1"):
+        exported.aot_compile(torch.nn.Identity(), SimpleNamespace(device=torch.device(device)), 3)  # type: ignore[arg-type]
+    assert asked == [
+        {"run_single_threaded": False, "num_runners": 3, "device_index": -1},
+        {"run_single_threaded": True, "num_runners": 1, "device_index": 1},
+    ]

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from bainite_fast.models import (
 from bainite_fast.models.compiled import LAYOUTS, Runtime
 from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.peak import allocator_keeps_pages
+from bainite_fast.training.hardware import choose_hardware
 from processor_helpers import onednn_convolves
 
 
@@ -232,6 +234,16 @@ def test_precision_follows_the_labels(tmp_path: Path, loaded: LoadedModel, monke
     assert precision.choose_precision(sure) == "float32"
     with pytest.raises(ModelError, match="use 'auto', 'float32', 'bfloat16', 'float16'"):
         precision.choose_precision(sure, "float8")
+
+
+def test_a_gpu_that_emulates_bfloat16_takes_float16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sure = packed(tmp_path / "sure", 1.0)
+    monkeypatch.setattr(precision, "compile", lambda loaded, **_: compile(loaded))
+    for major, expected in ((7, "float16"), (8, "bfloat16")):
+        facts = SimpleNamespace(major=major)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, facts=facts: facts)
+        assert precision.choose_precision(sure, "auto", "cuda:0") == expected
+        assert choose_hardware(torch.device("cuda:0"), "auto", lambda _: None).precision == expected
 
 
 def test_labels() -> None:

@@ -381,6 +381,14 @@ def test_workers_without_the_gpu_are_named() -> None:
     with pytest.raises(DeviceError, match="no workers"):
         ClusterExecutor(FakeClient([])).device_memory("cuda:0")
 
+    def run(*_: Any) -> Any:
+        raise AssertionError("Invalid device id")  # PyTorch's, of a GPU that is not there
+
+    client = FakeClient([])
+    client.run = run  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="device='cuda:0': a worker of the cluster cannot use it: Invalid device id"):
+        ClusterExecutor(client).device_memory("cuda:0")
+
 
 def test_a_real_worker_without_a_gpu_says_so(client) -> None:
     if torch.cuda.is_available():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,21 @@ def test_memory_that_runs_out_in_the_middle_is_kept_in_mind(small_blocks, fake_d
     assert np.array_equal(found.labels, cpu.labels)
 
 
+@pytest.mark.parametrize("tile", [64, 128])  # four in a batch, and one
+def test_what_was_recorded_is_given_up_before_the_batch(small_blocks, fake_device, tmp_path, tile):
+    """Tiles at the border have another shape: they need memory beside that of the recorded pass."""
+    image, net = _image((300, 410)), small_unet(depth=2)
+    cpu = _run(image, net, tmp_path / "cpu.ome.zarr", device="cpu", tile=tile)
+    seen, batch = tile + 2 * cpu.plan.halo, (128 // tile) ** 2
+    made = fake_device(memory=batch * seen * seen)  # of one pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", BainiteWarning)
+        found = _run(image, net, tmp_path / "device.ome.zarr", device="cuda", tile=tile)
+    assert found.plan.batch == batch and "decided" not in found.provenance
+    assert made[0].prepared == [(batch, seen, seen)] and made[0].released == 1
+    assert np.array_equal(found.labels, cpu.labels)
+
+
 def test_a_device_too_small_for_one_tile(small_blocks, fake_device, tmp_path):
     fake_device(room=100)
     with pytest.warns(BainiteWarning, match="out of memory"), pytest.raises(DeviceError, match="one tile of 64 px"):
@@ -175,6 +191,27 @@ def test_blocks_are_read_before_the_device_is_there(small_blocks, fake_device, t
     found = _run(_image((300, 410)), small_unet(depth=1), tmp_path / "o.ome.zarr", device="cuda")
     assert seen[0] == 0 and len(made) == 1
     assert "start" not in found.stages
+
+
+def test_a_run_that_is_over_leaves_the_device_to_the_next(monkeypatch) -> None:
+    """A worker of a cluster is not told of a run's end, and the next plan counts on the memory of its graphs."""
+
+    class Idle:
+        def __init__(self, job: Any) -> None:
+            self.job, self.running = job, 0
+
+        def run(self, by: int, bx: int) -> str:
+            assert self.running == 1
+            return "".join(engine._engines)
+
+    def run(key: str, device: str) -> Any:
+        return engine.run_block(SimpleNamespace(key=key, plan=SimpleNamespace(device=device)), 0, 0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "Engine", Idle)
+    monkeypatch.setattr(engine, "_engines", {})
+    assert [run("a", "cuda"), run("a", "cuda"), run("b", "cpu"), run("c", "cuda")] == ["a", "a", "b", "bc"]
+    engine._engines["c"].running = 1
+    assert [run("d", "cuda"), run("e", "cpu"), run("f", "cpu"), run("g", "cpu")] == ["bcd", "bce", "bcef", "cefg"]
 
 
 def test_an_error_on_the_device_ends_the_run(small_blocks, fake_device, tmp_path, monkeypatch):
@@ -296,6 +333,31 @@ def test_a_network_runs_with_its_device_the_current_one(monkeypatch) -> None:
         with models_device.exact_math(device):
             pass
     assert entered == ["cuda:1"]
+
+
+def test_float32_is_float32_until_the_last_thread_is_done(monkeypatch) -> None:
+    """TF32 and cuDNN's choice are the process's: what another thread leaves must not end them, nor stay."""
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+
+    def flags() -> tuple[Any, ...]:
+        cudnn = torch.backends.cudnn
+        return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+
+    exact = ("highest", False, True, False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    torch.set_float32_matmul_precision("high")
+    try:
+        before = flags()
+        assert before != exact
+        first, second = models_device.exact_math("cuda:0"), models_device.exact_math("cuda:1")
+        with first:
+            assert flags() == exact
+            second.__enter__()
+        assert flags() == exact
+        second.__exit__(None, None, None)
+        assert flags() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_float16_is_for_gpus(tmp_path) -> None:

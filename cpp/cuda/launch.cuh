@@ -23,7 +23,9 @@ constexpr std::int64_t kLongPiece = 4096;
 constexpr std::int64_t kMostBlocks = 1 << 30;
 
 inline void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // forgotten, so that no later launch reports it, of ours or PyTorch's: memory may be found
+  throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
 }
 
 // Queues a kernel on so many blocks of kThreads, each with `shared` bytes of shared memory. The one place that knows

@@ -437,4 +437,6 @@ TEST_CASE("cuda scratch: a table of any size arrives whole, and counters begin a
   }
   CHECK(cuda::device_count() == 1);
   CHECK_THROWS_AS(cuda::CurrentDevice(3), std::runtime_error);
+  const std::uint64_t word = 1;
+  CHECK_NOTHROW(cuda::Scratch(&word, sizeof(word), nullptr));  // a launch: what failed before is not its failure
 }

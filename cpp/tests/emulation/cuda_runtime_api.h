@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -40,7 +41,8 @@ struct alignas(16) double2 {
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidDevice = 101 };
 using cudaStream_t = void*;
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+inline thread_local cudaError_t cuda_last_error = cudaSuccess;
+inline cudaError_t cudaGetLastError() { return std::exchange(cuda_last_error, cudaSuccess); }
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "no such device";
 }
@@ -48,7 +50,9 @@ inline const char* cudaGetErrorString(cudaError_t error) {
 // One device, whose memory is the host's, and streams that are done with a call before it returns.
 inline cudaError_t cudaGetDeviceCount(int* count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
-inline cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
+inline cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : cuda_last_error = cudaErrorInvalidDevice;
+}
 struct cudaPointerAttributes {
   int device;
 };

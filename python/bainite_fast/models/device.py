@@ -22,6 +22,10 @@ _cudnn: Any = torch.backends.cudnn
 _mkldnn: Any = torch.backends.mkldnn
 _told = threading.Event()  # that "auto" fell back
 
+whole_device = threading.Lock()
+"""Held while a CUDA graph is recorded, or all of a device is waited for or its memory cleared: the second, in another
+thread, would fail and spoil the first."""
+
 
 def cuda_problem() -> str | None:
     """Return why no CUDA device can be used here, or None where one can."""
@@ -79,16 +83,44 @@ def _say_once(problem: str) -> None:
 
 
 @contextlib.contextmanager
+def _exact_flags() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # some layers are matrix products
+    try:
+        with _cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+_exact_lock = threading.Lock()
+_exact_users = 0
+_exact = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
 def exact_math(device: str) -> Iterator[None]:
     """Let float32 be float32 (no TF32), and cuDNN take the same algorithm every time, with the device the current one.
 
-    Our kernels take tensors by DLPack, and PyTorch gives away none of another device than the current one.
+    These flags are the process's: the first thread sets them, and the last one that is done puts them back. Our kernels
+    take tensors by DLPack, and PyTorch gives away none of another device than the current one.
     """
     if device == "cpu":
         yield
         return
-    with _cuda.device(device), _cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    global _exact_users
+    with _exact_lock:
+        if _exact_users == 0:
+            _exact.enter_context(_exact_flags())
+        _exact_users += 1
+    try:
+        with _cuda.device(device):
+            yield
+    finally:
+        with _exact_lock:
+            _exact_users -= 1
+            if _exact_users == 0:
+                _exact.close()
 
 
 def device_facts(device: str, precision: str = "float32") -> dict[str, Any]:
@@ -127,11 +159,12 @@ def device_share(device: str) -> tuple[str, str, int]:
 
 def peak_device_bytes(run: Callable[[], torch.Tensor], device: str) -> int:
     """Return the most bytes of device memory alive at once while `run` runs, beyond what was alive before."""
-    torch.cuda.synchronize(device)
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    result = run()
-    torch.cuda.synchronize(device)
+    with whole_device:
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        result = run()
+        torch.cuda.synchronize(device)
     del result
     return int(torch.cuda.max_memory_allocated(device)) - before
 

@@ -34,7 +34,8 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto", device: str =
         ``"auto"`` is a low precision where it is faster and at most 0.1 % of the labels of the package's own test
         input differ from float32; a model without a test input stays in float32. On the CPU bfloat16 is faster where
         the hardware multiplies it, except that AVX-512 BF16 does not make up for Winograd's convolutions in float32
-        (AMX does). On a GPU bfloat16 is tried first, then float16, which has three more bits and a smaller range.
+        (AMX does). On a GPU bfloat16 is tried first, if it multiplies it, then float16, which has three more bits and
+        a smaller range.
     device : str
         "cpu" or "cuda:N".
 
@@ -65,7 +66,9 @@ def choose_precision(loaded: LoadedModel, requested: str = "auto", device: str =
     amx = torch.cpu.get_capabilities().get("amx_bf16", False)
     if device == "cpu" and full.winograd_share >= WINOGRAD_WINS and not amx:
         return "float32"
-    low: tuple[Precision, ...] = ("bfloat16",) if device == "cpu" else ("bfloat16", "float16")
+    low: list[Precision] = ["bfloat16"] if device == "cpu" or gpu_has_bfloat16(device) else []
+    if device != "cpu":
+        low.append("float16")
     for precision in low:
         try:
             other = compile(loaded, precision=precision, device=device)
@@ -80,6 +83,11 @@ def cpu_has_bfloat16() -> bool:
     """Say whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX) and oneDNN can use it."""
     has = torch.cpu.get_capabilities()
     return _mkldnn.is_available() and any(has.get(x, False) for x in ("avx512_bf16", "amx_bf16"))
+
+
+def gpu_has_bfloat16(device: str | torch.device) -> bool:
+    """Say whether a GPU multiplies bfloat16 in hardware: from Ampere on; older ones emulate it, many times slower."""
+    return int(torch.cuda.get_device_properties(device).major) >= 8
 
 
 def flipped(reference: Runtime, other: Runtime, image: np.ndarray) -> float:

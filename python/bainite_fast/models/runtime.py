@@ -308,7 +308,7 @@ def _compile_script(loaded: LoadedModel, target: _Target) -> _Compiled:
             "frozen into it); use precision='float32' on the CPU or give the nn.Module"
         ) from error
     if any(
-        a.dtype != dtype or worst_difference(a.cpu(), b) > 4 * AGREE[precision]
+        a.dtype != dtype or not worst_difference(a.cpu(), b) <= 4 * AGREE[precision]
         for a, b in zip(found, reference, strict=True)
     ):
         raise DeviceError(

@@ -13,6 +13,7 @@ import torch
 
 from .. import kernels
 from ..errors import BainiteWarning
+from ..models.device import whole_device
 from .device import STREAMS, DeviceMemoryError, Pair, Stream
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class CudaBackend:
         self._device = torch.device(runtime.device)
         self._streams = {name: _cuda.Stream(self._device) for name in STREAMS}
         self._graphs: dict[tuple[int, int, int], tuple[Any, Any, Any]] = {}
-        _cuda.synchronize(self._device)
+        with whole_device:
+            _cuda.synchronize(self._device)
         self._zero, self._epoch = self.mark("compute"), time.perf_counter()
         self._zero.synchronize()
 
@@ -41,7 +43,7 @@ class CudaBackend:
             with _cuda.stream(self._streams[stream]):
                 yield
         except RuntimeError as error:
-            if isinstance(error, _cuda.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY):
+            if _ran_out_of_memory(error):
                 raise DeviceMemoryError(str(error).strip().splitlines()[0]) from error
             raise
 
@@ -99,18 +101,19 @@ class CudaBackend:
 
     def prepare(self, n: int, height: int, width: int) -> None:
         """Run the network on a batch of this shape, and record it as a CUDA graph."""
+        compute = self._streams["compute"]
         with self._on("compute"):
             batch = self.runtime.new_batch(n, height, width).zero_()
             for _ in range(_WARM_UP):
                 self.runtime.run_core(batch)
-            self._streams["compute"].synchronize()
+            compute.synchronize()
             graph = _cuda.CUDAGraph()
             try:
-                with _cuda.graph(graph, stream=self._streams["compute"], capture_error_mode="thread_local"):
+                with whole_device, _cuda.graph(graph, stream=compute, capture_error_mode="thread_local"):
                     logits = self.runtime.run_core(batch)
             except RuntimeError as error:
-                if any(word in str(error) for word in _OUT_OF_MEMORY):
-                    raise
+                if _ran_out_of_memory(error):
+                    return  # there is enough for a pass, as the warm-up has shown
                 warnings.warn(
                     f"the network cannot be recorded as a CUDA graph ({str(error).strip().splitlines()[0]}); it runs "
                     "layer by layer, to the same labels",
@@ -148,7 +151,14 @@ class CudaBackend:
         with self._on("compute"):
             kernels.scatter(logits, labels, bad=bad, stream=self._streams["compute"], **options)
 
-    def release(self) -> None:
-        """Give back the memory that is kept for later, and the graphs."""
+    def release(self) -> bool:
+        """Give back the memory that is kept for later, and the graphs; say whether there were any."""
+        recorded = bool(self._graphs)
         self._graphs.clear()
-        _cuda.empty_cache()
+        with whole_device:
+            _cuda.empty_cache()
+        return recorded
+
+
+def _ran_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, _cuda.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)

@@ -36,7 +36,7 @@ Mark = Any  # a point in a stream
 Result = TypeVar("Result")
 
 
-class DeviceMemoryError(Exception):
+class DeviceMemoryError(DeviceError):
     """The device has no memory left for what was asked of it."""
 
 
@@ -96,8 +96,8 @@ class Backend(Protocol):
     def scatter(self, logits: Any, labels: Any, **options: Any) -> None:
         """Write labels: :func:`bainite_fast.kernels.scatter`, on the compute stream."""
 
-    def release(self) -> None:
-        """Give back the memory that is kept for later, and what `prepare` made."""
+    def release(self) -> bool:
+        """Give back the memory that is kept for later, and what `prepare` recorded; say whether it had anything."""
 
 
 class Slot:
@@ -156,7 +156,8 @@ class _Block:
 class DeviceInference:
     """Labels blocks on a device; safe to call from many threads, which read and write beside it.
 
-    Where device memory runs out, the batch is halved and the block done again, with one warning; so goes every later
+    Where device memory runs out, what was recorded is given up first, for it holds the memory of a pass for itself and
+    does not change the labels. Then the batch is halved and the block done again, with one warning; so goes every later
     block. The batch travels with each result, and the journal holds it.
     """
 
@@ -164,13 +165,13 @@ class DeviceInference:
         self.job = job
         self.batch = job.batch
         self._backend = backend
-        self._ring = Ring(backend, min(SLOTS, job.plan.in_flight))
         self._queueing = threading.Lock()
         self._warned = False
         contract = job.network.loaded.contract
         self._temperature = contract.temperature
         self._gain, self._offset = contract.gain_offset(job.mosaic.dtype)
         self._prepared = 0  # the batch that the backend is ready for
+        self._ring = self._with_less(lambda: Ring(backend, min(SLOTS, job.plan.in_flight)))
         self._with_less(self._prepare)
 
     def _prepare(self) -> None:
@@ -250,7 +251,9 @@ class DeviceInference:
             try:
                 return action()
             except DeviceMemoryError as error:
-                self._halve(error)
+                self._backend.drain()
+                if not self._backend.release():
+                    self._halve(error)
 
     def _halve(self, error: DeviceMemoryError) -> None:
         plan = self.job.plan
@@ -259,8 +262,6 @@ class DeviceInference:
                 f"the device has too little free memory for one tile of {plan.tile} px ({error}); give a smaller tile, "
                 "or end what else runs there; finished blocks are kept"
             ) from error
-        self._backend.drain()
-        self._backend.release()
         self.batch //= 2
         self._prepared = 0
         if not self._warned:

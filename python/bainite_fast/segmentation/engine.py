@@ -180,6 +180,7 @@ class Engine:
         self.job = job
         job.store.check_place()
         job.network.check()
+        self.running = 0  # blocks
         self._classes = len(job.network.loaded.contract.classes)
         self._infer: Inference | None = None
         self._opening = threading.Lock()
@@ -255,10 +256,21 @@ def run_block(job: Job, by: int, bx: int) -> BlockResult:
     with _engines_lock:
         engine = _engines.get(job.key)
         if engine is None:
-            while len(_engines) >= _MOST_ENGINES:
-                del _engines[next(iter(_engines))]
+            _make_room()
             engine = _engines[job.key] = Engine(job)
-    return engine.run(by, bx)
+        engine.running += 1
+    try:
+        return engine.run(by, bx)
+    finally:
+        with _engines_lock:
+            engine.running -= 1
+
+
+def _make_room() -> None:
+    """Let go of the oldest engines, and of all that are at no block and hold memory of a device: plans count on it."""
+    for key, engine in list(_engines.items()):
+        if len(_engines) >= _MOST_ENGINES or (engine.job.plan.device != "cpu" and not engine.running):
+            del _engines[key]
 
 
 def forget(key: str) -> None:

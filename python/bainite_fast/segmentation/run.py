@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import io, kernels
 from .._version import __version__
+from ..errors import DeviceError
 from ..geometry import scaled_shape
 from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
@@ -99,7 +100,10 @@ class Prepared:
         if self.request.runtime != "auto":
             return self.request.runtime
         with serial_threads():
-            exported = self.network.runtime_for(replace(plan, runtime="export"))
+            try:
+                exported = self.network.runtime_for(replace(plan, runtime="export"))
+            except DeviceError:
+                return "torchscript"  # PyTorch cannot export it, or finds no compiler here: no choice is left
             faster = is_faster(exported, self.network.runtime, plan.pass_shape)
         return "export" if faster else "torchscript"
 

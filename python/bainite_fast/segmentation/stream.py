@@ -134,7 +134,7 @@ class ClusterExecutor:
         """
         try:
             found = self.client.run(device_share, device).values()
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # the second is PyTorch's where there is no GPU of this number
             raise DeviceError(f"device={device!r}: a worker of the cluster cannot use it: {error}") from error
         free: dict[tuple[str, str], list[int]] = {}
         for host, gpu, memory in found:

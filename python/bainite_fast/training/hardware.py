@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import BainiteWarning, DeviceError, InputError
-from ..models.precision import cpu_has_bfloat16
+from ..models.precision import cpu_has_bfloat16, gpu_has_bfloat16
 from .words import counted
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -99,7 +99,7 @@ def choose_hardware(device: torch.device, requested: str, step: Callable[[Hardwa
     if requested != "auto":
         return Hardware(device, requested)
     if device.type == "cuda":
-        return Hardware(device, "bfloat16" if torch.cuda.is_bf16_supported() else "float16")
+        return Hardware(device, "bfloat16" if gpu_has_bfloat16(device) else "float16")
     if not cpu_has_bfloat16():
         return Hardware(device, "float32")
     full, low = Hardware(device, "float32"), Hardware(device, "bfloat16")
