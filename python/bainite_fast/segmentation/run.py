@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 
 from .. import io, kernels
 from .._version import __version__
-from ..errors import DeviceError
+from ..errors import BainiteWarning, DeviceError
 from ..geometry import scaled_shape
 from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
@@ -102,8 +103,9 @@ class Prepared:
         with serial_threads():
             try:
                 exported = self.network.runtime_for(replace(plan, runtime="export"))
-            except DeviceError:
-                return "torchscript"  # PyTorch cannot export it, or finds no compiler here: no choice is left
+            except DeviceError as error:
+                warnings.warn(f"runtime='auto' takes TorchScript: {error}", BainiteWarning, stacklevel=5)
+                return "torchscript"
             faster = is_faster(exported, self.network.runtime, plan.pass_shape)
         return "export" if faster else "torchscript"
 
