@@ -71,7 +71,7 @@ def segment(
     level: Level = 0,
     crop_bar: CropBar = None,
     with_image: Annotated[
-        bool, typer.Option("--with-image", help="Copy the image into the output, where it is a new OME-Zarr.")
+        bool, typer.Option("--with-image", help="Copy the image into the output, where that has none.")
     ] = False,
     ome_version: Annotated[
         Literal["0.4", "0.5"] | None,

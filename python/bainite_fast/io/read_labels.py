@@ -148,7 +148,7 @@ def _choose(path: Path, name: str | None) -> str:
         return names[0]
     if not names:
         raise MosaicNotFoundError(f"{path} has no finished labels")
-    raise InputError(f"{path} has the labels {list(names)}; choose one by name")
+    raise InputError(f"{path} has the labels {list(names)}; choose one (name=<labels>)")
 
 
 def _open(path: Path, attributes: dict[str, Any]) -> LabelImage:

@@ -70,9 +70,10 @@ def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Map
         if (out / RUN).exists():
             found = _record(out)
             if differing := _differing(found["fingerprint"], record["fingerprint"]):
+                further = f", {out / MODEL} as the initial model" if (out / MODEL).exists() else ""
                 raise JournalError(
                     f"the run in {out} was begun with {differing}; resume it with what it was begun with, "
-                    "give another folder, or pass overwrite=True to throw it away"
+                    f"give another folder{further}, or pass overwrite=True to throw it away"
                 )
             return found
         write_record(out, record)
