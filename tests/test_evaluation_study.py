@@ -247,15 +247,18 @@ def test_evaluate_agree_and_cross_validate_from_the_command_line(steel, tmp_path
     )  # fmt: skip
     assert set(done["modes"]) == {"whole images", "tiles of 16 px", "tiles of 32 px"}
     model = tmp_path / "cv" / "seed0" / "fold0" / "run" / "model"
-    (tmp_path / "list.txt").write_text("lom3.png\nlom4.png\n")
+    trained_on = load(model).config.training["data"]["training images"]
+    names = sorted({path.stem for path in (steel / "lom" / "images").iterdir()} - set(trained_on))[:2]
+    (tmp_path / "list.txt").write_text("".join(f"{name}.png\n" for name in names))
     out = tmp_path / "calibrated"
     words = ["evaluate", model, *data, "--list", tmp_path / "list.txt", "--tolerance", "2"]
     text = run(*words, "--calibrate", out, "--overlays", tmp_path / "o", "--csv", tmp_path / "s.csv")
     found = json.loads(run(*words, "--json"))
     assert f"mean IoU {found['mean_iou']:.4f}" in text
-    assert [one["name"] for one in found["images"]] == ["lom3", "lom4"]
+    assert [one["name"] for one in found["images"]] == names
     assert len(found["tolerance"]) == 3
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["legend.txt", "lom3.png", "lom4.png"]
+    pictures = [f"{name}.png" for name in names]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["legend.txt", *pictures]
     assert "lath bainite was predicted, and the truth is other" in (tmp_path / "o" / "legend.txt").read_text()
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 1 + 3 * 2
     calibrated, plain = load(out), load(model)
