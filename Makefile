@@ -73,7 +73,8 @@ demo: build ## Draw a mosaic, segment it, score it, and leave a picture in demo-
 
 .PHONY: test
 test: build ## Run the Python tests on the installed package, in TEST_PROCESSES (2) processes
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile \
+	  --no-loadscope-reorder $(PYTEST_FLAGS)
 
 .PHONY: lint
 lint: build ## ruff, mypy --strict, clang-format

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,9 @@ def test_a_utilisation_above_one_is_explained(mosaic: np.ndarray[Any, Any]) -> N
 
 
 def test_operations_are_those_of_the_layers() -> None:
-    # 64 channels, four levels: 1.47 MFLOP a pixel
-    assert flop_per_pixel(load(UNet().eval())) == pytest.approx(1.47e6, rel=0.03)
+    # 64 channels, four levels: 1.47 MFLOP a pixel. Its reach is that of a narrow one, which is measured sooner.
+    paper = replace(load(UNet(base=2).eval()), module=UNet().eval())
+    assert flop_per_pixel(paper) == pytest.approx(1.47e6, rel=0.03)
     assert flop_per_pixel(load(torch.nn.Conv2d(1, 3, 5, padding=2), normalize=(0, 1))) == 2 * 25 * 3
 
 

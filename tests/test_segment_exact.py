@@ -80,7 +80,7 @@ def package(request, nets, tmp_path_factory):
 
 
 # A failing case is reported as it comes: shrinking would run the network for minutes.
-@settings(max_examples=8, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=7, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     shape=st.tuples(st.integers(1, 420), st.integers(1, 420)),
     tile=st.integers(1, 12),
