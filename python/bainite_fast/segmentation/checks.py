@@ -72,15 +72,13 @@ def warn_of_scale(mosaic: Mosaic, loaded: LoadedModel, request: Request) -> None
         )
 
 
-_TOLERANCE = 0.02  # as between mosaic and model
-
-
 def _warn_of_contradiction(mosaic: Mosaic, scale: str | float) -> None:
     """Say so when the caller's µm/px is not the file's."""
-    if isinstance(scale, str) or mosaic.um_per_px is None or abs(scale / mosaic.um_per_px - 1) <= _TOLERANCE:
+    own = mosaic.um_per_px
+    if isinstance(scale, str) or own is None or scale_factor(scale, own, own) == 1.0:
         return
     warnings.warn(
-        f"{mosaic.name} says {mosaic.um_per_px:.4g} µm/px and scale={scale:.4g} says otherwise, which is taken, for "
+        f"{mosaic.name} says {own:.4g} µm/px and scale={scale:.4g} says otherwise, which is taken, for "
         "the labels' scale too: beside an image of another scale, viewers draw them at another size",
         BainiteWarning,
         stacklevel=6,
