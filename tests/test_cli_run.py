@@ -95,8 +95,7 @@ def test_a_dry_run_refuses_what_the_run_would(ask: Ask, threshold: str, picture:
     assert "overwrite" in refused.stderr
     assert ask(*command, "--dry-run", "--overwrite")["state"] == "replaces the labels there"
     Path("picture.ome.zarr/labels/other.partial").mkdir()
-    assert ask(*command, "--dry-run", "--name", "other")["state"] == "goes on with the unfinished run there"
-    assert ask(*command, "--dry-run", "--name", "other", "--no-resume")["state"] == "replaces the unfinished run there"
+    assert ask(*command, "--dry-run", "--name", "other")["state"] == "replaces the unfinished run there"
 
 
 def test_results_are_on_stdout_and_progress_on_stderr(threshold: str, picture: Any, tmp_path: Path) -> None:

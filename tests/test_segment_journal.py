@@ -33,6 +33,8 @@ def test_cut_anywhere_keeps_whole_lines(tmp_path_factory, blocks, data):
     back = Journal.load(journal.path)
     assert list(back.done) == [(k, 0) for k in range(content[header:cut].count(b"\n"))]
     assert all(record == _record(by) for (by, _), record in back.done.items())
+    assert journal.path.read_bytes() == content[:cut]  # reading leaves it to its writer
+    back.take_up()
     back.append(_record(9))
     assert (9, 0) in Journal.load(journal.path).done
 

@@ -24,11 +24,12 @@ from ..errors import BainiteWarning, InputError
 from ..models import load as load_model
 from ..models import serial_threads
 from ..segmentation import memory
+from ..segmentation.bare import bare_network_rate
 from ..segmentation.request import check_request
 from ..segmentation.run import Choice, execute, prepare, resolve_target
 from ..segmentation.spans import Span
 from ..segmentation.stream import ThreadExecutor
-from .floors import bare_network_rate, flop_per_pixel, matrix_rate
+from .floors import flop_per_pixel, matrix_rate
 from .timeline import STAGES, WAITS, Timeline, timeline
 from .usage import DeviceUsage
 

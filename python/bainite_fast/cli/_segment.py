@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,7 +32,7 @@ from ._options import (
 from ._parsing import parse_output
 
 if TYPE_CHECKING:
-    from ..segmentation import ProgressEvent, Segmentation
+    from ..segmentation import Outlook, ProgressEvent, Segmentation
 
 RESUME_HINT = "interrupted: what is done is kept; the same command continues from there"
 
@@ -115,10 +114,13 @@ def segment(
     if workers is not None and scheduler is not None:
         raise typer.BadParameter("--workers starts a cluster and --scheduler names one; give one of the two")
     tune_allocator()
+    from ..segmentation import look_ahead
     from ..segmentation import segment as run
     from ._cluster import cluster
 
-    planning: dict[str, Any] = {
+    settings: dict[str, Any] = {
+        "out": out,
+        "name": name,
         "device": device,
         "precision": precision,
         "runtime": runtime,
@@ -126,32 +128,26 @@ def segment(
         "scale": scale,
         "normalize": normalize,
         "tile": tile,
-        "memory": memory,
         "confidence": confidence,
         "plane": plane,
         "channel": channel,
         "level": level,
         "crop_bar": crop_bar,
-    }
-    writing: dict[str, Any] = {
-        "out": out,
-        "name": name,
         "with_image": with_image,
         "ome_version": ome_version,
         "resume": resume,
         "overwrite": overwrite,
     }
-    if dry_run:
-        show_plan(source, model, planning, writing, as_json)
-        return
     try:
         with graceful_interrupt(), cluster(scheduler, workers, memory) as place:
             if place.client is not None:  # workers may stand in another folder
-                source, writing["out"] = _absolute(source), None if out is None else _absolute(out)
-            planning["memory"] = place.memory
+                source, settings["out"] = _absolute(source), None if out is None else _absolute(out)
+            settings |= {"memory": place.memory, "client": place.client}
+            if dry_run:
+                show(look_ahead(source, model, **settings), as_json)
+                return
             with progress("segment", quiet=quiet) as step:
-                follow = _follower(step, quiet=quiet)
-                done = run(source, model, **planning, **writing, progress=follow, client=place.client)
+                done = run(source, model, **settings, progress=_follower(step, quiet=quiet))
     except KeyboardInterrupt:
         say(RESUME_HINT)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -176,30 +172,14 @@ def _follower(step: Step, *, quiet: bool) -> Callable[[ProgressEvent], None]:
     return follow
 
 
-def show_plan(source: str, model: str | None, planning: dict[str, Any], writing: dict[str, Any], as_json: bool) -> None:
-    """Print what a run would do and where it would write, with its memory and time; refuse what the run would."""
-    from ..io import LabelTarget, open_mosaic
-    from ..models import load
-    from ..segmentation import plan
-    from ._estimate import estimate_seconds
-
-    chosen = {key: planning[key] for key in ("plane", "channel", "level", "crop_bar")}
-    where = {key: writing[key] for key in ("out", "name", "ome_version", "overwrite")}
-    with contextlib.closing(open_mosaic(source, **chosen)) as mosaic:
-        target = LabelTarget.resolve(mosaic, **where)
-    state = "new"
-    if target.partial_dir.is_dir():
-        state = "goes on with the unfinished run there" if writing["resume"] else "replaces the unfinished run there"
-    elif target.path.exists():
-        state = "replaces the labels there"
-    loaded = load(model, normalize=planning.pop("normalize"))
-    planned = plan(source, loaded, **planning)
-    seconds = estimate_seconds(planned, loaded)
+def show(outlook: Outlook, as_json: bool) -> None:
+    """Print what a run would do and where it would write, with its memory and time."""
+    output, state, seconds = str(outlook.output), outlook.state, outlook.seconds
     if as_json:
-        emit_json({**planned.to_dict(), "estimated_seconds": seconds, "output": str(target.path), "state": state})
+        emit_json({**outlook.plan.to_dict(), "estimated_seconds": seconds, "output": output, "state": state})
     else:
         time = "less than 1 s" if seconds < 1 else f"about {duration(seconds)}"
-        emit(f"{planned}\n{'time':<11}{time} on this machine\n{'output':<11}{target.path} ({state})")
+        emit(f"{outlook.plan}\n{'time':<11}{time} on this machine\n{'output':<11}{output} ({state})")
 
 
 def tune_allocator() -> None:

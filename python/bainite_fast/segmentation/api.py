@@ -1,15 +1,17 @@
-"""`segment` and `plan`: from a mosaic and a model to a label mosaic."""
+"""`segment`, `look_ahead` and `plan`: from a mosaic and a model to a label mosaic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..models import serial_threads
+from .outlook import Outlook, outlook
 from .progress import reporter
 from .request import check_request
 from .result import ProgressEvent, Segmentation
-from .run import Choice, execute, prepare, resolve_target
+from .run import Choice, Prepared, execute, prepare, resolve_target
 from .run_plan import Plan
 from .stream import ClusterExecutor, Executor, ThreadExecutor
 
@@ -117,27 +119,80 @@ def segment(
     BainiteError
         A subclass says what came, what is needed and the remedy. Nothing is written before the input is checked.
     """
+    settings: dict[str, Any] = {
+        "device": device, "precision": precision, "runtime": runtime, "edge": edge, "scale": scale, "tile": tile,
+        "memory": memory, "confidence": confidence, "resume": resume, "overwrite": overwrite, "with_image": with_image,
+    }  # fmt: skip
+    choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
+    with _opened(choice, settings, client) as (prepared, executor):
+        target = resolve_target(prepared, out, name, ome_version)
+        return execute(prepared, target, executor, reporter(progress))
+
+
+def look_ahead(
+    source: Any,
+    model: Any = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    name: str = "phases",
+    device: str = "auto",
+    precision: str = "auto",
+    runtime: str = "torchscript",
+    edge: str = "mirror",
+    scale: str | float = "auto",
+    normalize: tuple[Any, Any] | None = None,
+    tile: int | None = None,
+    memory: int | float | str | None = None,
+    confidence: bool = False,
+    plane: Any = None,
+    channel: int | str | None = None,
+    level: int = 0,
+    resume: bool = True,
+    overwrite: bool = False,
+    client: Any = None,
+    crop_bar: Any = None,
+    with_image: bool = False,
+    ome_version: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Outlook:
+    """Return what :func:`segment` would do with the same arguments, and about how long it would take; write nothing.
+
+    Parameters
+    ----------
+    source, model, out, name, device, precision, runtime, edge, scale, normalize, tile, memory, confidence, plane, \
+channel, level, resume, overwrite, client, crop_bar, with_image, ome_version, storage_options
+        As in :func:`segment`.
+
+    Returns
+    -------
+    Outlook
+        The plan, that of an unfinished run where one would be gone on with; the place of the output, and the time.
+
+    Raises
+    ------
+    BainiteError
+        Where :func:`segment` would refuse the input, the settings, or what lies at the place of the output.
+    """
+    settings: dict[str, Any] = {
+        "device": device, "precision": precision, "runtime": runtime, "edge": edge, "scale": scale, "tile": tile,
+        "memory": memory, "confidence": confidence, "resume": resume, "overwrite": overwrite, "with_image": with_image,
+    }  # fmt: skip
+    choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
+    with _opened(choice, settings, client) as (prepared, executor):
+        return outlook(prepared, resolve_target(prepared, out, name, ome_version), executor)
+
+
+@contextmanager
+def _opened(choice: Choice, settings: dict[str, Any], client: Any) -> Iterator[tuple[Prepared, Executor]]:
+    """Check the settings and the cluster, open the mosaic and load the model; close the mosaic at the end."""
     executor: Executor = ThreadExecutor()
     if client is not None:
         executor = cluster = ClusterExecutor(client)
         cluster.check()
-        memory = cluster.memory if memory is None else memory
-    switches = {"confidence": confidence, "resume": resume, "overwrite": overwrite, "with_image": with_image}
-    request = check_request(
-        device=device,
-        precision=precision,
-        runtime=runtime,
-        edge=edge,
-        scale=scale,
-        tile=tile,
-        memory=memory,
-        **switches,
-    )
-    choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
-    with prepare(choice, request) as prepared:
-        target = resolve_target(prepared, out, name, ome_version)
-        with serial_threads():
-            return execute(prepared, target, executor, reporter(progress))
+        if settings["memory"] is None:
+            settings["memory"] = cluster.memory
+    with prepare(choice, check_request(**settings)) as prepared, serial_threads():
+        yield prepared, executor
 
 
 def plan(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from .._disk import lock
+from .._disk import explain_os_errors, lock
 from ..errors import JournalError, OutputError, OutputLockedError
 
 FORMAT = 1
@@ -75,12 +75,15 @@ class Journal:
         Finished blocks by (row, column).
     decided : dict
         What was decided while blocks ran and holds for the rest of them, such as a smaller batch.
+    torn : int
+        Bytes of an unfinished line at the end.
     """
 
     path: Path
     header: dict[str, Any]
     done: dict[tuple[int, int], BlockRecord] = field(default_factory=dict)
     decided: dict[str, Any] = field(default_factory=dict)
+    torn: int = 0
 
     @classmethod
     def create(cls, path: Path, header: dict[str, Any]) -> Journal:
@@ -99,7 +102,7 @@ class Journal:
 
     @classmethod
     def load(cls, path: Path) -> Journal:
-        """Read a journal, dropping a last line that a kill has torn.
+        """Read a journal, without a last line that a kill has torn, or that its writer is at; nothing is written.
 
         Raises
         ------
@@ -119,10 +122,14 @@ class Journal:
                 f"the journal {path} is not of format {FORMAT}, which this version of bainite_fast reads; "
                 "finish it with the version that began it, or start again with resume=False"
             )
-        if torn:
-            with path.open("r+b") as file:
-                file.truncate(path.stat().st_size - len(torn))
-        return cls(path, header, {(record.by, record.bx): record for record in records}, decided)
+        return cls(path, header, {(record.by, record.bx): record for record in records}, decided, len(torn))
+
+    def take_up(self) -> None:
+        """Cut off the torn line, so that the next one can be appended. Only who holds the lock may do it."""
+        if self.torn:
+            with self.path.open("r+b") as file:
+                file.truncate(self.path.stat().st_size - self.torn)
+            self.torn = 0
 
     def append(self, record: BlockRecord) -> None:
         """Add a finished block.
@@ -217,14 +224,25 @@ def exclusive(path: Path, what: Path) -> Iterator[None]:
         If the file system has no locks.
     """
     with path.open("a+") as file:
-        if not lock(file.fileno(), what):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise OutputLockedError(
-                f"{what} is being written by {holder}; wait for it, stop it, or choose another out= or name="
-            )
+        _take(file, what)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def refuse_if_held(path: Path, what: Path) -> None:
+    """Refuse an output that another process is writing now, as :func:`exclusive` does, and write nothing."""
+    if path.exists():
+        with explain_os_errors(what, "the output"), path.open("r+") as file:  # on NFS a lock needs leave to write
+            _take(file, what)
+
+
+def _take(file: TextIO, what: Path) -> None:
+    if not lock(file.fileno(), what):
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise OutputLockedError(
+            f"{what} is being written by {holder}; wait for it, stop it, or choose another out= or name="
+        )

@@ -26,7 +26,7 @@ from . import memory as mem
 from .checks import check_channels, warn_of_intensities, warn_of_scale
 from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
-from .journal import Journal, exclusive
+from .journal import Journal, exclusive, refuse_if_held
 from .planner import Budget, Demand, Fixed, make_plan
 from .request import Request, scale_factor
 from .result import ProgressEvent, Segmentation
@@ -34,6 +34,7 @@ from .run_plan import Plan
 from .stream import ClusterExecutor, Executor, stream
 
 _JOURNAL = "journal.jsonl"
+_LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +231,11 @@ def execute(
     observe: Callable[[BlockResult], None] = lambda _: None,
 ) -> Segmentation:
     """Run, or go on with, a segmentation and finish its output; `observe` is told of every block."""
-    path = target.partial_dir / _JOURNAL
-    plan = prepared.plan(_decided(prepared, path), executor)
+    plan = _plan(prepared, target, executor)
     if mem.resident() > plan.memory:
         mem.release()  # an earlier run of this process had a larger budget
     target.make_partial()
-    with exclusive(target.partial_dir / "lock", target.path):
+    with exclusive(target.partial_dir / _LOCK, target.path):
         store, journal = _begin(prepared, target, plan)
         tally = _Tally(plan, journal, report, observe)
         job = replace(prepared.job(plan, store), batch=journal.decided.get("batch", plan.batch))
@@ -261,30 +261,49 @@ def execute(
     )
 
 
-def _decided(prepared: Prepared, path: os.PathLike[str]) -> Fixed | None:
-    """Return what the journal of an unfinished run has decided; the plan is held when resuming."""
-    if not (prepared.request.resume and os.path.exists(path)):  # noqa: PTH110 - PathLike
-        return None
-    plan = Journal.load(path).header["identity"]["plan"]  # type: ignore[arg-type]
+def foresee(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> tuple[Plan, Journal | None]:
+    """Return the plan of a run and the journal that it would go on with, or refuse as it would; write nothing."""
+    plan = _plan(prepared, target, executor)
+    prepared.layout(plan, target)
+    refuse_if_held(target.partial_dir / _LOCK, target.path)
+    journal = _unfinished(prepared, target)
+    if journal is not None:
+        journal.check(prepared.identity(plan, target))
+    return plan, journal
+
+
+def _plan(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> Plan:
+    """Return the plan of a run; one that is taken up holds to what its journal has decided."""
+    journal = _unfinished(prepared, target)
+    if journal is None:
+        return prepared.plan(None, executor)
+    plan = journal.header["identity"]["plan"]
     tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
+    batch = plan["batch"] if tile == plan["tile"] else None
     held = plan["runtime"] if prepared.request.runtime == "auto" else None
-    return Fixed(tile=tile, block=plan["block"], batch=plan["batch"] if tile == plan["tile"] else None, runtime=held)
+    return prepared.plan(Fixed(tile=tile, block=plan["block"], batch=batch, runtime=held), executor)
+
+
+def _unfinished(prepared: Prepared, target: io.LabelTarget) -> Journal | None:
+    """Return the journal of the unfinished run that this one is to go on with, if there is one."""
+    path = target.partial_dir / _JOURNAL
+    return Journal.load(path) if prepared.request.resume and path.exists() else None
 
 
 def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.LabelStore, Journal]:
     """Start the output, or take up the unfinished one after checking that it is of this very run."""
-    path = target.partial_dir / _JOURNAL
     identity = prepared.identity(plan, target)
-    if prepared.request.resume and path.exists():
-        journal = Journal.load(path)
+    journal = _unfinished(prepared, target)
+    if journal is not None:
         journal.check(identity)
+        journal.take_up()
         store = io.LabelStore.open_partial(target)
         for block, record in list(journal.done.items()):
             if not store.verify_block(record.shards):
                 del journal.done[block]  # its shard is missing or cut short, as after a loss of power: do it again
         return store, journal
     store = io.LabelStore.create(target, prepared.layout(plan, target), with_image=prepared.request.with_image)
-    return store, Journal.create(path, {"identity": identity})
+    return store, Journal.create(target.partial_dir / _JOURNAL, {"identity": identity})
 
 
 class _Tally:

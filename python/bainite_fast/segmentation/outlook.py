@@ -1,0 +1,70 @@
+"""What a run would do, and how long it would take. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..geometry import round_down
+from .bare import bare_network_rate
+from .run import Prepared, foresee
+from .run_plan import Plan
+from .stream import Executor
+
+if TYPE_CHECKING:
+    from ..io import LabelTarget
+
+_SAMPLE_PX = 512  # core of the tile that is timed on a CPU, where a pass over a whole one may take a minute
+_SAMPLE_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a run would do.
+
+    Attributes
+    ----------
+    plan : Plan
+        What it would follow; that of the unfinished run, where it goes on with one.
+    output : pathlib.Path
+        The label group.
+    state : str
+        What becomes of what is there.
+    seconds : float
+        About how long the network takes, on this machine, for what is not done; reading and writing go on beside it.
+    """
+
+    plan: Plan
+    output: Path
+    state: str
+    seconds: float
+
+
+def outlook(prepared: Prepared, target: LabelTarget, executor: Executor) -> Outlook:
+    """Return what a run would do.
+
+    Raises
+    ------
+    BainiteError
+        As the run would: for an unfinished output of another run, or one that is being written.
+    """
+    plan, journal = foresee(prepared, target, executor)
+    done = set() if journal is None else set(journal.done)
+    if journal is not None:
+        state = f"goes on with the unfinished run there, {len(done)} of {plan.n_blocks} blocks done"
+    elif target.partial_dir.is_dir():
+        state = "replaces the unfinished run there"
+    else:
+        state = "replaces the labels there" if target.path.exists() else "new"
+    return Outlook(plan, target.path, state, _seconds(prepared, plan, done))
+
+
+def _seconds(prepared: Prepared, plan: Plan, done: set[tuple[int, int]]) -> float:
+    """Return the time of the network alone, from a small tile; halos cost in proportion to the pixels seen."""
+    sample = plan
+    if plan.device == "cpu":
+        sample = replace(plan, tile=max(plan.stride, min(plan.tile, round_down(_SAMPLE_PX, plan.stride))), batch=1)
+    rate = bare_network_rate(prepared.network.runtime, sample, _SAMPLE_SECONDS, repeats=1)
+    left = (block for block in plan.blocks() if block not in done)
+    return sum(tile.input.pixels for block in left for tile in plan.tiles(*block)) / (rate * sample.overhead)

@@ -1,0 +1,87 @@
+"""What a run would do is what it does: the plan, the place, what becomes of unfinished work, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bainite_fast
+from bainite_fast.errors import JournalError, OutputExistsError, OutputLockedError
+from bainite_fast.segmentation import look_ahead
+from bainite_fast.segmentation.journal import exclusive
+from segment_helpers import small_unet
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (600, 1300), dtype=np.uint8)
+NET = small_unet(depth=1)
+OPTIONS = {"tile": 64, "memory": "1GiB", "scale": "as-is", "precision": "float32"}
+
+
+class _BrokenOffError(Exception):
+    pass
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    """Return an output of several blocks that was broken off after the first ones."""
+    out = tmp_path / "out.ome.zarr"
+
+    def stop(event):
+        if event.done < event.total:
+            raise _BrokenOffError
+
+    with pytest.raises(_BrokenOffError):
+        bainite_fast.segment(IMAGE, NET, out=out, progress=stop, **OPTIONS)
+    return out
+
+
+def test_the_plan_is_the_run_s_and_nothing_is_written(tmp_path):
+    out = tmp_path / "out.ome.zarr"
+    ahead = look_ahead(IMAGE, NET, out=out, **OPTIONS)
+    assert not list(tmp_path.iterdir())
+    done = bainite_fast.segment(IMAGE, NET, out=out, progress=False, **OPTIONS)
+    assert (ahead.plan.identity(), ahead.output, ahead.state) == (done.plan.identity(), done.path, "new")
+    with pytest.raises(OutputExistsError):
+        look_ahead(IMAGE, NET, out=out, **OPTIONS)
+    assert look_ahead(IMAGE, NET, out=out, overwrite=True, **OPTIONS).state == "replaces the labels there"
+
+
+def test_unfinished_work_is_counted_and_its_plan_held(unfinished):
+    whole = look_ahead(IMAGE, NET, out=unfinished, resume=False, **OPTIONS)
+    assert whole.state == "replaces the unfinished run there"
+    journal = next(unfinished.rglob("journal.jsonl"))
+    with journal.open("ab") as file:
+        file.write(b'{"block": [0,')  # as a kill, or a writer at this very moment, leaves it
+    before = _content(unfinished)
+    rest = look_ahead(IMAGE, NET, out=unfinished, **{**OPTIONS, "tile": None})
+    assert _content(unfinished) == before
+    blocks = journal.read_bytes().count(b"\n") - 1
+    assert 0 < blocks < whole.plan.n_blocks
+    assert rest.state == f"goes on with the unfinished run there, {blocks} of {whole.plan.n_blocks} blocks done"
+    assert rest.plan.tile == OPTIONS["tile"]
+    done = bainite_fast.segment(IMAGE, NET, out=unfinished, progress=False, **{**OPTIONS, "tile": None})
+    assert done.plan.identity() == rest.plan.identity()
+
+
+def test_what_the_run_refuses_is_refused(unfinished):
+    with pytest.raises(JournalError, match="um_per_px was null, is 0.5"):
+        look_ahead(IMAGE, NET, out=unfinished, **{**OPTIONS, "scale": 0.5})
+    partial = next(unfinished.rglob("journal.jsonl")).parent
+    with (
+        exclusive(partial / "lock", partial),
+        pytest.raises(OutputLockedError, match="is being written by process"),
+    ):
+        look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
+
+
+def test_the_time_counts_what_is_left(unfinished, monkeypatch):
+    monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", lambda *_, **__: 1e4)
+    rest = look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
+    whole = look_ahead(IMAGE, NET, out=unfinished, resume=False, **OPTIONS)
+    assert 0.9 < whole.seconds / (IMAGE.size / 1e4) < 1.4  # tiles at the border are trimmed or padded
+    assert 0 < rest.seconds < whole.seconds
