@@ -167,8 +167,10 @@ memory-table: build ## Measure the peak memory from 64 Mpx to 10 Gpx
 	$(BIN)/python benchmarks/memory_table.py
 
 .PHONY: soak
-soak: build ## Kill a run at 20 random moments and compare what the resumed run wrote
+soak: build ## Kill a run at 20 random moments and resume it; try every property on 10 times as many examples (half an hour)
 	BAINITE_FAST_KILLS=20 $(BIN)/python -m pytest tests/test_segment_survives.py $(PYTEST_FLAGS) -k killed
+	BAINITE_FAST_EXAMPLES=10 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests -m hypothesis -n $(TEST_PROCESSES) \
+	  $(PYTEST_FLAGS)
 
 .PHONY: clean
 clean: ## Remove what was built, but for .venv

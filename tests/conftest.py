@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from property_helpers import TIMES
+
 # Before torch is loaded: its threads spin while they wait for one another, and starve each other on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 settings.register_profile(
-    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "default",
+    max_examples=100 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
-
 
 # Files that take longest, which begin first: at the end no process works alone while the others are done.
 _LONGEST = (

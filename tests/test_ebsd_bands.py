@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import bainite_fast
@@ -16,6 +16,7 @@ from bainite_fast import ebsd
 from bainite_fast.ebsd import Grid, StoredMap
 from bainite_fast.errors import EBSDFileError, EBSDNotFoundError, InputError, OutputError, OutputExistsError
 from ebsd_helpers import random_map
+from property_helpers import examples
 
 GRIDS = st.one_of(
     st.builds(lambda rows, columns: Grid.square(rows, columns, dx=0.5), st.integers(1, 25), st.integers(1, 12)),
@@ -26,7 +27,7 @@ GRIDS = st.one_of(
         st.integers(0, 1),
     ),
 )
-FEW = settings(max_examples=15)
+FEW = examples(15)
 
 
 def stored(scan: ebsd.EBSDMap, folder: Path) -> StoredMap:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import _reference, ebsd
@@ -14,6 +14,7 @@ from bainite_fast.ebsd import Grid
 from bainite_fast.ebsd._points import grid_shape
 from bainite_fast.errors import InputError
 from ebsd_helpers import random_map
+from property_helpers import examples
 from test_ebsd_kernels import GRIDS, SEEDS
 
 
@@ -34,7 +35,7 @@ def test_nci_is_that_of_the_oracle(grid: Grid, least: float, passes: int, seed: 
     assert np.array_equal(log.steps[0].turn, turn)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(grid=GRIDS, level=st.integers(0, 5), seed=SEEDS)
 def test_noc_is_that_of_the_oracle(grid: Grid, level: int, seed: int) -> None:
     scan = random_map(np.random.default_rng(seed), grid, laue=("m-3m", "m-3m"), missing=0.2, spread=2.0)

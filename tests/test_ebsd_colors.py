@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
@@ -13,6 +13,7 @@ from bainite_fast.ebsd._quaternions import from_rotation_vector, multiply, symme
 from bainite_fast.ebsd.coloring import adjacent_grains, grain_colors
 from bainite_fast.ebsd.ipf import direction_colors, ipf_colors, triangle_key
 from bainite_fast.errors import InputError
+from property_helpers import examples
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_a_wrong_axis_is_refused(axis: object) -> None:
         ipf_colors(np.array([1.0, 0, 0, 0]), axis)  # type: ignore[arg-type]
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(
     rows=st.integers(1, 25),
     columns=st.integers(2, 25),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -15,6 +15,7 @@ from bainite_fast import ebsd
 from bainite_fast.cli import app
 from bainite_fast.errors import EBSDFileError, InputError
 from ebsd_files import FERRITE, TITANIUM, make_map, write_crc
+from property_helpers import examples
 
 GRID = ebsd.Grid.square(7, 9, dx=0.25)
 HELD = {".ang": ("iq", "ci", "sem_signal", "fit"), ".ctf": ("bands", "mad", "band_contrast", "band_slope")}
@@ -22,7 +23,7 @@ HELD = {".ang": ("iq", "ci", "sem_signal", "fit"), ".ctf": ("bands", "mad", "ban
 
 @pytest.mark.parametrize("suffix", HELD)
 @pytest.mark.parametrize("phases", [(FERRITE,), (FERRITE, TITANIUM)], ids=["one phase", "two phases"])
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(absent=st.sets(st.sampled_from([name for names in HELD.values() for name in names])))
 def test_what_a_map_has_no_values_for_stays_absent(
     tmp_path: Path, suffix: str, phases: tuple[ebsd.Phase, ...], absent: set[str]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -22,6 +22,7 @@ from bainite_fast.kernels import grains as sums
 from bainite_fast.kernels._checks import core
 from bainite_fast.kernels.orientations import FORWARD, LAUE_GROUPS, add_links, disorientation, neighbour_angles
 from ebsd_helpers import random_map, random_quaternions, small_rotations
+from property_helpers import examples
 
 SEEDS = st.integers(0, 2**16)
 GRIDS = st.one_of(
@@ -87,7 +88,7 @@ def orders_of(order: int, perimeter: bool) -> list[int]:
     return [order] if perimeter else list(range(1, order + 1))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     grid=GRIDS,
     laue=st.lists(st.sampled_from(LAUE_GROUPS), min_size=1, max_size=3),
@@ -219,7 +220,7 @@ def test_a_kam_map_keeps_its_convention() -> None:
     assert isinstance(np.nanmean(found), np.floating)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(grid=GRIDS, tolerance=st.sampled_from([1.0, 3.0, 5.0]), cells=st.integers(1, 6), seed=SEEDS)
 def test_grains_are_those_of_the_oracle(grid: Grid, tolerance: float, cells: int, seed: int) -> None:
     scan = random_map(np.random.default_rng(seed), grid, cells=cells, missing=0.2)
@@ -401,7 +402,7 @@ def test_cuda_is_refused_where_there_is_none() -> None:
 @pytest.mark.skipif(
     not build_info()["cuda"] or core.cuda_device_count() == 0, reason="needs a build with CUDA, and a GPU"
 )
-@settings(max_examples=30)
+@examples(30)
 @given(
     grid=GRIDS,
     laue=st.lists(st.sampled_from(LAUE_GROUPS), min_size=1, max_size=2),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
@@ -32,6 +32,7 @@ from bainite_fast.ebsd._quaternions import from_rotation_vector
 from bainite_fast.ebsd._raster import raster_points
 from bainite_fast.errors import InputError, OutputExistsError
 from bainite_fast.synthetic import make_ebsd
+from property_helpers import examples
 
 GRIDS = {"square": Grid.square(40, 50, dx=0.3), "hexagonal": Grid.hexagonal(40, 50, dx=0.3)}
 
@@ -78,7 +79,7 @@ def test_values_are_those_of_the_kernels(ebsd: EBSDMap) -> None:
     assert (rank[np.setdiff1d(np.flatnonzero(ebsd.indexed), np.concatenate([lines.i, lines.j]))] == 0).all()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     rows=st.integers(1, 12),
     columns=st.integers(2, 12),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast.ebsd import EBSDMap, Grid, Phase, clean, grains, noise_floor
@@ -22,6 +22,7 @@ from bainite_fast.ebsd.laue import LAUE_GROUPS
 from bainite_fast.ebsd.noise import FLOOR_PER_NOISE
 from bainite_fast.errors import InputError
 from bainite_fast.synthetic import Measurement, make_ebsd
+from property_helpers import examples
 
 ORDER_OF = dict(zip(LAUE_GROUPS, (1, 2, 4, 4, 8, 3, 6, 6, 12, 12, 24), strict=True))
 
@@ -34,7 +35,7 @@ def grids() -> st.SearchStrategy[Grid]:
     )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(grid=grids(), order=st.integers(1, 4))
 def test_the_half_stencil_finds_every_pair_once_with_its_distance(grid: Grid, order: int) -> None:
     x, y = grid.coordinates()
@@ -133,7 +134,7 @@ def test_noise_is_found_in_bainite_alone_where_the_step_is_small() -> None:
     assert noise_floor(ebsd).noise == pytest.approx(0.5, rel=0.1)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(turn=st.lists(st.floats(-3, 3), min_size=3, max_size=3), symmetry=st.integers(0, 2**20))
 def test_neither_the_sample_frame_nor_symmetry_changes_anything(turn: list[float], symmetry: int) -> None:
     ebsd = single_crystal(Grid.hexagonal(24, 25, dx=0.3), 0.4, bend=1.0)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast import io, kernels
@@ -34,6 +34,7 @@ from bainite_fast.errors import (
 from bainite_fast.io.image_writer import halve_mean
 from bainite_fast.io.label_store import halve_values
 from bainite_fast.io.labels import plan_levels
+from property_helpers import examples
 
 CLASSES = (("other", (0, 0, 0)), ("bainite", (230, 60, 20)), ("ferrite", (0, 90, 200)))
 PROVENANCE = {"model": {"name": "x", "sha256": "0"}}
@@ -278,7 +279,7 @@ def test_a_coarse_level_is_made_in_bounded_memory(tmp_path: Path, monkeypatch: p
     assert peak < labels.nbytes / 3
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from([128, 256, 384, 512]), st.sampled_from(["0.4", "0.5"]))
 def test_any_shape_and_block(
     tmp_path_factory: pytest.TempPathFactory, h: int, w: int, block: int, version: str

@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx, nn
 from torch.nn import functional
@@ -19,6 +19,7 @@ from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.fuse import ConvReLU2d, JoinChannels, MaxPool2x2, fuse_layers, middle
 from bainite_fast.models.trim import trim
 from processor_helpers import onednn_convolves
+from property_helpers import examples
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -28,7 +29,7 @@ def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tor
     return x.contiguous(memory_format=torch.channels_last)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     n=st.integers(1, 3),
     height=st.integers(1, 12),
@@ -53,7 +54,7 @@ def test_large_joins_pass_by_the_caches() -> None:
     assert torch.equal(JoinChannels()(*images), torch.cat([images[0], middle(images[1], 3)], dim=1))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     n=st.integers(1, 3),
     height=st.integers(1, 12),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -15,6 +15,7 @@ from torch.nn import functional
 from bainite_fast.errors import ModelError
 from bainite_fast.models import Reach, UNet, VGG16UNet, architecture, probe, serial_threads
 from bainite_fast.models.catalog import network_reach
+from property_helpers import examples
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +183,7 @@ def test_known_networks(name: str) -> None:
         assert worst(module, reach, halo - stride) > 1e-12  # one stride less is not enough
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(
     factors=st.lists(st.sampled_from([2, 2, 3, 4, 5, 7]), min_size=1, max_size=3).map(tuple),
     bilinear=st.booleans(),

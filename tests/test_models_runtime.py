@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional, utils
@@ -36,6 +36,7 @@ from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.peak import allocator_keeps_pages
 from bainite_fast.training.hardware import choose_hardware
 from processor_helpers import onednn_convolves
+from property_helpers import examples
 
 
 def trained(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -122,7 +123,7 @@ def test_folding_is_exact_and_leaves_the_rest_alone() -> None:
     assert fold_batch_norm(trained(Branch()))[1] == 0
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(n=st.integers(1, 3), rows=st.integers(1, 9), columns=st.integers(1, 9), layout=st.sampled_from(LAYOUTS))
 def test_compiled_equals_plain_at_any_size(loaded: LoadedModel, n: int, rows: int, columns: int, layout: str) -> None:
     compiled = compile(loaded, layout=layout)

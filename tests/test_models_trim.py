@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import fx, nn
 from torch.nn import functional
@@ -21,6 +21,7 @@ from bainite_fast.models.fold import fold_batch_norm
 from bainite_fast.models.fuse import middle
 from bainite_fast.models.receptive_field import probe
 from bainite_fast.models.trim import trim
+from property_helpers import examples
 
 
 class Bilinear(nn.Module):
@@ -58,7 +59,7 @@ def check(network: nn.Module, halo: int, stride: int) -> int:
     return margin
 
 
-@settings(deadline=None, max_examples=12)
+@examples(12)
 @given(depth=st.integers(1, 4), kernel=st.sampled_from([3, 5]), base=st.integers(1, 4), spare=st.integers(0, 2))
 def test_a_unet_keeps_its_answer_at_the_core(depth: int, kernel: int, base: int, spare: int) -> None:
     torch.manual_seed(0)

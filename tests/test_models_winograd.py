@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -16,6 +16,7 @@ from torch.nn import functional
 from bainite_fast import _core
 from bainite_fast.models import UNet, compile, load, precision, runtime, serial_threads, winograd
 from bainite_fast.models.winograd import WinogradConv2d, WinogradConv2dPool, use_winograd
+from property_helpers import examples
 
 pytestmark = pytest.mark.skipif(not _core.winograd_available(), reason="this CPU has no AVX2")
 
@@ -32,7 +33,7 @@ def exactly(conv: nn.Conv2d, inputs: list[torch.Tensor], *, relu: bool) -> torch
     return y.relu() if relu else y
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     n=st.integers(1, 3),
     height=st.integers(1, 40),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 import bainite_fast
@@ -13,6 +13,7 @@ from bainite_fast import kernels
 from bainite_fast.geometry import scaled_shape
 from bainite_fast.models import save_package
 from bainite_fast.segmentation import planner
+from property_helpers import examples
 from segment_helpers import assert_exact, save_small_package, small_unet, small_vgg16_unet, whole_logits
 
 NETS = {
@@ -80,7 +81,7 @@ def package(request, nets, tmp_path_factory):
 
 
 # A failing case is reported as it comes: shrinking would run the network for minutes.
-@settings(max_examples=7, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@examples(7, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     shape=st.tuples(st.integers(1, 420), st.integers(1, 420)),
     tile=st.integers(1, 12),

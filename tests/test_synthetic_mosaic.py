@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bainite_fast.errors import InputError
@@ -16,6 +16,7 @@ from bainite_fast.synthetic import PRESETS, SpeckleMosaic, SyntheticMosaic, get_
 from bainite_fast.synthetic._fields import Window
 from bainite_fast.synthetic._laths import make_laths
 from bainite_fast.synthetic._render import TILE, Renderer, _draw_grains, _etch
+from property_helpers import examples
 
 HUGE = 316_228  # px: a hundred gigapixels, and more than 2**31 pixels from the first row on
 
@@ -33,7 +34,7 @@ def large(request: pytest.FixtureRequest) -> tuple[str, np.ndarray, np.ndarray]:
     return request.param, *make((edge, edge), preset=request.param, seed=5)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(
     preset=st.sampled_from(sorted(PRESETS)),
     seed=st.integers(0, 2**40),
@@ -56,7 +57,7 @@ def test_a_region_alone_equals_the_crop_of_a_larger_one(
     np.testing.assert_array_equal(mosaic().read_mask(*here), whole.read_mask(y, y + 699, x, x + 699)[crop])
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     seed=st.integers(0, 3),
     y=st.integers(0, 20_000),

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from bainite_fast.training.augment import Augmentation
 from bainite_fast.training.recipe import AugmentationRecipe
+from property_helpers import examples
 
 EVERYTHING: dict[str, Any] = {
     "probability": 0.8, "flips": True, "quarter_turns": True, "rotation": 30, "scale": 0.3, "shear": 10, "shift": 0.1,
@@ -55,7 +56,7 @@ def test_each_switch_changes_something_and_probability_0_switches_it_off(name: s
 
 
 @given(st.integers(0, 10**6), st.sampled_from([(48, 48), (32, 80), (80, 32)]))
-@settings(max_examples=25)
+@examples(25)
 def test_an_image_that_is_its_mask_stays_its_mask(seed: int, shape: tuple[int, int]) -> None:
     _, masks = batch(seed, shape, classes=2)
     values = MOVES if shape[0] == shape[1] else {**MOVES, "quarter_turns": False}
@@ -68,7 +69,7 @@ def test_an_image_that_is_its_mask_stays_its_mask(seed: int, shape: tuple[int, i
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-@settings(max_examples=25)
+@examples(25)
 def test_labels_and_intensities_stay_in_range(seed: int, step: int) -> None:
     images, masks = batch(seed)
     masks[0, :5] = 255

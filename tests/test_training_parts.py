@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,13 +23,14 @@ from bainite_fast.training.predict import predict
 from bainite_fast.training.prepare import held, part_indices
 from bainite_fast.training.recipe import OptimiserRecipe, ScheduleRecipe
 from bainite_fast.training.tiles import tile_dataset
+from property_helpers import examples
 from training_helpers import blobs, small
 
 CPU = Hardware(torch.device("cpu"), "float32")
 
 
 @given(st.integers(0, 1000), st.integers(0, 5), st.integers(1, 7), st.integers(1, 5))
-@settings(max_examples=30)
+@examples(30)
 def test_crops_are_where_they_say_and_every_image_comes_as_often_as_asked(
     seed: int, epoch: int, size: int, repeats: int
 ) -> None:
