@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,15 @@ from imagecodecs import imwrite
 from typer.testing import CliRunner
 
 import bainite_fast
+from bainite_fast import kernels
 from bainite_fast._memory import total_memory
 from bainite_fast.cli import app
-from bainite_fast.cli._cluster import cluster
-from bainite_fast.errors import BudgetError, DeviceError, InputError
-from bainite_fast.segmentation.engine import Job, forget
+from bainite_fast.cli._cluster import _gpus_and_threads, cluster
+from bainite_fast.errors import BainiteWarning, BudgetError, DeviceError, InputError
+from bainite_fast.models import device as models_device
+from bainite_fast.segmentation import run
+from bainite_fast.segmentation.checks import warn_of_threads
+from bainite_fast.segmentation.engine import Engine, Job, forget
 from bainite_fast.segmentation.stream import ClusterExecutor, Parcel, ThreadExecutor, run_block_on_worker
 from segment_helpers import save_small_package, small_unet
 
@@ -63,13 +69,71 @@ def _run(mosaic, model, out, **options):
     return seg, {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
-def test_workers_of_the_command_line_do_not_hear_ctrl_c():
+def test_workers_of_the_command_line_do_not_hear_ctrl_c_and_have_a_gpu_each(monkeypatch):
     """A terminal sends it to them too: they are to finish the blocks that they are at."""
-    with cluster(None, 1, 1 << 30) as here:
-        (pid,) = here.client.run(os.getpid).values()
-        os.kill(pid, signal.SIGINT)
+    monkeypatch.setattr(models_device, "cuda_problem", lambda: None)
+    monkeypatch.setattr(models_device, "like_the_first", lambda: ["3", "GPU-7"])
+    monkeypatch.setattr(kernels, "get_num_threads", lambda: 8)
+    with cluster(None, 2, 1 << 30) as here:
+        pids = here.client.run(os.getpid)
+        for pid in pids.values():
+            os.kill(pid, signal.SIGINT)
         assert here.client.submit(pow, 2, 5).result() == 32
-        assert list(here.client.run(os.getpid).values()) == [pid]
+        assert here.client.run(os.getpid) == pids
+        assert sorted(here.client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == ["3", "GPU-7"]
+        assert list(here.client.nthreads().values()) == [6, 6]  # four cores for each, and two that wait for the GPU
+
+
+@pytest.mark.parametrize(
+    ("device", "problem", "expected"),
+    [("auto", None, (["0", "1"], 4)), ("cuda", None, (["0", "1"], 4)), ("cuda:1", None, ([], 4)),
+     ("cpu", None, ([], 1)), ("auto", "no GPU", ([], 1))],
+)  # fmt: skip
+def test_workers_of_the_command_line_take_turns_with_the_gpus(device, problem, expected, monkeypatch):
+    monkeypatch.setattr(models_device, "cuda_problem", lambda: problem)
+    monkeypatch.setattr(models_device, "like_the_first", lambda: ["0", "1"])
+    monkeypatch.setattr(kernels, "get_num_threads", lambda: 4)
+    assert _gpus_and_threads(device, 2) == expected
+
+
+def test_gpus_of_another_kind_are_left_out_and_called_as_the_process_does(monkeypatch):
+    kinds = ["A100", "RTX 3060", "A100"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(kinds))
+    monkeypatch.setattr(models_device, "device_facts", lambda device: {"gpu": kinds[int(device.removeprefix("cuda:"))]})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert models_device.like_the_first() == ["0", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, GPU-aa,GPU-bb")
+    assert models_device.like_the_first() == ["4", "GPU-bb"]
+
+
+def test_a_worker_has_as_many_blocks_in_memory_as_planned(mosaic, tmp_path, monkeypatch):
+    running, most, real, plan = [], [], Engine._run, run.make_plan
+
+    def counted(self, by, bx):
+        running.append((by, bx))
+        most.append(len(running))
+        try:
+            return real(self, by, bx)
+        finally:
+            running.remove((by, bx))
+
+    monkeypatch.setattr(Engine, "_run", counted)
+    monkeypatch.setattr(run, "make_plan", lambda *args: replace(plan(*args), in_flight=2))
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=6, dashboard_address=None, processes=False) as here,
+        distributed.Client(here) as client,
+    ):
+        seg, _ = _run(mosaic, small_unet(depth=1), tmp_path / "out.ome.zarr", client=client)
+    assert seg.plan.n_blocks > 2
+    assert max(most) == 2
+
+
+def test_workers_with_few_threads_are_told_of_on_a_gpu():
+    with pytest.warns(BainiteWarning, match="have 1 thread each, so their GPUs wait"):
+        warn_of_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_threads(3)
 
 
 def test_cluster_gives_the_bytes_of_threads(client, mosaic, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from ..errors import BudgetError, InputError, MissingExtraError
 
 _SECONDS_TO_ANSWER = 10
+_MORE_THREADS = 2  # of a worker with a GPU than it has cores: threads that wait for the GPU cost nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> Iterator[Cluster]:
+def cluster(scheduler: str | None, workers: int | None, memory: int | None, device: str = "auto") -> Iterator[Cluster]:
     """Connect to a scheduler, or start so many workers here, and let them go at the end.
 
     Parameters
@@ -42,6 +44,9 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
         Processes to start on this machine. They and this process share `memory`.
     memory : int, optional
         Budget in bytes; by default the run's own.
+    device : str
+        What the run asks for. On GPUs, workers of this machine take turns with those of one kind, unless it names one,
+        and have threads that read and write beside them.
 
     Raises
     ------
@@ -63,11 +68,12 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
         from ..segmentation import default_budget
 
         share = (default_budget() if memory is None else memory) // (workers + 1)
+        gpus, threads = _gpus_and_threads(device, workers)
         local: Any = distributed.LocalCluster
         with (
             local(
                 n_workers=workers,
-                threads_per_worker=1,
+                threads_per_worker=threads,
                 processes=True,
                 dashboard_address=None,
                 protocol="tcp://",
@@ -76,7 +82,7 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
             ) as here,
             distributed.Client(here) as client,  # type: ignore[no-untyped-call]
         ):
-            client.register_plugin(_deaf_to_ctrl_c(distributed))
+            client.register_plugin(_preparation(distributed, gpus))
             try:
                 yield Cluster(client, share)
             except BudgetError as error:
@@ -99,15 +105,27 @@ def cluster(scheduler: str | None, workers: int | None, memory: int | None) -> I
         yield Cluster(remote, memory)
 
 
-def _deaf_to_ctrl_c(distributed: Any) -> Any:
-    """Return a plugin by which workers, those that are started again too, ignore Ctrl-C.
+def _gpus_and_threads(device: str, workers: int) -> tuple[list[str], int]:
+    """Return the GPUs that the workers of this machine take turns with, and the threads of each worker."""
+    from ..kernels import get_num_threads
+    from ..models.device import cuda_problem, like_the_first
 
-    A terminal sends it to every process of a command. Workers that heed it die with the blocks that they are at, and
-    with tracebacks; the command itself lets them finish, or ends them.
+    if device == "cpu" or cuda_problem() is not None:  # the run says which, or refuses
+        return [], 1
+    return [] if ":" in device else like_the_first(), max(get_num_threads() // workers, 1) + _MORE_THREADS
+
+
+def _preparation(distributed: Any, gpus: list[str]) -> Any:
+    """Return a plugin by which workers, those that are started again too, ignore Ctrl-C and take their GPU.
+
+    A terminal sends Ctrl-C to every process of a command. Workers that heed it die with the blocks that they are at,
+    and with tracebacks; the command itself lets them finish, or ends them.
     """
 
-    class Deaf(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed is not loaded without need
+    class Preparation(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed is not loaded without need
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if gpus:  # before anything there has asked for one; its cuda:0 is then its own
+                os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
 
-    return Deaf()
+    return Preparation()

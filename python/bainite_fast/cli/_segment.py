@@ -88,7 +88,7 @@ def segment(
         typer.Option(
             metavar="N",
             min=1,
-            help="Run on N processes of this machine, which share --memory.",
+            help="Run on N processes of this machine, which share --memory, and its GPUs.",
             show_default="threads of one process",
         ),
     ] = None,
@@ -139,7 +139,7 @@ def segment(
         "overwrite": overwrite,
     }
     try:
-        with graceful_interrupt(), cluster(scheduler, workers, memory) as place:
+        with graceful_interrupt(), cluster(scheduler, workers, memory, device) as place:
             if place.client is not None:  # workers may stand in another folder
                 source, settings["out"] = _absolute(source), None if out is None else _absolute(out)
             settings |= {"memory": place.memory, "client": place.client}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 import threading
@@ -148,6 +149,18 @@ def free_device_memory(device: str) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + reserved)
+
+
+def like_the_first() -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPUs of this process that are of one kind with the first.
+
+    A run over several GPUs takes those alone: others would not give the same bytes.
+    """
+    there = torch.cuda.device_count()
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = named[:there] or [str(k) for k in range(there)]
+    facts = [device_facts(f"cuda:{k}") for k in range(len(names))]
+    return [name for name, fact in zip(names, facts, strict=True) if fact == facts[0]]
 
 
 def device_share(device: str) -> tuple[str, str, int]:

@@ -105,3 +105,17 @@ def warn_of_intensities(mosaic: Mosaic) -> None:
             BainiteWarning,
             stacklevel=5,
         )
+
+
+_BUSY = 3  # blocks that keep a GPU busy: one being read, one on the GPU, one being written
+
+
+def warn_of_threads(threads: int) -> None:
+    """Say so when the workers of a cluster have too few threads to read and write while their GPU computes."""
+    if threads < _BUSY:
+        warnings.warn(
+            f"the cluster's workers have {threads} thread{'s' * (threads > 1)} each, so their GPUs wait while blocks "
+            f"are read and written; start them with {_BUSY} or more (dask worker --nthreads, threads_per_worker=)",
+            BainiteWarning,
+            stacklevel=5,
+        )

@@ -183,6 +183,7 @@ class Engine:
         self.running = 0  # blocks
         self._classes = len(job.network.loaded.contract.classes)
         self._infer: Inference | None = None
+        self._places = threading.Semaphore(job.plan.in_flight)  # a worker of a cluster may have more threads
         self._opening = threading.Lock()
 
     def _inference(self, watch: Stopwatch) -> Inference:
@@ -194,7 +195,11 @@ class Engine:
         return self._infer
 
     def run(self, by: int, bx: int) -> BlockResult:
-        """Read, segment and write block (by, bx)."""
+        """Read, segment and write block (by, bx), as many at a time as the plan has memory for."""
+        with self._places:
+            return self._run(by, bx)
+
+    def _run(self, by: int, bx: int) -> BlockResult:
         plan, watch = self.job.plan, Stopwatch()
         region = plan.region(by, bx)
         with watch("read"):

@@ -23,7 +23,7 @@ from ..models import load as load_model
 from ..models.device import free_device_memory
 from ..models.exported import is_faster
 from . import memory as mem
-from .checks import check_channels, warn_of_intensities, warn_of_scale
+from .checks import check_channels, warn_of_intensities, warn_of_scale, warn_of_threads
 from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
 from .journal import Journal, exclusive, refuse_if_held
@@ -92,7 +92,11 @@ class Prepared:
             plan = make_plan(demand, budget, fixed)
         else:
             where = self.request.device
-            free = executor.device_memory(where) if isinstance(executor, ClusterExecutor) else free_device_memory(where)
+            if isinstance(executor, ClusterExecutor):
+                warn_of_threads(cores)
+                free = executor.device_memory(where)
+            else:
+                free = free_device_memory(where)
             device = DeviceBudget(free, compiled.activation_bytes, compiled.largest_tensor)
             plan = make_device_plan(demand, budget, device, fixed)
         return replace(plan, runtime=fixed.runtime or self._choose_runtime(plan))
