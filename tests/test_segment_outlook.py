@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ import bainite_fast
 from bainite_fast.errors import JournalError, OutputExistsError, OutputLockedError
 from bainite_fast.segmentation import look_ahead
 from bainite_fast.segmentation.journal import exclusive
+from bainite_fast.segmentation.outlook import outlook
+from bainite_fast.segmentation.request import check_request
+from bainite_fast.segmentation.run import Choice, prepare, resolve_target
+from bainite_fast.segmentation.stream import ClusterExecutor
 from segment_helpers import small_unet
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (600, 1300), dtype=np.uint8)
@@ -85,3 +90,25 @@ def test_the_time_counts_what_is_left(unfinished, monkeypatch):
     whole = look_ahead(IMAGE, NET, out=unfinished, resume=False, **OPTIONS)
     assert 0.9 < whole.seconds / (IMAGE.size / 1e4) < 1.4  # tiles at the border are trimmed or padded
     assert 0 < rest.seconds < whole.seconds
+
+
+def test_the_time_is_that_of_all_workers(tmp_path, monkeypatch):
+    class Cluster(ClusterExecutor):
+        threads_per_worker = 1
+
+        def __init__(self, *addresses):
+            super().__init__(SimpleNamespace(nthreads=lambda: dict.fromkeys(addresses, 1)))
+
+    choice, request = Choice(IMAGE, NET, None, None, None, 0, None, None), check_request(
+        device="cpu", runtime="torchscript", edge="mirror", confidence=False, resume=True, overwrite=False,
+        with_image=False, **OPTIONS,
+    )  # fmt: skip
+    rate = lambda runtime, plan, *_, **__: 1e4 * plan.workers  # noqa: E731
+    monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", rate)
+    monkeypatch.setattr("bainite_fast.kernels.get_num_threads", lambda: 2)
+    with prepare(choice, request) as prepared:
+        target = resolve_target(prepared, tmp_path / "out.ome.zarr", "phases", None)
+        workers = ["tcp://a:1", "tcp://a:2", "tcp://a:3", "tcp://b:1", "tcp://b:2"]
+        seconds = [outlook(prepared, target, Cluster(*workers[:n])).seconds for n in (1, 2, 3, 5)]
+    # Two on two cores are twice as fast, three no more; two machines are twice as fast as one.
+    assert np.allclose(seconds[0] / np.array(seconds), [1, 2, 2, 4])

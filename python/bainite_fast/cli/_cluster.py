@@ -118,13 +118,15 @@ def _gpus_and_threads(device: str, workers: int) -> tuple[list[str], int]:
 def _preparation(distributed: Any, gpus: list[str]) -> Any:
     """Return a plugin by which workers, those that are started again too, ignore Ctrl-C and take their GPU.
 
-    A terminal sends Ctrl-C to every process of a command. Workers that heed it die with the blocks that they are at,
-    and with tracebacks; the command itself lets them finish, or ends them.
+    They are silent: what fails in a block comes back, and at the end the scheduler may be gone before them. A terminal
+    sends Ctrl-C to every process of a command. Workers that heed it die with the blocks that they are at, and with
+    tracebacks; the command itself lets them finish, or ends them.
     """
 
     class Preparation(distributed.WorkerPlugin):  # type: ignore[misc]  # distributed is not loaded without need
         def setup(self, worker: Any) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
             if gpus:  # before anything there has asked for one; its cuda:0 is then its own
                 os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
 

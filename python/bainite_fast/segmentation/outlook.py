@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import kernels
 from ..geometry import round_down
 from .bare import bare_network_rate
 from .run import Prepared, foresee
 from .run_plan import Plan
-from .stream import Executor
+from .stream import ClusterExecutor, Executor
 
 if TYPE_CHECKING:
     from ..io import LabelTarget
@@ -32,7 +33,8 @@ class Outlook:
     state : str
         What becomes of what is there.
     seconds : float
-        About how long the network takes, on this machine, for what is not done; reading and writing go on beside it.
+        About how long the network takes for what is not done, on this machine, or on those of the cluster if they are
+        like it; reading and writing go on beside it.
     """
 
     plan: Plan
@@ -57,14 +59,19 @@ def outlook(prepared: Prepared, target: LabelTarget, executor: Executor) -> Outl
         state = "replaces the unfinished run there"
     else:
         state = "replaces the labels there" if target.path.exists() else "new"
-    return Outlook(plan, target.path, state, _seconds(prepared, plan, done))
-
-
-def _seconds(prepared: Prepared, plan: Plan, done: set[tuple[int, int]]) -> float:
-    """Return the time of the network alone, from a small tile; halos cost in proportion to the pixels seen."""
-    sample = plan
-    if plan.device == "cpu":
-        sample = replace(plan, tile=max(plan.stride, min(plan.tile, round_down(_SAMPLE_PX, plan.stride))), batch=1)
-    rate = bare_network_rate(prepared.network.runtime, sample, _SAMPLE_SECONDS, repeats=1)
     left = (block for block in plan.blocks() if block not in done)
-    return sum(tile.input.pixels for block in left for tile in plan.tiles(*block)) / (rate * sample.overhead)
+    seen = sum(tile.input.pixels for block in left for tile in plan.tiles(*block))
+    return Outlook(plan, target.path, state, seen / _rate(prepared, plan, executor))
+
+
+def _rate(prepared: Prepared, plan: Plan, executor: Executor) -> float:
+    """Return the pixels per second that all networks of a run see: of a small tile on the CPU, where one takes long."""
+    network, processes, machines = prepared.network.runtime, 1, 1
+    if isinstance(executor, ClusterExecutor):
+        processes, machines = executor.size
+    if plan.device != "cpu":
+        return processes * plan.overhead * bare_network_rate(network, plan, _SAMPLE_SECONDS, repeats=1)
+    tile = max(plan.stride, min(plan.tile, round_down(_SAMPLE_PX, plan.stride)))
+    threads = min(plan.workers * -(-processes // machines), max(kernels.get_num_threads(), plan.workers))
+    sample = replace(plan, tile=tile, batch=1, workers=threads)
+    return machines * sample.overhead * bare_network_rate(network, sample, _SAMPLE_SECONDS, repeats=1)

@@ -115,6 +115,12 @@ class ClusterExecutor:
         return min([*(min(budgets) // len(budgets) for budgets in shares.values()), *limits])
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Number of workers, and of the machines that they run on."""
+        addresses = list(self.client.nthreads())
+        return len(addresses), len({address.rpartition("://")[2].rpartition(":")[0] for address in addresses})
+
+    @property
     def threads(self) -> int:
         """Threads over all workers."""
         return sum(int(n) for n in self.client.nthreads().values())
