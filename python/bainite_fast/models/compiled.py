@@ -182,8 +182,9 @@ class Runtime:
         pixels, peaks = [], []
         for area in _FIT_PIXELS:
             edge = up_to_stride(self.contract.stride, int(area**0.5))
-            batch = self.new_batch(1, edge, edge).zero_()
-            with serial_threads():  # scratch may grow with the threads
+            # Scratch may grow with the threads; and in a process forked from one that used them, they are not there.
+            with serial_threads():
+                batch = self.new_batch(1, edge, edge).zero_()
                 self.run(batch)
                 run = partial(self.run, batch)
                 peaks.append(peak_bytes(run) if self.device == "cpu" else peak_device_bytes(run, self.device))
