@@ -207,6 +207,11 @@ class Runtime:
         }
 
 
+def noise(*shape: int, generator: torch.Generator) -> torch.Tensor:
+    """Return standard normal float32 on the CPU, whatever dtype and device PyTorch makes tensors of by default."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
 def up_to_stride(stride: int, least: int) -> int:
     """Return the least multiple of the stride that is at least so large."""
     return -(-least // stride) * stride

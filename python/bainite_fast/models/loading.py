@@ -21,6 +21,7 @@ from ..errors import BainiteWarning, ModelError
 from ..geometry import round_up
 from .architectures import recognize
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
+from .compiled import noise
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .description import described, read_said
@@ -245,9 +246,9 @@ def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> Non
         If its channels do: the labels are right, and the confidence is not.
     """
     edge = round_up(64, reach.stride)
-    noise = torch.randn(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
+    x = noise(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        y = torch.cat([module(noise), module(100 * noise)])  # no logits stay within 0…1 when their input grows so much
+        y = torch.cat([module(x), module(100 * x)])  # no logits stay within 0…1 when their input grows so much
     if not ((y >= 0) & (y <= 1)).all() or y.max() == y.min():
         return
     if reach.out_channels == 1:
