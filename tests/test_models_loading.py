@@ -64,6 +64,19 @@ def test_a_module(unet: UNet) -> None:
     assert loaded.test_input is None
 
 
+def test_layers_that_are_not_of_images_keep_their_weights_as_they_lie() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deep, self.last = nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.deep(x[:, None]).squeeze(2))
+
+    loaded, x = load(Deep()), torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(compile(loaded).run(x), loaded.module(x))
+
+
 def test_what_pytorch_makes_tensors_of_by_default_is_no_matter(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.ReLU())
     expected = load(net).contract

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
+from torch import nn
 
 from ..errors import ModelError
 from .contract import Contract
@@ -210,6 +211,15 @@ class Runtime:
 def noise(*shape: int, generator: torch.Generator) -> torch.Tensor:
     """Return standard normal float32 on the CPU, whatever dtype and device PyTorch makes tensors of by default."""
     return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def lay_out(network: nn.Module, form: torch.memory_format) -> nn.Module:
+    """Bring a network's weights into a memory format; those of a Conv3d or a Conv1d stay, for it is of 2-D layers."""
+
+    def convert(x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous(memory_format=form) if x.dim() == 4 else x
+
+    return cast(nn.Module, cast(Any, network)._apply(convert))
 
 
 def up_to_stride(stride: int, least: int) -> int:

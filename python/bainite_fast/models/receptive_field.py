@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from .compiled import lay_out
 from .threads import serial_threads
 
 _GRANULES = (32, 64, 96, 128, 160, 60, 224, 240, 288, 336, 352)  # px; their divisors are the strides looked for
@@ -172,7 +173,7 @@ def _prepare(module: nn.Module, channels: int) -> tuple[Forward, Forward, torch.
     try:
         with torch.no_grad():
             double = copy.deepcopy(module).double()
-        double.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
+        lay_out(double, torch.channels_last)  # twice as fast
         exact = _forward(double, torch.float64)
         _granule(exact, channels)
     except (ModelError, RuntimeError, TypeError):

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ..errors import DeviceError, ModelError
-from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, Runtime, noise, up_to_stride
+from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, Runtime, lay_out, noise, up_to_stride
 from .contract import Contract, LoadedModel
 from .device import exact_math
 from .fold import fold_batch_norm, worst_difference
@@ -88,8 +88,7 @@ class _Target:
 
     def put_network(self, network: nn.Module) -> nn.Module:
         """Move a network's weights there."""
-        moved = network.to(self.device, DTYPES[self.precision]).to(memory_format=FORMATS[self.layout])  # type: ignore[call-overload]
-        return cast(nn.Module, moved)
+        return lay_out(network.to(self.device, DTYPES[self.precision]), FORMATS[self.layout])
 
 
 def _build(loaded: LoadedModel, target: _Target) -> Runtime:
