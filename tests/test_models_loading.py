@@ -64,6 +64,14 @@ def test_a_module(unet: UNet) -> None:
     assert loaded.test_input is None
 
 
+def test_lazy_layers_that_have_seen_nothing_are_named() -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(2, 3, padding=1))
+    with pytest.raises(ModelError, match="Sequential has lazy layers that have seen no batch yet: run it on one"):
+        load(lazy)
+    lazy(torch.zeros(1, 1, 8, 8))
+    assert load(lazy).contract.halo == 1
+
+
 def test_layers_that_are_not_of_images_keep_their_weights_as_they_lie() -> None:
     class Deep(nn.Module):
         def __init__(self) -> None:

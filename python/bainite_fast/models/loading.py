@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import BainiteWarning, ModelError
 from ..geometry import round_up
@@ -190,6 +191,8 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
     inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
     refuse_optimized(inner)
     name = str(getattr(inner, "original_name", type(inner).__name__))
+    if any(is_lazy(x) for x in (*inner.parameters(), *inner.buffers())):
+        raise ModelError(f"the module {name} has lazy layers that have seen no batch yet: run it on one, then pass it")
     try:
         with torch.no_grad():
             own = copy.deepcopy(inner)
