@@ -99,7 +99,7 @@ class Journal:
 
     @classmethod
     def load(cls, path: Path) -> Journal:
-        """Read a journal, dropping a last line that a kill has torn.
+        """Read a journal, without a last line that a kill has torn, or that another process is about to write.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Journal:
             If the file is not a journal of this format, or is damaged before its last line.
         """
         lines = path.read_bytes().split(b"\n")
-        torn = lines.pop()
+        del lines[-1]  # empty, or torn
         try:
             header, *values = (json.loads(line) for line in lines)
             records = [BlockRecord.from_dict(value) for value in values if "decided" not in value]
@@ -119,10 +119,22 @@ class Journal:
                 f"the journal {path} is not of format {FORMAT}, which this version of bainite_fast reads; "
                 "finish it with the version that began it, or start again with resume=False"
             )
-        if torn:
-            with path.open("r+b") as file:
-                file.truncate(path.stat().st_size - len(torn))
         return cls(path, header, {(record.by, record.bx): record for record in records}, decided)
+
+    @classmethod
+    def take_up(cls, path: Path) -> Journal:
+        """Read a journal to go on with it, and cut off the line that a kill has torn; its lock is held.
+
+        Raises
+        ------
+        JournalError
+            As :meth:`load`.
+        """
+        journal = cls.load(path)
+        whole = path.read_bytes().rpartition(b"\n")
+        if whole[2]:
+            os.truncate(path, len(whole[0]) + 1)
+        return journal
 
     def append(self, record: BlockRecord) -> None:
         """Add a finished block.
@@ -212,17 +224,25 @@ def exclusive(path: Path, what: Path) -> Iterator[None]:
     Raises
     ------
     OutputLockedError
-        If another process holds the lock.
+        If another process holds the lock, or has just finished the output.
     OutputError
         If the file system has no locks.
     """
-    with path.open("a+") as file:
+    gone = f"another process has just finished {what}, or begun it anew; look what is there before you run this again"
+    try:
+        opened = path.open("a+")
+    except FileNotFoundError as error:
+        raise OutputLockedError(gone) from error
+    with opened as file:
         if not lock(file.fileno(), what):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise OutputLockedError(
                 f"{what} is being written by {holder}; wait for it, stop it, or choose another out= or name="
             )
+        # The folder of a finished output has got another name, and the lock in it guards nothing any more.
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            raise OutputLockedError(gone)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .. import io, kernels
 from .._version import __version__
-from ..errors import BainiteWarning, DeviceError
+from ..errors import BainiteWarning, DeviceError, OutputExistsError
 from ..geometry import scaled_shape
+from ..io.files import remove
 from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
 from ..models.device import free_device_memory
@@ -33,7 +35,7 @@ from .result import ProgressEvent, Segmentation
 from .run_plan import Plan
 from .stream import ClusterExecutor, Executor, stream
 
-_JOURNAL = "journal.jsonl"
+_JOURNAL, _LOCK = "journal.jsonl", "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,8 @@ def execute(
     if mem.resident() > plan.memory:
         mem.release()  # an earlier run of this process had a larger budget
     target.make_partial()
-    with exclusive(target.partial_dir / "lock", target.path):
+    with exclusive(target.partial_dir / _LOCK, target.path):
+        _refuse_finished(target)
         store, journal = _begin(prepared, target, plan)
         tally = _Tally(plan, journal, report, observe)
         job = replace(prepared.job(plan, store), batch=journal.decided.get("batch", plan.batch))
@@ -261,11 +264,24 @@ def execute(
     )
 
 
-def _decided(prepared: Prepared, path: os.PathLike[str]) -> Fixed | None:
+def _refuse_finished(target: io.LabelTarget) -> None:
+    """Look again, now that the lock is held: another process may have finished these labels meanwhile."""
+    try:
+        target.check_free()
+    except OutputExistsError:
+        if [entry.name for entry in target.partial_dir.iterdir()] == [_LOCK]:
+            remove(target.partial_dir)  # made for this run
+        raise
+
+
+def _decided(prepared: Prepared, path: Path) -> Fixed | None:
     """Return what the journal of an unfinished run has decided; the plan is held when resuming."""
-    if not (prepared.request.resume and os.path.exists(path)):  # noqa: PTH110 - PathLike
+    if not prepared.request.resume:
         return None
-    plan = Journal.load(path).header["identity"]["plan"]  # type: ignore[arg-type]
+    try:
+        plan = Journal.load(path).header["identity"]["plan"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
     held = plan["runtime"] if prepared.request.runtime == "auto" else None
     return Fixed(tile=tile, block=plan["block"], batch=plan["batch"] if tile == plan["tile"] else None, runtime=held)
@@ -276,7 +292,7 @@ def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.L
     path = target.partial_dir / _JOURNAL
     identity = prepared.identity(plan, target)
     if prepared.request.resume and path.exists():
-        journal = Journal.load(path)
+        journal = Journal.take_up(path)
         journal.check(identity)
         store = io.LabelStore.open_partial(target)
         for block, record in list(journal.done.items()):
