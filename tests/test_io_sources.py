@@ -443,6 +443,33 @@ def test_planes_and_channels_of_dask_arrays_are_told_apart() -> None:
     assert io.open_mosaic(stack, plane={"z": 1}).fingerprint() == choices[1].fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            lambda block: block.astype("u1"),
+            r"rows 40:50, columns 5:15 are uint16 of .* computes uint8 of shape \(10, 10\)",
+        ),
+        (lambda block: block / 65535, "computes float64"),
+        (lambda block: block[1:], r"computes uint16 of shape \(9, 10\)"),
+    ],
+)
+def test_a_dask_array_that_computes_something_else_than_it_says_is_refused(function, words: str) -> None:
+    array = dask.array.from_array(GRAY, chunks=50).map_blocks(function, dtype="u2", meta=np.empty((0, 0), "u2"))
+    with io.open_mosaic(array) as mosaic, pytest.raises(InputError, match=words):
+        mosaic.read(40, 50, 5, 15)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "f2", "f4", "f8", "?"])
+def test_a_dask_array_may_compute_what_is_read_alike(dtype: str) -> None:
+    array = dask.array.from_array(
+        GRAY > 9 if dtype == "?" else GRAY / np.float32(65535) if "f" in dtype else GRAY, chunks=50
+    )
+    said = array.map_blocks(lambda block: block.astype(dtype), dtype=array.dtype)
+    expected = io.open_mosaic(array.astype(dtype).compute()).read(0, 10, 5, 15)
+    assert np.array_equal(io.open_mosaic(said).read(0, 10, 5, 15), expected)
+
+
 def test_a_dask_array_of_unknown_shape_is_refused() -> None:
     array = dask.array.from_array(GRAY, chunks=100)
     with pytest.raises(InputError, match="compute_chunk_sizes"):
@@ -450,8 +477,11 @@ def test_a_dask_array_of_unknown_shape_is_refused() -> None:
 
 
 def test_a_masked_array_is_refused() -> None:
-    with pytest.raises(InputError, match=r"its mask would be lost; fill it first"):
-        io.open_mosaic(np.ma.masked_less(GRAY, 9))
+    for masked in (np.ma.masked_less(GRAY, 9), dask.array.ma.masked_less(dask.array.from_array(GRAY), 9)):
+        with pytest.raises(InputError, match=r"its mask would be lost; fill it first"):
+            io.open_mosaic(masked)
+    filled = dask.array.ma.filled(masked, 0)
+    assert np.array_equal(io.open_mosaic(filled).read(0, 300, 0, 420), np.where(GRAY < 9, 0, GRAY))
 
 
 def test_choices_may_be_integers_of_numpy(tmp_path: Path) -> None:

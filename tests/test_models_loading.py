@@ -24,6 +24,7 @@ from bainite_fast.models import (
     VGG16UNet,
     available,
     catalog,
+    compile,
     export,
     is_package,
     load,
@@ -61,6 +62,44 @@ def test_a_module(unet: UNet) -> None:
     assert (contract.mean, contract.std) == ((0.5, 0.4), (0.25, 0.25))
     assert unet.training and not loaded.module.training and loaded.module is not unet
     assert loaded.test_input is None
+
+
+def test_lazy_layers_that_have_seen_nothing_are_named() -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(2, 3, padding=1))
+    with pytest.raises(ModelError, match="Sequential has lazy layers that have seen no batch yet: run it on one"):
+        load(lazy)
+    lazy(torch.zeros(1, 1, 8, 8))
+    assert load(lazy).contract.halo == 1
+
+
+def test_layers_that_are_not_of_images_keep_their_weights_as_they_lie() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deep, self.last = nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1)), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.deep(x[:, None]).squeeze(2))
+
+    loaded, x = load(Deep()), torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(compile(loaded).run(x), loaded.module(x))
+
+
+def test_what_pytorch_makes_tensors_of_by_default_is_no_matter(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.ReLU())
+    expected = load(net).contract
+    x = torch.rand(1, 1, 8, 8)
+    logits = compile(load(net)).run(x)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")  # as "cuda" would, it makes tensors that are not on the CPU
+    try:
+        loaded = load(net)
+        assert loaded.contract == expected
+        assert torch.equal(compile(loaded).run(x), logits)
+        export(net, tmp_path / "net.pt")
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
 
 
 def test_one_logit_means_two_classes() -> None:

@@ -124,6 +124,22 @@ def test_second_writer_is_refused(net, tmp_path):
     assert sum(_segment(GRAY, net, out).counts.values()) == GRAY.size
 
 
+def test_labels_that_another_process_finishes_meanwhile_are_kept(net, tmp_path, monkeypatch):
+    out, make_partial = tmp_path / "out.ome.zarr", io.LabelTarget.make_partial
+
+    def slow(target):
+        monkeypatch.setattr(io.LabelTarget, "make_partial", make_partial)
+        _segment(GRAY + 100, net, out)
+        make_partial(target)
+
+    monkeypatch.setattr(io.LabelTarget, "make_partial", slow)
+    with pytest.raises(OutputExistsError, match="overwrite"):
+        _segment(GRAY, net, out)
+    assert not bainite_fast.io.describe(out)["unfinished"]
+    seg = _segment(GRAY, net, out, overwrite=True)
+    assert sum(seg.counts.values()) == GRAY.size
+
+
 def test_too_small_a_budget(net, tmp_path):
     with pytest.raises(BudgetError, match="too small"):
         _segment(GRAY, net, tmp_path / "out.ome.zarr", memory="10MB")

@@ -13,10 +13,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import bainite_fast
 from bainite_fast.errors import BainiteWarning, BudgetError, ModelError
-from bainite_fast.models import runtime
+from bainite_fast.models import load, runtime
+from bainite_fast.models.precision import flipped
 from bainite_fast.segmentation import guard, memory
 from segment_helpers import save_small_package, small_unet
 
@@ -204,3 +206,30 @@ def test_a_second_run_of_a_file_is_not_compiled_again(tmp_path, monkeypatch):
     with torch.no_grad():
         other.head.bias += torch.tensor([100.0, 0.0])
     assert not labels(other).any()
+
+
+class _Threads(TorchDispatchMode):
+    """Notes how many threads each operator of PyTorch may use."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "empty" not in str(func):
+            self.seen.add(torch.get_num_threads())
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_forked_process_is_not_waiting_for_threads_that_it_lacks():
+    compiled = runtime.compile(load(torch.nn.Conv2d(1, 2, 3, padding=1)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # those of the parent; PyTorch waits for them for ever in the child
+    try:
+        with _Threads() as threads:
+            compiled.activation_bytes(1, 64, 64)
+            flipped(compiled, compiled, np.zeros((64, 64), np.uint8))
+        assert threads.seen == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

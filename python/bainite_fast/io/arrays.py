@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, MosaicError
 from .axes import AxisPlan, Channel, Plane, guess_axes, plan_axes
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, output_dtype
 
@@ -94,7 +94,15 @@ class DaskMosaic(Mosaic):
     def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
         # Synchronous: the caller already runs many of these in parallel, and a worker of a cluster must not wait for
         # a task that needs a worker.
-        block = np.asarray(self._array[self._plan.selection(y0, y1, x0, x1)].compute(scheduler="synchronous"))
+        part = self._array[self._plan.selection(y0, y1, x0, x1)]
+        block = np.asarray(part.compute(scheduler="synchronous"))
+        if output_dtype(block.dtype, self.name) != self.dtype or block.shape != part.shape:
+            raise MosaicError(
+                f"the dask array says that rows {y0}:{y1}, columns {x0}:{x1} are {part.dtype} of shape {part.shape}, "
+                f"and computes {block.dtype} of shape {block.shape}; tell map_blocks, or what else made it, the dtype "
+                "and the chunks that its function returns",
+                place=self.name,
+            )
         return np.array(convert_pixels(self._plan.arrange(block), self.dtype), dtype=self.dtype, order="C")
 
     def fingerprint(self) -> dict[str, Any]:

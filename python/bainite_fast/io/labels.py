@@ -257,10 +257,20 @@ class LabelTarget:
         version = _container_version(container, ome_version, mosaic)
         target = cls(container, name, version, mosaic, overwrite)
         target._list_if_unlisted()
-        if target.path.exists() and not overwrite:
-            what = f"{target.path} exists{target._made_from()}"
-            raise OutputExistsError(f"{what}; choose another name or out, or overwrite it (overwrite=True)")
+        target.check_free()
         return target
+
+    def check_free(self) -> None:
+        """Refuse a place where finished labels are, unless they may be replaced.
+
+        Raises
+        ------
+        OutputExistsError
+            With the remedy.
+        """
+        if self.path.exists() and not self.overwrite:
+            what = f"{self.path} exists{self._made_from()}"
+            raise OutputExistsError(f"{what}; choose another name or out, or overwrite it (overwrite=True)")
 
     def _made_from(self) -> str:
         """Say of which image the labels there are, where they say so and it is not this one."""

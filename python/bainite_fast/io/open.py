@@ -94,6 +94,10 @@ def _open_array(source: Any, plane: Plane, channel: Channel, level: int) -> Mosa
         raise InputError(f"level={level} is asked for, but an array has no pyramid")
     if isinstance(source, np.ma.MaskedArray):
         raise InputError("a masked array is not read, for its mask would be lost; fill it first: array.filled(0)")
+    if isinstance(getattr(source, "_meta", None), np.ma.MaskedArray):
+        raise InputError(
+            "a masked array is not read, for its mask would be lost; fill it first: dask.array.ma.filled(array, 0)"
+        )
     if isinstance(source, np.ndarray):
         return NumpyMosaic(source, plane=plane, channel=channel)
     if hasattr(source, "dask") and hasattr(source, "chunks") and hasattr(source, "dtype"):

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
+from torch import nn
 
 from ..errors import ModelError
 from .contract import Contract
@@ -182,8 +183,9 @@ class Runtime:
         pixels, peaks = [], []
         for area in _FIT_PIXELS:
             edge = up_to_stride(self.contract.stride, int(area**0.5))
-            batch = self.new_batch(1, edge, edge).zero_()
-            with serial_threads():  # scratch may grow with the threads
+            # Scratch may grow with the threads; and in a process forked from one that used them, they are not there.
+            with serial_threads():
+                batch = self.new_batch(1, edge, edge).zero_()
                 self.run(batch)
                 run = partial(self.run, batch)
                 peaks.append(peak_bytes(run) if self.device == "cpu" else peak_device_bytes(run, self.device))
@@ -204,6 +206,20 @@ class Runtime:
             "torch": torch.__version__,
             **device_facts(self.device, self.precision),
         }
+
+
+def noise(*shape: int, generator: torch.Generator) -> torch.Tensor:
+    """Return standard normal float32 on the CPU, whatever dtype and device PyTorch makes tensors of by default."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+
+
+def lay_out(network: nn.Module, form: torch.memory_format) -> nn.Module:
+    """Bring a network's weights into a memory format; those of a Conv3d or a Conv1d stay, for it is of 2-D layers."""
+
+    def convert(x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous(memory_format=form) if x.dim() == 4 else x
+
+    return cast(nn.Module, cast(Any, network)._apply(convert))
 
 
 def up_to_stride(stride: int, least: int) -> int:

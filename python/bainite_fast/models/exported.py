@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from ..errors import DeviceError
-from .compiled import DTYPES, FORMATS, Runtime
+from .compiled import DTYPES, FORMATS, Runtime, lay_out
 from .contract import LoadedModel
 from .device import exact_math
 from .fold import fold_batch_norm, worst_difference
@@ -108,7 +108,7 @@ def _core(loaded: LoadedModel, runtime: Runtime) -> nn.Module:
     """Return the network as PyTorch's own layers, without the margin that the runtime's core lacks."""
     network, _ = fold_batch_norm(loaded.module)
     network = network.eval().requires_grad_(False).to(runtime.device, DTYPES[runtime.precision])
-    network = cast(nn.Module, network.to(memory_format=FORMATS[runtime.layout]))  # type: ignore[call-overload]
+    network = lay_out(network, FORMATS[runtime.layout])
     if not runtime.trimmed:
         return network
     trimming = trim(network, loaded.contract.halo)

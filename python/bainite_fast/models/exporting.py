@@ -36,6 +36,7 @@ Format = Literal["torchscript", "pt2", "onnx", "bioimageio"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _TOLERANCE = 1e-4  # of the largest logit, or of 1
+_PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever PyTorch makes tensors of by default
 _SUFFIXES = {".pt": "torchscript", ".ts": "torchscript", ".pt2": "pt2", ".onnx": "onnx"}
 
 
@@ -137,8 +138,8 @@ class NormalizedInput(nn.Module):
     def __init__(self, network: nn.Module, contract: Contract) -> None:
         super().__init__()
         shape = (1, contract.in_channels, 1, 1)
-        self.register_buffer("mean", torch.tensor(contract.mean).reshape(shape))
-        self.register_buffer("std", torch.tensor(contract.std).reshape(shape))
+        self.register_buffer("mean", torch.tensor(contract.mean, **_PLAIN).reshape(shape))
+        self.register_buffer("std", torch.tensor(contract.std, **_PLAIN).reshape(shape))
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -206,7 +207,7 @@ def _program(subject: _Subject) -> Any:
     stride = subject.contract.stride
     rows, columns = (stride * torch.export.Dim(name, min=2) for name in ("row_strides", "column_strides"))
     shapes = {0: torch.export.Dim("batch"), 2: rows, 3: columns}
-    sample = torch.rand(2, subject.contract.in_channels, 3 * stride, 4 * stride)
+    sample = torch.rand(2, subject.contract.in_channels, 3 * stride, 4 * stride, **_PLAIN)
     network = _frozen(subject.network)
     try:
         return torch.export.export(network, (sample,), dynamic_shapes=(shapes,))
@@ -275,9 +276,8 @@ def _bioimageio(subject: _Subject, publication: Publication) -> dict[str, bytes]
 def _check(what: str, subject: _Subject, run: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Compare what was exported with the network, on the test image and on a batch of another size."""
     stride = subject.contract.stride
-    other = torch.rand(
-        2, subject.contract.in_channels, 4 * stride, 2 * stride, generator=torch.Generator().manual_seed(1)
-    )
+    generator = torch.Generator().manual_seed(1)
+    other = torch.rand(2, subject.contract.in_channels, 4 * stride, 2 * stride, generator=generator, **_PLAIN)
     with torch.inference_mode(), serial_threads():
         for image, expected in ((subject.image, subject.logits), (other, subject.network(other))):
             try:

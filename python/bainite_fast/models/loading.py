@@ -16,11 +16,13 @@ import numpy as np
 import safetensors
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import BainiteWarning, ModelError
 from ..geometry import round_up
 from .architectures import recognize
 from .catalog import CONFIG, DEFAULT_MODEL, bundled_names, bundled_path
+from .compiled import noise
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .description import described, read_said
@@ -189,6 +191,8 @@ def _load_module(module: nn.Module, normalize: Normalize | None) -> LoadedModel:
     inner = module.module if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else module
     refuse_optimized(inner)
     name = str(getattr(inner, "original_name", type(inner).__name__))
+    if any(is_lazy(x) for x in (*inner.parameters(), *inner.buffers())):
+        raise ModelError(f"the module {name} has lazy layers that have seen no batch yet: run it on one, then pass it")
     try:
         with torch.no_grad():
             own = copy.deepcopy(inner)
@@ -245,9 +249,9 @@ def _refuse_probabilities(module: nn.Module, channels: int, reach: Reach) -> Non
         If its channels do: the labels are right, and the confidence is not.
     """
     edge = round_up(64, reach.stride)
-    noise = torch.randn(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
+    x = noise(1, channels, edge, edge, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        y = torch.cat([module(noise), module(100 * noise)])  # no logits stay within 0…1 when their input grows so much
+        y = torch.cat([module(x), module(100 * x)])  # no logits stay within 0…1 when their input grows so much
     if not ((y >= 0) & (y <= 1)).all() or y.max() == y.min():
         return
     if reach.out_channels == 1:

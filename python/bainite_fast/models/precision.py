@@ -92,12 +92,13 @@ def gpu_has_bfloat16(device: str | torch.device) -> bool:
 
 def flipped(reference: Runtime, other: Runtime, image: np.ndarray) -> float:
     """Return the share of pixels of a raw image that two runtimes label differently."""
-    batch = torch.from_numpy(reference.contract.normalize(image))
-    a, b = (
-        labels(x.run(batch.to(x.device, x.torch_dtype).contiguous(memory_format=x.memory_format)))
-        for x in (reference, other)
-    )
-    return float((a != b).float().mean())
+    with serial_threads():
+        batch = torch.from_numpy(reference.contract.normalize(image))
+        a, b = (
+            labels(x.run(batch.to(x.device, x.torch_dtype).contiguous(memory_format=x.memory_format)))
+            for x in (reference, other)
+        )
+        return float((a != b).float().mean())
 
 
 def labels(logits: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from .compiled import lay_out
 from .threads import serial_threads
 
 _GRANULES = (32, 64, 96, 128, 160, 60, 224, 240, 288, 336, 352)  # px; their divisors are the strides looked for
@@ -172,7 +173,7 @@ def _prepare(module: nn.Module, channels: int) -> tuple[Forward, Forward, torch.
     try:
         with torch.no_grad():
             double = copy.deepcopy(module).double()
-        double.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast
+        lay_out(double, torch.channels_last)  # twice as fast
         exact = _forward(double, torch.float64)
         _granule(exact, channels)
     except (ModelError, RuntimeError, TypeError):
@@ -230,7 +231,7 @@ def _granule(forward: Forward, channels: int) -> tuple[int, int]:
     first: ModelError | None = None
     for granule in _GRANULES:
         try:
-            logits = forward(torch.zeros(1, channels, granule, 2 * granule))
+            logits = forward(_zeros(1, channels, granule, 2 * granule))
         except ModelError as error:
             first = first or error
         else:
@@ -240,15 +241,21 @@ def _granule(forward: Forward, channels: int) -> tuple[int, int]:
 
 def _accepts(forward: Forward, shape: tuple[int, int, int, int]) -> bool:
     try:
-        forward(torch.zeros(shape))
+        forward(_zeros(*shape))
     except ModelError:
         return False
     return True
 
 
+def _zeros(*shape: int) -> torch.Tensor:
+    """Return a blank batch, whatever dtype and device PyTorch makes tensors of by default."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
+
+
 def _noise(axis: _Axis, length: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(length)
-    return torch.randn(1, axis.channels, length, axis.width, generator=generator, dtype=torch.float64)
+    shape = (1, axis.channels, length, axis.width)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _check_sane(axis: _Axis) -> None:
@@ -283,7 +290,7 @@ def _touched(axis: _Axis, length: int, start: int, stop: int) -> torch.Tensor:
     """Return which output rows (bool [length]) see input rows start…stop."""
     key = (length, start, stop)
     if key not in axis.touched:
-        x = torch.zeros(1, axis.channels, length, axis.width)
+        x = _zeros(1, axis.channels, length, axis.width)
         x[:, :, start:stop] = math.nan
         axis.touched[key] = axis.forward(x).isnan().any(dim=3).any(dim=1)[0]
     return axis.touched[key]
@@ -366,7 +373,8 @@ def _check_tiled(axis: _Axis, stride: int, halo: int) -> None:
     x = _noise(axis, 2 * (extra + halo) + core)
     inside = slice(extra, extra + 2 * halo + core)
     # Intensities 0…1 in an image that is far brighter, or far darker: its maximum, minimum and mean are not the tile's.
-    tile = torch.rand(x[:, :, inside].shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    generator = torch.Generator().manual_seed(0)
+    tile = torch.rand(x[:, :, inside].shape, generator=generator, dtype=x.dtype, device="cpu")
     tiled = axis.exact(tile)[:, :, halo : halo + core]
     for sign in (1, -1):
         image = _LOUD[axis.dtype] * (x + sign)
@@ -386,7 +394,7 @@ def _sees_the_tile_alone(network: Forward, channels: int, reach: Reach) -> bool:
     """Say whether NaN all round a square tile leaves its core alone: in a strip, some paths lead outside of it."""
     core = -(-_CORE // reach.stride) * reach.stride
     edge = -(-max(2 * _CORE, _AROUND - reach.halo) // reach.stride) * reach.stride
-    x = torch.full((1, channels, *(2 * [2 * (edge + reach.halo) + core])), math.nan)
+    x = _zeros(1, channels, *(2 * [2 * (edge + reach.halo) + core])).fill_(math.nan)
     x[..., edge:-edge, edge:-edge] = 0
     inside = slice(edge + reach.halo, edge + reach.halo + core)
     return not bool(network(x)[..., inside, inside].isnan().any())

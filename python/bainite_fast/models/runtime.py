@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ..errors import DeviceError, ModelError
-from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, Runtime, up_to_stride
+from .compiled import DTYPES, FORMATS, LAYOUTS, PRECISIONS, Layout, Precision, Runtime, lay_out, noise, up_to_stride
 from .contract import Contract, LoadedModel
 from .device import exact_math
 from .fold import fold_batch_norm, worst_difference
@@ -88,8 +88,7 @@ class _Target:
 
     def put_network(self, network: nn.Module) -> nn.Module:
         """Move a network's weights there."""
-        moved = network.to(self.device, DTYPES[self.precision]).to(memory_format=FORMATS[self.layout])  # type: ignore[call-overload]
-        return cast(nn.Module, moved)
+        return lay_out(network.to(self.device, DTYPES[self.precision]), FORMATS[self.layout])
 
 
 def _build(loaded: LoadedModel, target: _Target) -> Runtime:
@@ -201,7 +200,7 @@ def _samples(loaded: LoadedModel, layout: Layout) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, a, b), (2, c, a), (1, 2 * b, c)]
     return [
-        torch.randn(n, contract.in_channels, h, w, generator=generator).contiguous(memory_format=FORMATS[layout])
+        noise(n, contract.in_channels, h, w, generator=generator).contiguous(memory_format=FORMATS[layout])
         for n, h, w in shapes
     ]
 
@@ -276,9 +275,8 @@ def _with_core(made: _Compiled, network: nn.Module, contract: Contract, target: 
         return made
     trimmed, margin = trimming
     height, width = (2 * halo + contract.stride * k for k in (2, 3))
-    noise = torch.randn(1, contract.in_channels, height, width, generator=torch.Generator().manual_seed(0))
-    noise = target.put(noise)
-    core = _freeze(trimmed, "traced", [noise], [middle(network(noise), halo)], target.precision)
+    sample = target.put(noise(1, contract.in_channels, height, width, generator=torch.Generator().manual_seed(0)))
+    core = _freeze(trimmed, "traced", [sample], [middle(network(sample), halo)], target.precision)
     return made if core is None else replace(made, core=core, trimmed=margin)
 
 

@@ -91,9 +91,9 @@ class WinogradConv2d(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
         super().__init__()
-        kernels = torch.empty(36, conv.in_channels, conv.out_channels)
+        kernels = conv.weight.new_empty(36, conv.in_channels, conv.out_channels)
         _core.winograd_kernels(conv.weight.detach().contiguous(), kernels)
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
+        bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("kernels", kernels)
         self.register_buffer("bias", bias)
         self.relu = relu

@@ -219,12 +219,20 @@ def exclusive(path: Path, what: Path) -> Iterator[None]:
     Raises
     ------
     OutputLockedError
-        If another process holds the lock.
+        If another process holds the lock, or has just finished the output.
     OutputError
         If the file system has no locks.
     """
-    with path.open("a+") as file:
+    gone = f"another process has just finished {what}, or begun it anew; look what is there before you run this again"
+    try:
+        opened = path.open("a+")
+    except FileNotFoundError as error:
+        raise OutputLockedError(gone) from error
+    with opened as file:
         _take(file, what)
+        # The folder of a finished output has got another name, and the lock in it guards nothing any more.
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            raise OutputLockedError(gone)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -16,8 +16,9 @@ from typing import Any
 
 from .. import io, kernels
 from .._version import __version__
-from ..errors import BainiteWarning, DeviceError
+from ..errors import BainiteWarning, DeviceError, OutputExistsError
 from ..geometry import scaled_shape
+from ..io.files import remove
 from ..models import Contract, LoadedModel, choose_precision, serial_threads
 from ..models import load as load_model
 from ..models.device import free_device_memory
@@ -33,8 +34,7 @@ from .result import ProgressEvent, Segmentation
 from .run_plan import Plan
 from .stream import ClusterExecutor, Executor, stream
 
-_JOURNAL = "journal.jsonl"
-_LOCK = "lock"
+_JOURNAL, _LOCK = "journal.jsonl", "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,7 @@ def execute(
         mem.release()  # an earlier run of this process had a larger budget
     target.make_partial()
     with exclusive(target.partial_dir / _LOCK, target.path):
+        _refuse_finished(target)
         store, journal = _begin(prepared, target, plan)
         tally = _Tally(plan, journal, report, observe)
         job = replace(prepared.job(plan, store), batch=journal.decided.get("batch", plan.batch))
@@ -263,6 +264,16 @@ def execute(
         stages=tally.stages,
         provenance=provenance,
     )
+
+
+def _refuse_finished(target: io.LabelTarget) -> None:
+    """Look again, now that the lock is held: another process may have finished these labels meanwhile."""
+    try:
+        target.check_free()
+    except OutputExistsError:
+        if [entry.name for entry in target.partial_dir.iterdir()] == [_LOCK]:
+            remove(target.partial_dir)  # made for this run
+        raise
 
 
 def foresee(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> tuple[Plan, Journal | None]:
@@ -290,8 +301,12 @@ def _plan(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> Pla
 
 def _unfinished(prepared: Prepared, target: io.LabelTarget) -> Journal | None:
     """Return the journal of the unfinished run that this one is to go on with, if there is one."""
-    path = target.partial_dir / _JOURNAL
-    return Journal.load(path) if prepared.request.resume and path.exists() else None
+    if not prepared.request.resume:
+        return None
+    try:
+        return Journal.load(target.partial_dir / _JOURNAL)
+    except (FileNotFoundError, NotADirectoryError):  # another process may have put its output in place just now
+        return None
 
 
 def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.LabelStore, Journal]:
