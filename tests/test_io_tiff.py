@@ -80,6 +80,13 @@ def test_special_pixels(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "w.tif"), 255 - GRAY)
     tifffile.imwrite(tmp_path / "b.tif", GRAY > 99, photometric="minisblack")
     check(io.open_mosaic(tmp_path / "b.tif"), (GRAY > 99) * np.uint8(255))
+    for bits in (2, 4, 12):  # packed; below 8 bits white is 255, above it is what the bits can hold
+        few, top = (GRAY if bits < 8 else DEEP) % 2**bits, 2**bits - 1
+        step = 255 // top if bits < 8 else 1
+        for photometric, shown in (("minisblack", few), ("miniswhite", top - few)):
+            tifffile.imwrite(tmp_path / "f.tif", few, bitspersample=bits, photometric=photometric)
+            check(io.open_mosaic(tmp_path / "f.tif"), shown * step)
+            check(io.open_mosaic(tmp_path / "f.tif", indexed=True), shown)
     tifffile.imwrite(tmp_path / "p.tif", GRAY, photometric="palette", colormap=np.zeros((3, 256), "u2"))
     with pytest.raises(MosaicError, match="palette"):
         io.open_mosaic(tmp_path / "p.tif")

@@ -22,6 +22,7 @@ from .axes import AxisPlan, Channel, Plane, plan_axes
 from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, grid_cells, output_dtype
 from .pixel_size import fei_bar_rows, tiff_pixel_size
+from .tiff_pages import spread_table, white_value
 
 # Compressed strips span the mosaic's whole width, so a block reads far more than it needs. A cache of whole strips lets
 # the neighbours use the rest.
@@ -36,7 +37,7 @@ class TiffMosaic(Mosaic):
 
     Tiles and strips are decoded by tifffile and imagecodecs through tifffile's Zarr store; uncompressed contiguous
     pixels are read straight from the file. A file whose zero is white (MinIsWhite) is inverted, 1-bit pixels become 0
-    and 255, palettes are refused unless `indexed`.
+    and 255, others of less than 8 bits 0 to 255 too unless `indexed`, palettes are refused unless `indexed`.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ class TiffMosaic(Mosaic):
             ),
         )
         self._stored_dtype = np.dtype(series.dtype)
-        self._invert = int(page.photometric) == _MIN_IS_WHITE
+        self._white = white_value(page) if int(page.photometric) == _MIN_IS_WHITE else None
+        self._spread = None if self._indexed else spread_table(page)
         self.databar_rows = fei_bar_rows(self._tiff, series.shape[self._plan.y])
         self._choice = {
             "plane": plane if plane is None or isinstance(plane, int) else dict(plane),
@@ -161,10 +163,9 @@ class TiffMosaic(Mosaic):
             pixels = convert_pixels(self._plan.arrange(block), self.dtype)
         except MosaicError as error:
             raise MosaicError(f"{self._name_place(region)}: {error}", place=self._name_place(region)) from error
-        if not self._invert:
-            return pixels
-        white = np.iinfo(self.dtype).max if self.dtype.kind == "u" else 1
-        return np.asarray(np.subtract(white, pixels, dtype=self.dtype))
+        if self._white is not None:
+            pixels = np.asarray(np.subtract(self._white, pixels, dtype=self.dtype))
+        return pixels if self._spread is None else self._spread[pixels]
 
     def _stored(self, series: Any, region: tuple[int, int, int, int]) -> NDArray[Any]:
         if self._contiguous:
