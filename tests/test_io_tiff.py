@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -144,6 +145,35 @@ def test_sparse_ome_xml(tmp_path: Path) -> None:
         io.open_mosaic(_ome(path, 'PhysicalSizeX="0,1" PhysicalSizeY="0,1"'))
     with pytest.raises(MosaicError, match="cannot be parsed"):
         io.open_mosaic(_ome(path, end="<</OME>"))
+
+
+def test_ome_tiffs_in_several_files_and_planes_that_are_not_there(tmp_path: Path) -> None:
+    """z0 lies in a.ome.tif, which is small, z1 in b.ome.tif, and z2 nowhere."""
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0"><UUID FileName="{file}.ome.tif">urn:uuid:{file}</UUID></TiffData>'
+        for z, file in enumerate("abc")
+    )
+    sizes = 'DimensionOrder="XYZCT" Type="uint8" SizeX="470" SizeY="333" SizeZ="3" SizeC="1" SizeT="1"'
+    image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {sizes}>{planes}</Pixels></Image></OME>'
+    for file, pixels, packing in (("a", GRAY // 255, "zlib"), ("b", GRAY, None)):
+        head = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{file}">'
+        tifffile.imwrite(
+            tmp_path / f"{file}.ome.tif", pixels, description=head + image, metadata=None, compression=packing
+        )
+    for name in ("a.ome.tif", "b.ome.tif"):
+        check(io.open_mosaic(tmp_path / name, plane=0), GRAY // 255)
+        check(io.open_mosaic(tmp_path / name, plane=1), GRAY)
+    with pytest.raises(MosaicError, match="names a plane in its OME-XML that is neither in it nor in a file beside it"):
+        io.open_mosaic(tmp_path / "a.ome.tif", plane=2)  # and not zeros
+    mosaic = io.open_mosaic(tmp_path / "a.ome.tif", plane=1)
+    before = mosaic.fingerprint()
+    os.utime(tmp_path / "b.ome.tif", (1, 1))
+    assert mosaic.fingerprint() != before
+    with (tmp_path / "b.ome.tif").open("r+b") as file:
+        file.truncate(9000)
+    check(io.open_mosaic(tmp_path / "a.ome.tif", plane=0), GRAY // 255)
+    with pytest.raises(MosaicError, match=r"b\.ome\.tif is truncated"):
+        io.open_mosaic(tmp_path / "a.ome.tif", plane=1)
 
 
 def test_pages_are_a_stack(tmp_path: Path) -> None:

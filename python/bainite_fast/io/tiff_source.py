@@ -22,7 +22,7 @@ from .axes import AxisPlan, Channel, Plane, plan_axes
 from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, grid_cells, output_dtype
 from .pixel_size import fei_bar_rows, tiff_pixel_size
-from .tiff_pages import spread_table, white_value
+from .tiff_pages import check_pages, chosen_pages, other_files, spread_table, white_value
 
 # Compressed strips span the mosaic's whole width, so a block reads far more than it needs. A cache of whole strips lets
 # the neighbours use the rest.
@@ -86,6 +86,9 @@ class TiffMosaic(Mosaic):
                 name=str(self._path),
             ),
         )
+        pages = chosen_pages(series, self._plan)
+        check_pages(pages, self._path)
+        self._others = other_files(pages, self._path)
         self._stored_dtype = np.dtype(series.dtype)
         self._white = white_value(page) if int(page.photometric) == _MIN_IS_WHITE else None
         self._spread = None if self._indexed else spread_table(page)
@@ -132,18 +135,6 @@ class TiffMosaic(Mosaic):
             raise MosaicError(
                 f"{self._path} has palette colours, whose values are no intensities; save it as gray or RGB first. "
                 "Labels with a palette are read where masks are asked for",
-                place=str(self._path),
-            )
-        size = self._path.stat().st_size
-        ends = [
-            int(np.max(np.asarray(one.dataoffsets, np.int64) + np.asarray(one.databytecounts, np.int64)))
-            for one in series.pages[:64]
-            if one is not None and len(one.dataoffsets)
-        ]
-        if ends and max(ends) > size:
-            raise MosaicError(
-                f"{self._path} is truncated: its pixels should reach byte {max(ends)}, and the file has {size}; "
-                "copy or export it again",
                 place=str(self._path),
             )
 
@@ -222,6 +213,7 @@ class TiffMosaic(Mosaic):
             "shape": list(self.shape),
             "dtype": str(self._stored_dtype),
             "channels": self.channels,
+            **({"others": [_stamp(other) for other in self._others]} if self._others else {}),
             **self._choice,
         }
 
@@ -384,6 +376,11 @@ def _facts(tiff: Any, series: Any) -> dict[str, Any]:
         "flavours": kinds,
         "software": None if software is None else str(software.value),
     }
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
 def _stem(path: Path) -> str:
