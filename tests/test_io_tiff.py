@@ -64,6 +64,11 @@ def test_planar_rgb_jpeg_and_rgba(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "p.tif"), RGB)
     tifffile.imwrite(tmp_path / "j.tif", RGB, photometric="rgb", compression="jpeg", tile=(64, 64))
     check(io.open_mosaic(tmp_path / "j.tif"), tifffile.imread(tmp_path / "j.tif"))
+    for space in ("ycbcr", "cielab"):  # which no decoder turns into red, green and blue
+        tifffile.imwrite(tmp_path / "y.tif", RGB, photometric=space, compression="lzw")
+        with pytest.raises(InputError, match="has 3 channels and none is chosen"):
+            io.open_mosaic(tmp_path / "y.tif")
+        check(io.open_mosaic(tmp_path / "y.tif", channel=0), RGB[..., 0])  # the brightness
     alpha = np.dstack([RGB, np.full(RGB.shape[:2], 255, "u1")])
     tifffile.imwrite(tmp_path / "a.tif", alpha, photometric="rgb", extrasamples=["unassalpha"])
     check(io.open_mosaic(tmp_path / "a.tif"), RGB)

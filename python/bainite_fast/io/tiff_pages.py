@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..errors import MosaicError
 from .axes import AxisPlan
 
+_RGB, _YCBCR = 2, 6
+_JPEGS = (6, 7, 34892, 33007)  # compressions whose decoder turns YCbCr into RGB
 _MOST = 64  # pages that are looked at, where it is not plain which of them are meant
 
 
@@ -55,6 +57,12 @@ def other_files(pages: list[Any], path: Path) -> list[Path]:
     """Return the files but this one that pages lie in: an OME-TIFF may be spread over several."""
     own = path.resolve()
     return sorted({place for page in pages if (place := Path(page.parent.filehandle.path).resolve()) != own})
+
+
+def is_rgb(page: Any) -> bool:
+    """Return whether samples are read as red, green and blue. YCbCr without JPEG, CIELab and inks are not."""
+    photometric = int(page.photometric)
+    return photometric == _RGB or (photometric == _YCBCR and int(page.compression) in _JPEGS)
 
 
 def white_value(page: Any) -> int:

@@ -22,13 +22,13 @@ from .axes import AxisPlan, Channel, Plane, plan_axes
 from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, grid_cells, output_dtype
 from .pixel_size import fei_bar_rows, tiff_pixel_size
-from .tiff_pages import check_pages, chosen_pages, other_files, spread_table, white_value
+from .tiff_pages import check_pages, chosen_pages, is_rgb, other_files, spread_table, white_value
 
 # Compressed strips span the mosaic's whole width, so a block reads far more than it needs. A cache of whole strips lets
 # the neighbours use the rest.
 STRIP_CACHE_BYTES = 256 * 2**20
 _BAND_ROWS, _BAND_BYTES = 256, 16 * 2**20  # of what is decoded at a time, but never less than a strip
-_MIN_IS_WHITE, _PALETTE, _COLOURS = 0, 3, (2, 6, 8)
+_MIN_IS_WHITE, _PALETTE = 0, 3
 _JPEG = 7
 
 
@@ -317,7 +317,7 @@ def _axes(series: Any) -> tuple[tuple[str, ...], bool]:
     page = series.keyframe
     if "S" in letters:
         names = [{"S": "c", "C": "channel"}.get(letter, letter.lower()) for letter in letters]
-        return tuple(names), int(page.photometric) in _COLOURS
+        return tuple(names), is_rgb(page)
     return tuple(letter.lower() for letter in letters), False
 
 
