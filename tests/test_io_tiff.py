@@ -292,6 +292,8 @@ def test_pixel_size(tmp_path: Path, options: dict, um: float, source: str) -> No
 )
 def test_default_resolutions_are_no_scale(tmp_path: Path, dpi: float, unit: str) -> None:
     assert opened(tmp_path, resolution=(dpi, dpi), resolutionunit=unit).um_per_px is None
+    if unit != "NONE":  # ImageJ hands on the resolution of the file that it opened
+        assert opened(tmp_path, imagej=True, resolution=(dpi, dpi), metadata={"unit": unit.lower()}).um_per_px is None
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:
