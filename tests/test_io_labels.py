@@ -227,6 +227,27 @@ def test_labels_lie_where_their_image_lies(unit: dict[str, str], tmp_path: Path)
     assert io.open_mosaic(copied).spec.place == pytest.approx((205.0, 60.0))
 
 
+def test_labels_in_the_one_image_of_a_group_are_found_from_the_group(tmp_path: Path) -> None:
+    """As bioformats2raw lays a file out: a group that is no image, its images in 0, 1, …, and OME."""
+    group = zarr.open_group(tmp_path / "raw.zarr", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    group.create_group("OME")
+    image = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
+    io.convert(image, tmp_path / "raw.zarr" / "0", ome_version="0.4")
+    labels = patches((40, 50))
+    mosaic = io.open_mosaic(tmp_path / "raw.zarr")
+    store = begin(mosaic, None)
+    write(store, labels)
+    assert store.finish(PROVENANCE) == tmp_path / "raw.zarr" / "0" / "labels" / "phases"
+    for name in (None, "phases"):
+        np.testing.assert_array_equal(io.read_labels(tmp_path / "raw.zarr", name).labels[:], labels)
+    for place in ("raw.zarr", "raw.zarr/0", "raw.zarr/0/0"):  # the group, the image, its array
+        assert io.describe(tmp_path / place)["labels"] == ["phases"]
+    io.convert(image, tmp_path / "raw.zarr" / "1", ome_version="0.4")
+    assert io.label_names(tmp_path / "raw.zarr") == ()  # of which image?
+    assert io.label_names(tmp_path / "raw.zarr" / "0" / "0") == ()
+
+
 @pytest.mark.parametrize("seen", [8192 * 8192, 100_000])
 def test_pyramids_of_other_programs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
     """Floor sizes, steps of 4 and more, steps that are no powers of two: same shapes, right labels, also in parts."""

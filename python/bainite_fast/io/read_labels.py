@@ -88,9 +88,34 @@ class LabelImage:
         return f"<LabelImage {self.name}: {height} × {width} px, {len(self.levels)} levels, {names}>"
 
 
+def image_group(path: Path) -> Path:
+    """Return the group whose image `open_mosaic` reads at a local OME-Zarr: the path, or the one image inside.
+
+    bioformats2raw writes the images of a file as groups 0, 1, … of a group that is no image itself.
+    """
+    ome = _ome(path)
+    if ome is None or (path / "labels").is_dir() or ome.get("multiscales"):
+        return path
+    inside = [one for one in path.iterdir() if one.is_dir() and _is_image(_ome(one) or {})]
+    return inside[0] if len(inside) == 1 else path
+
+
+def _is_image(ome: dict[str, Any]) -> bool:
+    return bool(ome.get("multiscales")) and "image-label" not in ome
+
+
+def _ome(folder: Path) -> dict[str, Any] | None:
+    """Return the OME attributes of a group, None of anything else."""
+    try:
+        group = read_group(folder)
+    except MosaicError:  # an array
+        return None
+    return None if group is None else ome_attributes(group[0])[0]
+
+
 def label_names(group: Path) -> tuple[str, ...]:
-    """Return the names of the finished labels of a local OME-Zarr group."""
-    found = read_group(group / "labels")
+    """Return the names of the finished labels of a local OME-Zarr group, or of the one image inside."""
+    found = read_group(image_group(group) / "labels")
     return () if found is None else tuple(str(name) for name in ome_attributes(found[0])[0].get("labels", ()))
 
 
@@ -123,6 +148,7 @@ def read_labels(source: str | Path, name: str | None = None) -> LabelImage:
     if group is None:
         raise MosaicNotFoundError(f"{path} is no OME-Zarr group; give the group, or its labels/<name>")
     if "image-label" not in ome_attributes(group[0])[0]:
+        path = image_group(path)
         path = path / "labels" / _choose(path, name)
         group = read_group(path)
         if group is None:
