@@ -623,6 +623,10 @@ def test_export(tmp_path: Path, version: str) -> None:
     assert io.export_labels(source / "labels" / "phases", tiff, overwrite=True) == [tiff, table]
     with pytest.raises(MosaicNotFoundError):
         io.export_labels(tmp_path, tmp_path / "x.ome.tif")
+    for name in ("x.jpg", "x", "x.zarr"):
+        with pytest.raises(InputError, match=r"is no TIFF name; use for example x\.ome\.tif"):
+            io.export_labels(source, tmp_path / name)
+    assert not list(tmp_path.glob("x*"))
 
 
 # -- real micrographs --------------------------------------------------------------------------------------------------
