@@ -398,8 +398,11 @@ def test_pictures_with_alpha_palette_and_one_bit(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "a.png"), RGB)
     alpha[3, 4, 3] = 0
     image.fromarray(alpha).save(tmp_path / "a.png")
-    with pytest.raises(MosaicError, match="alpha"):
+    with pytest.raises(MosaicError, match=r"a\.png: .* alpha .* channel=0 \(1 or 2\)$"):
         io.open_mosaic(tmp_path / "a.png")
+    image.fromarray(alpha[..., 2:]).save(tmp_path / "g.png")  # gray
+    with pytest.raises(MosaicError, match=r"g\.png: .* alpha .* channel=0$"):
+        io.open_mosaic(tmp_path / "g.png")
     paletted = image.fromarray(RGB).convert("P")
     paletted.save(tmp_path / "p.png")
     check(io.open_mosaic(tmp_path / "p.png"), np.asarray(paletted.convert("RGB")))

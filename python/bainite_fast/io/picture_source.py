@@ -88,7 +88,10 @@ class PictureMosaic(Mosaic):
             )
         )
         if self._plan.alpha is not None:
-            self._plan.arrange(stored)  # refuses what is not opaque now and not in the middle of a run
+            try:
+                self._plan.arrange(stored)  # refuses what is not opaque now and not in the middle of a run
+            except MosaicError as error:
+                raise MosaicError(f"{self._path}: {error}", place=str(self._path)) from error
 
     def _decoded(self) -> NDArray[Any]:
         with self._lock:
