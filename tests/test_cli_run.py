@@ -107,6 +107,9 @@ def test_results_are_on_stdout_and_progress_on_stderr(threshold: str, picture: A
     assert "70 × 90 px" in done.stdout
     quiet = CliRunner().invoke(app, [*arguments, "--overwrite", "--quiet"])
     assert quiet.stderr == ""
+    plan = CliRunner().invoke(app, [*arguments[:2], "--out", str(tmp_path / "p.ome.zarr"), "--dry-run", "--quiet"])
+    assert plan.exit_code == 0
+    assert plan.stderr == ""  # though the model in the box has seen no real steel
 
 
 def test_a_resumed_run_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:

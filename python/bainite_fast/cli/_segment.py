@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..training.words import duration
-from ._console import Step, emit, emit_json, progress, say
+from ._console import Step, emit, emit_json, hushed, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import (
     Channel,
@@ -142,7 +142,8 @@ def segment(
         "overwrite": overwrite,
     }
     if dry_run:
-        show_plan(source, model, planning, writing, as_json)
+        with hushed(quiet):
+            show_plan(source, model, planning, writing, as_json)
         return
     try:
         with graceful_interrupt(), cluster(scheduler, workers, memory) as place:
