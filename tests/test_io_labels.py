@@ -435,6 +435,52 @@ def test_consolidated_groups_show_their_new_labels(tmp_path: Path) -> None:
     assert zarr.open_group(group, mode="r")["labels/phases/0"].shape == (300, 300)
 
 
+BROKEN = {
+    "labels/zarr.json": [("ome", {"labels": 3})],
+    "labels/phases/zarr.json": [
+        ("ome.image-label.colors", [{"rgba": [1, 2, 3, 255]}]),
+        ("ome.image-label.colors", [{"label-value": 1, "rgba": [1, 2]}]),
+        ("ome.image-label.colors", [{"label-value": 1, "rgba": [0, 0, 300, 255]}]),
+        ("ome.image-label.properties", ["x"]),
+        ("ome.image-label.properties", [{"label-value": "a", "class": "b"}]),
+    ],
+    "labels/phases/0/zarr.json": [("shape", [300]), ("shape", [0, 300]), ("data_type", "float32"), ("codecs", "x")],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"), [(file, *change) for file, changes in BROKEN.items() for change in changes]
+)
+def test_labels_metadata_that_is_broken_is_told(tmp_path: Path, file: str, key: str, value: Any) -> None:
+    out = tmp_path / "l.ome.zarr"
+    store = begin(io.open_mosaic(patches((300, 300))), out)
+    write(store, patches((300, 300)))
+    store.finish({})
+    node = json.loads((out / file).read_text())
+    place = node if key == "shape" or "/0/" in file else node["attributes"]
+    *inside, last = key.split(".")
+    for name in inside:
+        place = place[name]
+    place[last] = value
+    (out / file).write_text(json.dumps(node))
+    for broken in (lambda: io.read_labels(out, "phases"), lambda: io.describe(out)):
+        with pytest.raises(MosaicError, match=r"breaks the OME-Zarr spec|cannot be opened as Zarr|no labels \(y, x\)"):
+            broken()
+
+
+def test_labels_of_other_programs_may_have_no_colours_and_any_values(tmp_path: Path) -> None:
+    out = tmp_path / "l.ome.zarr"
+    store = begin(io.open_mosaic(patches((300, 300))), out)
+    write(store, patches((300, 300)))
+    group = zarr.open_group(store.finish({}), mode="r+")
+    group.attrs["ome"] = {**group.attrs["ome"], "image-label": {"colors": [{"label-value": -1, "rgba": [9, 9, 9, 9]}]}}
+    _, table = io.export_labels(out, tmp_path / "a.tif")
+    assert [row.split(",")[0] for row in table.read_text().splitlines()] == ["class", "-1", "0", "1", "2"]
+    assert tifffile.TiffFile(tmp_path / "a.tif").pages[0].colormap[0, 255] == 65535  # not that of -1
+    group.attrs["ome"] = {key: value for key, value in group.attrs["ome"].items() if key != "image-label"}
+    assert io.read_labels(out, "phases").classes == ()
+
+
 # -- when the disk or the process fails --------------------------------------------------------------------------------
 WRITER = """
 import resource, signal, sys

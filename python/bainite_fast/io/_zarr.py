@@ -59,11 +59,27 @@ def open_array(
     -------
     tuple
         The zarr.Array and the name of its pipeline, "zarrs" or "zarr-python".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no array.
+    MosaicError
+        If its metadata is damaged.
     """
     start_zarr_threads()
     with _open_lock:
         with zarr.config.set(ZARR_PYTHON):
-            plain = zarr.open_array(store=store, path=path, mode=mode)
+            try:
+                plain = zarr.open_array(store=store, path=path, mode=mode)
+            except FileNotFoundError:
+                raise
+            # Broken metadata: every parser of it has errors of its own.
+            except Exception as error:
+                place = f"{store}/{path}"
+                raise MosaicError(
+                    f"{place} cannot be opened as Zarr ({type(error).__name__}: {error})", place=place
+                ) from error
         if not isinstance(store, LocalStore) or not _zarrs_reads(plain.metadata):
             return plain, "zarr-python"
         settings = {**ZARRS, **({} if threads is None else {"threading.max_workers": threads})}

@@ -138,7 +138,8 @@ def _palette(classes: tuple[LabelClass, ...]) -> NDArray[np.uint16]:
     """Return the [3, 256] uint16 colour map; values without a class are gray by value."""
     palette = np.repeat(np.arange(256, dtype=np.uint16)[None] * 257, 3, axis=0)
     for one in classes:
-        palette[:, one.value] = np.array(one.colour, np.uint16) * 257
+        if 0 <= one.value < 256:  # others do not occur in uint8 labels
+            palette[:, one.value] = np.array(one.colour, np.uint16) * 257
     return palette
 
 
