@@ -354,6 +354,24 @@ def test_every_flipped_byte_is_caught_even_in_part_of_a_chunk(ome: Path, tmp_pat
             mosaic.read(11, 37, 5, 301)
 
 
+def test_a_damaged_index_without_checksum_does_not_end_the_process(tmp_path: Path) -> None:
+    codecs = zarr.codecs
+    sharded = codecs.ShardingCodec(
+        chunk_shape=(64, 64), codecs=[codecs.BytesCodec(), codecs.ZstdCodec()], index_codecs=[codecs.BytesCodec()]
+    )
+    array = zarr.create_array(
+        tmp_path / "s.zarr", shape=(128, 128), dtype="u1", chunks=(128, 128), serializer=sharded, compressors=None
+    )
+    array[:] = pixels = np.arange(128 * 128, dtype=np.uint8).reshape(128, 128)
+    check(io.open_mosaic(tmp_path / "s.zarr"), pixels)
+    shard = tmp_path / "s.zarr" / "c" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[-56:-48] = (2**44).to_bytes(8, "little")  # the size of the first chunk: 16 TiB
+    shard.write_bytes(content)
+    with pytest.raises((MosaicError, MemoryError)):
+        io.open_mosaic(tmp_path / "s.zarr").read(0, 10, 0, 10)
+
+
 def test_missing_chunks_are_fill_values_and_a_missing_disk_is_an_error(ome: Path, tmp_path: Path) -> None:
     path = shutil.copytree(ome, tmp_path / "gone.ome.zarr")
     mosaic = io.open_mosaic(path)
