@@ -429,6 +429,17 @@ def test_pictures_with_alpha_palette_and_one_bit(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "b.png"), np.asarray(bits) * np.uint8(255))
 
 
+@pytest.mark.parametrize("place", [18, 22])
+def test_a_bmp_that_is_shorter_than_its_header_says_does_not_end_the_process(tmp_path: Path, place: int) -> None:
+    content = bytearray(imagecodecs.bmp_encode(RGB))
+    (tmp_path / "b.bmp").write_bytes(content)
+    check(io.open_mosaic(tmp_path / "b.bmp"), RGB)
+    content[place + 2] = 16  # a million px
+    (tmp_path / "b.bmp").write_bytes(content)
+    with pytest.raises(MosaicError, match="its header says"):
+        io.open_mosaic(tmp_path / "b.bmp")
+
+
 def test_files_that_are_no_mosaic(tmp_path: Path) -> None:
     for name, content in (("e.tif", b""), ("t.txt", b"hello"), ("z.zip", b"PK34"), ("p.png", b"\x89PNG\r\n\x1a\nxx")):
         (tmp_path / name).write_bytes(content)
