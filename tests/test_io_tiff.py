@@ -215,6 +215,39 @@ def test_a_truncated_file_is_refused_at_once(tmp_path: Path) -> None:
             io.open_mosaic(tmp_path / "t.tif")
 
 
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength", "RowsPerStrip", "SamplesPerPixel", "XResolution"])
+@pytest.mark.parametrize("damage", ["zero", "count", "text"])
+def test_damaged_tags_are_told(tmp_path: Path, tag: str, damage: str) -> None:
+    path = tmp_path / "d.tif"
+    tifffile.imwrite(path, GRAY, resolution=(5000, 5000))
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.pages[0].tags[tag]
+        place, value = {
+            "zero": (found.valueoffset, b"\0\0"),
+            "count": (found.offset + 4, b"\2\0\0\0"),
+            "text": (found.offset + 2, b"\2\0"),
+        }[damage]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(value)
+    try:
+        io.open_mosaic(path).read(0, 1, 0, 1)
+    except MosaicError as error:
+        assert str(path) in str(error)  # any other error is a failure
+
+
+def test_an_unknown_compression_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.tif"
+    tifffile.imwrite(path, GRAY, compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags["Compression"].valueoffset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write((9999).to_bytes(2, "little"))
+    with pytest.raises(MosaicError, match="9999"):
+        io.open_mosaic(path).read(0, 1, 0, 1)
+
+
 def test_a_narrow_region_of_wide_strips_does_not_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.tile(GRAY, (9, 18))
     tifffile.imwrite(tmp_path / "w.tif", pixels, rowsperstrip=16, compression="zlib")

@@ -16,7 +16,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import InputError, MosaicError
+from ..errors import BainiteError, InputError, MosaicError
 from ._zarr import ZARR_PYTHON, _open_lock, start_zarr_threads
 from .axes import AxisPlan, Channel, Plane, plan_axes
 from .jpeg_check import check_jpeg
@@ -64,8 +64,11 @@ class TiffMosaic(Mosaic):
         self._array: Any = None
         try:
             super().__init__(self._look(plane, channel, level))
-        except BaseException:
+        except BaseException as error:
             self.close()  # nobody else has it to close
+            # The tags of a damaged file may hold anything, and tifffile hands it on.
+            if isinstance(error, Exception) and not isinstance(error, (BainiteError, OSError, MemoryError)):
+                raise self._no_tiff(error) from error
             raise
 
     def _look(self, plane: Plane, channel: Channel, level: int) -> MosaicSpec:
@@ -242,12 +245,16 @@ class TiffMosaic(Mosaic):
             except (tifffile.TiffFileError, struct.error, ValueError, IndexError, KeyError) as error:
                 if isinstance(error, MosaicError):
                     raise
-                raise MosaicError(f"{self._path} cannot be read as TIFF ({error})", place=str(self._path)) from error
+                raise self._no_tiff(error) from error
             if not 0 <= self._level < len(levels):
                 raise InputError(f"level {self._level} is not in {self._path}; use 0 to {len(levels) - 1}")
             _guard_jpeg(levels[self._level])
             self._array = _zarr_array(self._tiff.series[0], self._level)
         return self._tiff.series[0].levels[self._level]
+
+    def _no_tiff(self, error: Exception) -> MosaicError:
+        place = str(self._path)
+        return MosaicError(f"{place} cannot be read as TIFF ({type(error).__name__}: {error})", place=place)
 
     def close(self) -> None:
         """Close the file; reading again reopens it."""
@@ -372,7 +379,7 @@ def _facts(tiff: Any, series: Any) -> dict[str, Any]:
     return {
         "series": len(tiff.series),
         "layout": "tiles" if page.is_tiled else "strips",
-        "compression": page.compression.name.lower(),
+        "compression": getattr(page.compression, "name", str(page.compression)).lower(),
         "flavours": kinds,
         "software": None if software is None else str(software.value),
     }
