@@ -14,7 +14,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from bainite_fast import io
 from bainite_fast.cli import _segment, app
+from bainite_fast.cli._console import progress
 from bainite_fast.segmentation import ProgressEvent
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -106,6 +108,16 @@ def test_results_are_on_stdout_and_progress_on_stderr(threshold: str, picture: A
     assert "70 × 90 px" in done.stdout
     quiet = CliRunner().invoke(app, [*arguments, "--overwrite", "--quiet"])
     assert quiet.stderr == ""
+    plan = CliRunner().invoke(app, [*arguments[:2], "--out", str(tmp_path / "p.ome.zarr"), "--dry-run", "--quiet"])
+    assert plan.exit_code == 0
+    assert plan.stderr == ""  # though the model in the box has seen no real steel
+
+
+def test_a_program_without_stderr_does_its_work(picture: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)  # as Python sets it where the file is closed
+    with progress("convert") as step:
+        io.convert(tmp_path / "picture.png", tmp_path / "c.ome.zarr", progress=step)
+    assert io.open_mosaic(tmp_path / "c.ome.zarr").shape == picture.shape
 
 
 def test_a_resumed_run_says_so_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,6 +228,27 @@ def test_labels_lie_where_their_image_lies(unit: dict[str, str], tmp_path: Path)
     assert io.open_mosaic(copied).spec.place == pytest.approx((205.0, 60.0))
 
 
+def test_labels_in_the_one_image_of_a_group_are_found_from_the_group(tmp_path: Path) -> None:
+    """As bioformats2raw lays a file out: a group that is no image, its images in 0, 1, …, and OME."""
+    group = zarr.open_group(tmp_path / "raw.zarr", mode="w", zarr_format=2)
+    group.attrs["bioformats2raw.layout"] = 3
+    group.create_group("OME")
+    image = np.arange(40 * 50, dtype=np.uint8).reshape(40, 50)
+    io.convert(image, tmp_path / "raw.zarr" / "0", ome_version="0.4")
+    labels = patches((40, 50))
+    mosaic = io.open_mosaic(tmp_path / "raw.zarr")
+    store = begin(mosaic, None)
+    write(store, labels)
+    assert store.finish(PROVENANCE) == tmp_path / "raw.zarr" / "0" / "labels" / "phases"
+    for name in (None, "phases"):
+        np.testing.assert_array_equal(io.read_labels(tmp_path / "raw.zarr", name).labels[:], labels)
+    for place in ("raw.zarr", "raw.zarr/0", "raw.zarr/0/0"):  # the group, the image, its array
+        assert io.describe(tmp_path / place)["labels"] == ["phases"]
+    io.convert(image, tmp_path / "raw.zarr" / "1", ome_version="0.4")
+    assert io.label_names(tmp_path / "raw.zarr") == ()  # of which image?
+    assert io.label_names(tmp_path / "raw.zarr" / "0" / "0") == ()
+
+
 @pytest.mark.parametrize("seen", [8192 * 8192, 100_000])
 def test_pyramids_of_other_programs_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
     """Floor sizes, steps of 4 and more, steps that are no powers of two: same shapes, right labels, also in parts."""
@@ -413,6 +434,52 @@ def test_consolidated_groups_show_their_new_labels(tmp_path: Path) -> None:
     write(store, patches((300, 300)))
     store.finish({})
     assert zarr.open_group(group, mode="r")["labels/phases/0"].shape == (300, 300)
+
+
+BROKEN = {
+    "labels/zarr.json": [("ome", {"labels": 3})],
+    "labels/phases/zarr.json": [
+        ("ome.image-label.colors", [{"rgba": [1, 2, 3, 255]}]),
+        ("ome.image-label.colors", [{"label-value": 1, "rgba": [1, 2]}]),
+        ("ome.image-label.colors", [{"label-value": 1, "rgba": [0, 0, 300, 255]}]),
+        ("ome.image-label.properties", ["x"]),
+        ("ome.image-label.properties", [{"label-value": "a", "class": "b"}]),
+    ],
+    "labels/phases/0/zarr.json": [("shape", [300]), ("shape", [0, 300]), ("data_type", "float32"), ("codecs", "x")],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"), [(file, *change) for file, changes in BROKEN.items() for change in changes]
+)
+def test_labels_metadata_that_is_broken_is_told(tmp_path: Path, file: str, key: str, value: Any) -> None:
+    out = tmp_path / "l.ome.zarr"
+    store = begin(io.open_mosaic(patches((300, 300))), out)
+    write(store, patches((300, 300)))
+    store.finish({})
+    node = json.loads((out / file).read_text())
+    place = node if key == "shape" or "/0/" in file else node["attributes"]
+    *inside, last = key.split(".")
+    for name in inside:
+        place = place[name]
+    place[last] = value
+    (out / file).write_text(json.dumps(node))
+    for broken in (lambda: io.read_labels(out, "phases"), lambda: io.describe(out)):
+        with pytest.raises(MosaicError, match=r"breaks the OME-Zarr spec|cannot be opened as Zarr|no labels \(y, x\)"):
+            broken()
+
+
+def test_labels_of_other_programs_may_have_no_colours_and_any_values(tmp_path: Path) -> None:
+    out = tmp_path / "l.ome.zarr"
+    store = begin(io.open_mosaic(patches((300, 300))), out)
+    write(store, patches((300, 300)))
+    group = zarr.open_group(store.finish({}), mode="r+")
+    group.attrs["ome"] = {**group.attrs["ome"], "image-label": {"colors": [{"label-value": -1, "rgba": [9, 9, 9, 9]}]}}
+    _, table = io.export_labels(out, tmp_path / "a.tif")
+    assert [row.split(",")[0] for row in table.read_text().splitlines()] == ["class", "-1", "0", "1", "2"]
+    assert tifffile.TiffFile(tmp_path / "a.tif").pages[0].colormap[0, 255] == 65535  # not that of -1
+    group.attrs["ome"] = {key: value for key, value in group.attrs["ome"].items() if key != "image-label"}
+    assert io.read_labels(out, "phases").classes == ()
 
 
 # -- when the disk or the process fails --------------------------------------------------------------------------------
@@ -603,6 +670,10 @@ def test_export(tmp_path: Path, version: str) -> None:
     assert io.export_labels(source / "labels" / "phases", tiff, overwrite=True) == [tiff, table]
     with pytest.raises(MosaicNotFoundError):
         io.export_labels(tmp_path, tmp_path / "x.ome.tif")
+    for name in ("x.jpg", "x", "x.zarr"):
+        with pytest.raises(InputError, match=r"is no TIFF name; use for example x\.ome\.tif"):
+            io.export_labels(source, tmp_path / name)
+    assert not list(tmp_path.glob("x*"))
 
 
 # -- real micrographs --------------------------------------------------------------------------------------------------

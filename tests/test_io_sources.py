@@ -354,6 +354,24 @@ def test_every_flipped_byte_is_caught_even_in_part_of_a_chunk(ome: Path, tmp_pat
             mosaic.read(11, 37, 5, 301)
 
 
+def test_a_damaged_index_without_checksum_does_not_end_the_process(tmp_path: Path) -> None:
+    codecs = zarr.codecs
+    sharded = codecs.ShardingCodec(
+        chunk_shape=(64, 64), codecs=[codecs.BytesCodec(), codecs.ZstdCodec()], index_codecs=[codecs.BytesCodec()]
+    )
+    array = zarr.create_array(
+        tmp_path / "s.zarr", shape=(128, 128), dtype="u1", chunks=(128, 128), serializer=sharded, compressors=None
+    )
+    array[:] = pixels = np.arange(128 * 128, dtype=np.uint8).reshape(128, 128)
+    check(io.open_mosaic(tmp_path / "s.zarr"), pixels)
+    shard = tmp_path / "s.zarr" / "c" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[-56:-48] = (2**44).to_bytes(8, "little")  # the size of the first chunk: 16 TiB
+    shard.write_bytes(content)
+    with pytest.raises((MosaicError, MemoryError)):
+        io.open_mosaic(tmp_path / "s.zarr").read(0, 10, 0, 10)
+
+
 def test_missing_chunks_are_fill_values_and_a_missing_disk_is_an_error(ome: Path, tmp_path: Path) -> None:
     path = shutil.copytree(ome, tmp_path / "gone.ome.zarr")
     mosaic = io.open_mosaic(path)
@@ -398,14 +416,28 @@ def test_pictures_with_alpha_palette_and_one_bit(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "a.png"), RGB)
     alpha[3, 4, 3] = 0
     image.fromarray(alpha).save(tmp_path / "a.png")
-    with pytest.raises(MosaicError, match="alpha"):
+    with pytest.raises(MosaicError, match=r"a\.png: .* alpha .* channel=0 \(1 or 2\)$"):
         io.open_mosaic(tmp_path / "a.png")
+    image.fromarray(alpha[..., 2:]).save(tmp_path / "g.png")  # gray
+    with pytest.raises(MosaicError, match=r"g\.png: .* alpha .* channel=0$"):
+        io.open_mosaic(tmp_path / "g.png")
     paletted = image.fromarray(RGB).convert("P")
     paletted.save(tmp_path / "p.png")
     check(io.open_mosaic(tmp_path / "p.png"), np.asarray(paletted.convert("RGB")))
     bits = image.fromarray(RGB).convert("1")
     bits.save(tmp_path / "b.png")
     check(io.open_mosaic(tmp_path / "b.png"), np.asarray(bits) * np.uint8(255))
+
+
+@pytest.mark.parametrize("place", [18, 22])
+def test_a_bmp_that_is_shorter_than_its_header_says_does_not_end_the_process(tmp_path: Path, place: int) -> None:
+    content = bytearray(imagecodecs.bmp_encode(RGB))
+    (tmp_path / "b.bmp").write_bytes(content)
+    check(io.open_mosaic(tmp_path / "b.bmp"), RGB)
+    content[place + 2] = 16  # a million px
+    (tmp_path / "b.bmp").write_bytes(content)
+    with pytest.raises(MosaicError, match="its header says"):
+        io.open_mosaic(tmp_path / "b.bmp")
 
 
 def test_files_that_are_no_mosaic(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tracemalloc
 from pathlib import Path
@@ -63,6 +64,11 @@ def test_planar_rgb_jpeg_and_rgba(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "p.tif"), RGB)
     tifffile.imwrite(tmp_path / "j.tif", RGB, photometric="rgb", compression="jpeg", tile=(64, 64))
     check(io.open_mosaic(tmp_path / "j.tif"), tifffile.imread(tmp_path / "j.tif"))
+    for space in ("ycbcr", "cielab"):  # which no decoder turns into red, green and blue
+        tifffile.imwrite(tmp_path / "y.tif", RGB, photometric=space, compression="lzw")
+        with pytest.raises(InputError, match="has 3 channels and none is chosen"):
+            io.open_mosaic(tmp_path / "y.tif")
+        check(io.open_mosaic(tmp_path / "y.tif", channel=0), RGB[..., 0])  # the brightness
     alpha = np.dstack([RGB, np.full(RGB.shape[:2], 255, "u1")])
     tifffile.imwrite(tmp_path / "a.tif", alpha, photometric="rgb", extrasamples=["unassalpha"])
     check(io.open_mosaic(tmp_path / "a.tif"), RGB)
@@ -80,6 +86,13 @@ def test_special_pixels(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "w.tif"), 255 - GRAY)
     tifffile.imwrite(tmp_path / "b.tif", GRAY > 99, photometric="minisblack")
     check(io.open_mosaic(tmp_path / "b.tif"), (GRAY > 99) * np.uint8(255))
+    for bits in (2, 4, 12):  # packed; below 8 bits white is 255, above it is what the bits can hold
+        few, top = (GRAY if bits < 8 else DEEP) % 2**bits, 2**bits - 1
+        step = 255 // top if bits < 8 else 1
+        for photometric, shown in (("minisblack", few), ("miniswhite", top - few)):
+            tifffile.imwrite(tmp_path / "f.tif", few, bitspersample=bits, photometric=photometric)
+            check(io.open_mosaic(tmp_path / "f.tif"), shown * step)
+            check(io.open_mosaic(tmp_path / "f.tif", indexed=True), shown)
     tifffile.imwrite(tmp_path / "p.tif", GRAY, photometric="palette", colormap=np.zeros((3, 256), "u2"))
     with pytest.raises(MosaicError, match="palette"):
         io.open_mosaic(tmp_path / "p.tif")
@@ -139,6 +152,35 @@ def test_sparse_ome_xml(tmp_path: Path) -> None:
         io.open_mosaic(_ome(path, end="<</OME>"))
 
 
+def test_ome_tiffs_in_several_files_and_planes_that_are_not_there(tmp_path: Path) -> None:
+    """z0 lies in a.ome.tif, which is small, z1 in b.ome.tif, and z2 nowhere."""
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0"><UUID FileName="{file}.ome.tif">urn:uuid:{file}</UUID></TiffData>'
+        for z, file in enumerate("abc")
+    )
+    sizes = 'DimensionOrder="XYZCT" Type="uint8" SizeX="470" SizeY="333" SizeZ="3" SizeC="1" SizeT="1"'
+    image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {sizes}>{planes}</Pixels></Image></OME>'
+    for file, pixels, packing in (("a", GRAY // 255, "zlib"), ("b", GRAY, None)):
+        head = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{file}">'
+        tifffile.imwrite(
+            tmp_path / f"{file}.ome.tif", pixels, description=head + image, metadata=None, compression=packing
+        )
+    for name in ("a.ome.tif", "b.ome.tif"):
+        check(io.open_mosaic(tmp_path / name, plane=0), GRAY // 255)
+        check(io.open_mosaic(tmp_path / name, plane=1), GRAY)
+    with pytest.raises(MosaicError, match="names a plane in its OME-XML that is neither in it nor in a file beside it"):
+        io.open_mosaic(tmp_path / "a.ome.tif", plane=2)  # and not zeros
+    mosaic = io.open_mosaic(tmp_path / "a.ome.tif", plane=1)
+    before = mosaic.fingerprint()
+    os.utime(tmp_path / "b.ome.tif", (1, 1))
+    assert mosaic.fingerprint() != before
+    with (tmp_path / "b.ome.tif").open("r+b") as file:
+        file.truncate(9000)
+    check(io.open_mosaic(tmp_path / "a.ome.tif", plane=0), GRAY // 255)
+    with pytest.raises(MosaicError, match=r"b\.ome\.tif is truncated"):
+        io.open_mosaic(tmp_path / "a.ome.tif", plane=1)
+
+
 def test_pages_are_a_stack(tmp_path: Path) -> None:
     pages = np.stack([GRAY, GRAY // 2, GRAY // 3, GRAY // 4, GRAY // 5])
     tifffile.imwrite(tmp_path / "s.tif", pages, photometric="minisblack", compression="zlib")
@@ -171,6 +213,39 @@ def test_a_truncated_file_is_refused_at_once(tmp_path: Path) -> None:
         (tmp_path / "t.tif").write_bytes(data[: len(data) * 2 // 3])
         with pytest.raises(MosaicError, match="truncated"):
             io.open_mosaic(tmp_path / "t.tif")
+
+
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength", "RowsPerStrip", "SamplesPerPixel", "XResolution"])
+@pytest.mark.parametrize("damage", ["zero", "count", "text"])
+def test_damaged_tags_are_told(tmp_path: Path, tag: str, damage: str) -> None:
+    path = tmp_path / "d.tif"
+    tifffile.imwrite(path, GRAY, resolution=(5000, 5000))
+    with tifffile.TiffFile(path) as tiff:
+        found = tiff.pages[0].tags[tag]
+        place, value = {
+            "zero": (found.valueoffset, b"\0\0"),
+            "count": (found.offset + 4, b"\2\0\0\0"),
+            "text": (found.offset + 2, b"\2\0"),
+        }[damage]
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(value)
+    try:
+        io.open_mosaic(path).read(0, 1, 0, 1)
+    except MosaicError as error:
+        assert str(path) in str(error)  # any other error is a failure
+
+
+def test_an_unknown_compression_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.tif"
+    tifffile.imwrite(path, GRAY, compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].tags["Compression"].valueoffset
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write((9999).to_bytes(2, "little"))
+    with pytest.raises(MosaicError, match="9999"):
+        io.open_mosaic(path).read(0, 1, 0, 1)
 
 
 def test_a_narrow_region_of_wide_strips_does_not_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +325,8 @@ def test_pixel_size(tmp_path: Path, options: dict, um: float, source: str) -> No
 )
 def test_default_resolutions_are_no_scale(tmp_path: Path, dpi: float, unit: str) -> None:
     assert opened(tmp_path, resolution=(dpi, dpi), resolutionunit=unit).um_per_px is None
+    if unit != "NONE":  # ImageJ hands on the resolution of the file that it opened
+        assert opened(tmp_path, imagej=True, resolution=(dpi, dpi), metadata={"unit": unit.lower()}).um_per_px is None
 
 
 def test_pixels_that_are_not_square_are_refused(tmp_path: Path) -> None:

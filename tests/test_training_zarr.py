@@ -81,6 +81,17 @@ def test_a_folder_of_mosaics(mosaics: Path, tmp_path: Path) -> None:
     assert agree(tmp_path, Path(shutil.copytree(tmp_path, tmp_path.with_name("copy")))).kappa == 1
 
 
+def test_the_labels_of_the_one_image_in_a_group(mosaics: Path, tmp_path: Path) -> None:
+    """As bioformats2raw lays a file out."""
+    zarr.open_group(tmp_path / "raw.zarr", mode="w")
+    shutil.copytree(mosaics / "steel1.ome.zarr", tmp_path / "raw.zarr" / "0")
+    image, truth = content(mosaics / "steel1.ome.zarr")
+    for images in (tmp_path / "raw.zarr", tmp_path):  # by itself, and in a folder
+        data = read_dataset(images, "truth")
+        assert np.array_equal(data.image(0), image)
+        assert np.array_equal(data.mask(0), truth)
+
+
 def test_labels_that_are_not_there_are_told_with_those_that_are(mosaics: Path) -> None:
     for images in (mosaics, mosaics / "steel0.ome.zarr"):
         with pytest.raises(MosaicNotFoundError, match=r"no labels 'trut' \(it has truth\)"):

@@ -115,6 +115,11 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def on_terminal() -> bool:
+    """Return whether what is said is read on a terminal; a program that was started with stderr closed has none."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def hushed(quiet: bool) -> Iterator[None]:
     """Show no warnings of this package while the context is open, if `quiet`."""
@@ -147,7 +152,7 @@ def progress(label: str, *, unit: str = "Mpx", scale: float = 1e6, quiet: bool =
     if quiet:
         with hushed(quiet):
             yield lambda done, total: None
-    elif sys.stderr.isatty():
+    elif on_terminal():
         with _bar(label, unit, scale) as step:
             yield step
     else:

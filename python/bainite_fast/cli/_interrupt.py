@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ._console import say
+from ._console import on_terminal, say
 
 EXIT_INTERRUPTED = 130
 STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once, and what is done is kept either way"
@@ -32,7 +32,7 @@ def graceful_interrupt() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
-            if sys.stderr.isatty():
+            if on_terminal():
                 sys.stderr.write(SHOW_CURSOR)
             os._exit(EXIT_INTERRUPTED)
         pressed = True

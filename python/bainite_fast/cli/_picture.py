@@ -62,9 +62,9 @@ def export_picture(source: str | Path, out: Path, *, name: str | None = None, ov
     if labels.labels.dtype != np.uint8:
         raise InputError(f"{labels.path} has labels of {labels.labels.dtype}; uint8 labels are drawn")
     level = next((k for k, one in enumerate(labels.levels) if max(one.shape) <= LONGEST), len(labels.levels) - 1)
-    stored = labels.levels[level]
-    step = -(-max(stored.shape) // LONGEST)  # of a pyramid without a level that is small enough
-    drawn = _thinned(lambda y0, y1: np.asarray(stored[y0:y1]), stored.shape[0], step)
+    rows, columns = labels.levels[level].shape
+    step = -(-max(rows, columns) // LONGEST)  # of a pyramid without a level that is small enough
+    drawn = _thinned(lambda y0, y1: labels.read(y0, y1, 0, columns, level=level), rows, step)
     page = _page(labels, drawn, _image(labels, level, step))
     write_png(out, page)
     return out
@@ -112,7 +112,7 @@ def _image(labels: LabelImage, level: int, step: int) -> Picture | None:
 
 
 def _page(labels: LabelImage, drawn: NDArray[np.uint8], image: Picture | None) -> Picture:
-    known = {one.value: (one.name, one.colour) for one in labels.classes}
+    known = {one.value: (one.name, one.colour) for one in labels.classes if 0 <= one.value < 256}
     shares = _shares(labels)
     for value in np.flatnonzero(shares).tolist():
         known.setdefault(value, (f"label {value}", (128, 128, 128)))
@@ -144,7 +144,8 @@ def _tinted(image: Picture | None, drawn: NDArray[np.uint8], colours: dict[int, 
 
 def _heading(labels: LabelImage, factor: float, has_image: bool) -> list[str]:
     height, width = labels.shape
-    model = labels.provenance.get("model", {}).get("name")
+    made_by = labels.provenance.get("model")
+    model = made_by.get("name") if isinstance(made_by, dict) else None
     scale = "scale unknown" if labels.um_per_px is None else f"{1000 * labels.um_per_px:.4g} nm/px"
     shown = "" if factor == 1 else f", shown at 1 : {factor:.3g}"
     first = f"{labels.name}: {height} × {width} px, {scale}{shown}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..training.words import duration
-from ._console import Step, emit, emit_json, progress, say
+from ._console import Step, emit, emit_json, hushed, progress, say
 from ._interrupt import EXIT_INTERRUPTED, graceful_interrupt
 from ._options import (
     Channel,
@@ -144,7 +144,8 @@ def segment(
                 source, settings["out"] = _absolute(source), None if out is None else _absolute(out)
             settings |= {"memory": place.memory, "client": place.client}
             if dry_run:
-                show(look_ahead(source, model, **settings), as_json)
+                with hushed(quiet):
+                    show(look_ahead(source, model, **settings), as_json)
                 return
             with progress("segment", quiet=quiet) as step:
                 done = run(source, model, **settings, progress=_follower(step, quiet=quiet))

@@ -11,7 +11,7 @@ from .label_store import LabelStore
 from .labels import LabelLayout, LabelLevel, LabelTarget, plan_levels
 from .mosaic import CroppedMosaic, Mosaic, MosaicSpec
 from .open import open_mosaic
-from .read_labels import LabelClass, LabelImage, label_names, read_labels
+from .read_labels import LabelClass, LabelImage, image_group, label_names, read_labels
 from .sem_bar import find_bar
 from .shards import ShardRecord
 
@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "export_labels",
     "find_bar",
+    "image_group",
     "label_names",
     "open_mosaic",
     "plan_levels",

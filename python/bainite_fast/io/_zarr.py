@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import zarr
 from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec, ShardingCodec
 from zarr.core.array import create_codec_pipeline
 from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import FsspecStore, LocalStore, ZipStore
@@ -38,8 +39,8 @@ def open_array(
     """Open an array with the fastest codec pipeline that reads it right.
 
     The pipeline of the package `zarrs` (3 to 10 times faster) takes local stores. It has no big-endian or
-    Fortran-ordered Zarr v2 arrays, no remote or zip stores, and not every codec: those go, by decision here and never
-    by a fallback of its own, through zarr-python's pipeline.
+    Fortran-ordered Zarr v2 arrays, no remote or zip stores, and not every codec, and shards whose index has no checksum
+    are not safe with it: those go, by decision here and never by a fallback of its own, through zarr-python's pipeline.
 
     Of sharded arrays, zarrs checks the checksum that a compressor carries (zstd, gzip) and not a separate crc32c codec,
     unless it reads a whole shard: what this package writes has zstd's.
@@ -59,11 +60,27 @@ def open_array(
     -------
     tuple
         The zarr.Array and the name of its pipeline, "zarrs" or "zarr-python".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no array.
+    MosaicError
+        If its metadata is damaged.
     """
     start_zarr_threads()
     with _open_lock:
         with zarr.config.set(ZARR_PYTHON):
-            plain = zarr.open_array(store=store, path=path, mode=mode)
+            try:
+                plain = zarr.open_array(store=store, path=path, mode=mode)
+            except FileNotFoundError:
+                raise
+            # Broken metadata: every parser of it has errors of its own.
+            except Exception as error:
+                place = f"{store}/{path}"
+                raise MosaicError(
+                    f"{place} cannot be opened as Zarr ({type(error).__name__}: {error})", place=place
+                ) from error
         if not isinstance(store, LocalStore) or not _zarrs_reads(plain.metadata):
             return plain, "zarr-python"
         settings = {**ZARRS, **({} if threads is None else {"threading.max_workers": threads})}
@@ -76,7 +93,12 @@ def open_array(
 
 def _zarrs_reads(metadata: Any) -> bool:
     if not isinstance(metadata, ArrayV2Metadata):
-        return True
+        # A damaged index of a shard sends zarrs to allocate what it says, and the process aborts; a checksum tells.
+        return all(
+            any(isinstance(one, Crc32cCodec) for one in codec.index_codecs)
+            for codec in metadata.codecs
+            if isinstance(codec, ShardingCodec)
+        )
     dtype = metadata.dtype.to_native_dtype()
     return bool(dtype.isnative and metadata.order == "C" and metadata.fill_value is not None)
 

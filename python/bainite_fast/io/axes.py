@@ -87,7 +87,7 @@ class AxisPlan:
             return picture
         if self.alpha is not None:
             first = min(*self.channels, self.alpha)
-            self._check_opaque(picture[..., self.alpha - first])
+            self._check_opaque(picture[..., self.alpha - first], len(self.channels))
         else:
             first = min(self.channels)
         picked = [channel - first for channel in self.channels]
@@ -98,12 +98,12 @@ class AxisPlan:
         return picture[..., picked]
 
     @staticmethod
-    def _check_opaque(alpha: NDArray[Any]) -> None:
+    def _check_opaque(alpha: NDArray[Any], others: int) -> None:
         opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind == "u" else 1
         if not bool((alpha == opaque).all()):
             raise MosaicError(
-                "the picture has an alpha channel that is not opaque everywhere; choose channel=0, 1 or 2, "
-                "or flatten the picture on a background first"
+                "the picture has an alpha channel that is not opaque everywhere; flatten the picture on a background "
+                f"first, or choose channel=0{' (1 or 2)' if others > 1 else ''}"
             )
 
 

@@ -57,7 +57,8 @@ def describe(source: Any, *, storage_options: Mapping[str, Any] | None = None) -
     with mosaic:
         described = {**mosaic.describe(), **extra}
     if local is not None and local.is_dir():
-        described |= {"labels": list(label_names(local)), "unfinished": _unfinished(local)}
+        group = mosaic.source_group or local
+        described |= {"labels": list(label_names(group)), "unfinished": _unfinished(group)}
     if local is not None:
         described["bytes_on_disk"] = _bytes(local)
     return described

@@ -17,6 +17,7 @@ from .image_writer import check_output
 from .read_labels import LabelClass, LabelImage, read_labels
 
 _TILE, _BAND = 512, 2048
+_SUFFIXES = (".tif", ".tiff", ".btf")
 
 
 def export_labels(
@@ -57,13 +58,13 @@ def export_labels(
     OutputError
         If the disk is full or cannot be written.
     InputError
-        If the labels are not uint8.
+        If the labels are not uint8, or `out` is no name of a TIFF.
     """
     image = read_labels(source, name)
     if image.labels.dtype != np.uint8:
         raise InputError(f"{image.path} has labels of {image.labels.dtype}; uint8 labels are exported")
     path = Path(out) / f"{image.name}.ome.tif" if Path(out).is_dir() else Path(out)
-    if path.name.lower().endswith((".csv", ".png", ".zarr")):
+    if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path} is no TIFF name; use for example {path.stem}.ome.tif")
     table = path.with_name(_stem(path) + ".csv")
     for one in (path, table):
@@ -77,7 +78,7 @@ def export_labels(
 
 def _stem(path: Path) -> str:
     name = path.name
-    for suffix in (".tiff", ".tif", ".ome"):
+    for suffix in (*_SUFFIXES, ".ome"):
         name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
     return name
 
@@ -137,7 +138,8 @@ def _palette(classes: tuple[LabelClass, ...]) -> NDArray[np.uint16]:
     """Return the [3, 256] uint16 colour map; values without a class are gray by value."""
     palette = np.repeat(np.arange(256, dtype=np.uint16)[None] * 257, 3, axis=0)
     for one in classes:
-        palette[:, one.value] = np.array(one.colour, np.uint16) * 257
+        if 0 <= one.value < 256:  # others do not occur in uint8 labels
+            palette[:, one.value] = np.array(one.colour, np.uint16) * 257
     return palette
 
 

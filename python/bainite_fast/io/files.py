@@ -29,20 +29,29 @@ def read_group(folder: Path) -> tuple[dict[str, Any], str] | None:
     Raises
     ------
     MosaicError
-        If the metadata is no JSON, or is that of an array.
+        If the metadata is no JSON object, or is that of an array.
     """
-    try:
-        if (folder / "zarr.json").exists():
-            node = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-            if node.get("node_type") != "group":
-                raise MosaicError(f"{folder} is a Zarr array; a group is needed", place=str(folder))
-            return dict(node.get("attributes", {})), "0.5"
-        if (folder / ".zgroup").exists():
-            attributes = folder / ".zattrs"
-            return (json.loads(attributes.read_text(encoding="utf-8")) if attributes.exists() else {}), "0.4"
-    except json.JSONDecodeError as error:
-        raise MosaicError(f"{folder} has metadata that is no JSON ({error})", place=str(folder)) from error
+    if (folder / "zarr.json").exists():
+        node = _read_object(folder / "zarr.json")
+        if node.get("node_type") != "group":
+            raise MosaicError(f"{folder} is a Zarr array; a group is needed", place=str(folder))
+        attributes = node.get("attributes", {})
+        if not isinstance(attributes, dict):
+            raise MosaicError(f"{folder} has attributes that are no JSON object", place=str(folder))
+        return attributes, "0.5"
+    if (folder / ".zgroup").exists():
+        return (_read_object(folder / ".zattrs") if (folder / ".zattrs").exists() else {}), "0.4"
     return None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MosaicError(f"{path.parent} has metadata that is no JSON ({error})", place=str(path.parent)) from error
+    if not isinstance(value, dict):
+        raise MosaicError(f"{path.parent} has metadata that is no JSON object", place=str(path.parent))
+    return value
 
 
 _METADATA = frozenset({"zarr.json", ".zgroup", ".zattrs", ".zmetadata"})

@@ -359,7 +359,10 @@ class LabelTarget:
 def has_own_image(ome: dict[str, Any]) -> bool:
     """Return whether a group's multiscales are an image, and not just the labels inside it."""
     entries = ome.get("multiscales") or []
-    return bool(entries) and not str(entries[0]["datasets"][0]["path"]).startswith("labels/")
+    try:
+        return bool(entries) and not str(entries[0]["datasets"][0]["path"]).startswith("labels/")
+    except (KeyError, IndexError, TypeError):
+        return True  # whoever opens it says how it is broken
 
 
 def _is_own_group(container: Path, mosaic: Mosaic) -> bool:
@@ -412,7 +415,11 @@ def _container_version(container: Path, asked: str | None, mosaic: Mosaic) -> st
 
 
 def _check_same_image(container: Path, ome: dict[str, Any], mosaic: Mosaic) -> None:
-    array, _ = open_array(LocalStore(container, read_only=True), ome["multiscales"][0]["datasets"][0]["path"])
+    try:
+        path = ome["multiscales"][0]["datasets"][0]["path"]
+        array, _ = open_array(LocalStore(container, read_only=True), path)
+    except (KeyError, IndexError, TypeError, FileNotFoundError, MosaicError) as error:
+        raise OutputError(f"{container} holds a broken image ({error!r}), beside which no labels go") from error
     if tuple(array.shape[-2:]) != mosaic.shape:
         raise InputError(
             f"{container} holds an image of {array.shape[-2]} × {array.shape[-1]} px and the mosaic has "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import zlib
 from pathlib import Path
@@ -46,6 +47,22 @@ def _with_indices_as_gray(data: bytes) -> bytes | None:
     return b"".join(parts)
 
 
+def _check_bmp(data: bytes) -> None:
+    """Refuse a BMP file that is shorter than its header says: the decoder would read beyond its end, and crash.
+
+    Raises
+    ------
+    ValueError
+        If rows without compression do not fit.
+    """
+    old = int.from_bytes(data[14:18], "little") == 12  # the header of OS/2
+    width, height, bits = struct.unpack_from("<HH2xH" if old else "<ii2xH", data.ljust(54, b"\0"), 18)
+    packed = not old and int.from_bytes(data[30:34], "little") in (1, 2)  # run lengths
+    end = int.from_bytes(data[10:14], "little") + (abs(width) * bits + 31) // 32 * 4 * abs(height)
+    if not packed and end > len(data):
+        raise ValueError(f"its header says {width} × {height} px, up to byte {end}, and it has {len(data)}")
+
+
 class PictureMosaic(Mosaic):
     """A PNG, JPEG or BMP file, held decoded in memory (`resident_bytes`).
 
@@ -88,7 +105,10 @@ class PictureMosaic(Mosaic):
             )
         )
         if self._plan.alpha is not None:
-            self._plan.arrange(stored)  # refuses what is not opaque now and not in the middle of a run
+            try:
+                self._plan.arrange(stored)  # refuses what is not opaque now and not in the middle of a run
+            except MosaicError as error:
+                raise MosaicError(f"{self._path}: {error}", place=str(self._path)) from error
 
     def _decoded(self) -> NDArray[Any]:
         with self._lock:
@@ -99,6 +119,8 @@ class PictureMosaic(Mosaic):
                     # A picture is refused with its file name, whatever the codec library calls the damage.
                     if kind == "JPEG":
                         check_jpeg(data)
+                    elif kind == "BMP":
+                        _check_bmp(data)
                     gray = _with_indices_as_gray(data) if self._indexed and kind == "PNG" else None
                     pixels = np.asarray(_DECODERS[kind or "PNG"](gray or data))
                     if gray is not None and pixels.ndim == 3:

@@ -66,6 +66,8 @@ def check_pixel_size(um_per_px: float | None) -> None:
         )
 
 
+_TIFF_UNITS = {2: 25400.0, 3: 10000.0}  # µm of an inch and of a cm, by ResolutionUnit
+
 # Resolutions that programs write when they know none: screen and printing defaults, in dots per inch.
 _DEFAULT_DPI = (1.0, 72.0, 90.0, 96.0, 100.0, 120.0, 144.0, 150.0, 200.0, 240.0, 300.0, 350.0, 400.0, 600.0)
 
@@ -145,7 +147,10 @@ def _imagej(tiff: Any) -> tuple[float, float] | None:
     if factor is None:
         return None
     density = _density(tiff)
-    return None if density is None else (factor / density[0], factor / density[1])
+    # ImageJ hands on what the file that it opened says in inches or cm; other units were set by hand.
+    if density is None or (factor in _TIFF_UNITS.values() and _is_default(density, factor)):
+        return None
+    return factor / density[0], factor / density[1]
 
 
 def _zeiss(tiff: Any) -> tuple[float, float] | None:
@@ -183,14 +188,17 @@ def _fei(tiff: Any) -> tuple[float, float] | None:
 def _resolution(tiff: Any) -> tuple[float, float] | None:
     tag = tiff.pages.first.tags.get("ResolutionUnit")
     unit = 2 if tag is None else int(tag.value)
-    um = {2: 25400.0, 3: 10000.0}.get(unit)
+    um = _TIFF_UNITS.get(unit)
     density = _density(tiff)
     if um is None or density is None:
         return None
+    return None if _is_default(density, um) else (um / density[0], um / density[1])
+
+
+def _is_default(density: tuple[float, float], um: float) -> bool:
+    """Return whether so many pixels in a unit of so many µm are what screens and printers have."""
     dpi = [value * 25400.0 / um for value in density]
-    if any(math.isclose(value, default, rel_tol=5e-3) for value in dpi for default in _DEFAULT_DPI):
-        return None
-    return um / density[0], um / density[1]
+    return any(math.isclose(value, default, rel_tol=5e-3) for value in dpi for default in _DEFAULT_DPI)
 
 
 def _density(tiff: Any) -> tuple[float, float] | None:

@@ -16,18 +16,19 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from ..errors import InputError, MosaicError
+from ..errors import BainiteError, InputError, MosaicError
 from ._zarr import ZARR_PYTHON, _open_lock, start_zarr_threads
 from .axes import AxisPlan, Channel, Plane, plan_axes
 from .jpeg_check import check_jpeg
 from .mosaic import Mosaic, MosaicSpec, convert_pixels, grid_cells, output_dtype
 from .pixel_size import fei_bar_rows, tiff_pixel_size
+from .tiff_pages import check_pages, chosen_pages, is_rgb, other_files, spread_table, white_value
 
 # Compressed strips span the mosaic's whole width, so a block reads far more than it needs. A cache of whole strips lets
 # the neighbours use the rest.
 STRIP_CACHE_BYTES = 256 * 2**20
 _BAND_ROWS, _BAND_BYTES = 256, 16 * 2**20  # of what is decoded at a time, but never less than a strip
-_MIN_IS_WHITE, _PALETTE, _COLOURS = 0, 3, (2, 6, 8)
+_MIN_IS_WHITE, _PALETTE = 0, 3
 _JPEG = 7
 
 
@@ -36,7 +37,7 @@ class TiffMosaic(Mosaic):
 
     Tiles and strips are decoded by tifffile and imagecodecs through tifffile's Zarr store; uncompressed contiguous
     pixels are read straight from the file. A file whose zero is white (MinIsWhite) is inverted, 1-bit pixels become 0
-    and 255, palettes are refused unless `indexed`.
+    and 255, others of less than 8 bits 0 to 255 too unless `indexed`, palettes are refused unless `indexed`.
 
     Parameters
     ----------
@@ -63,8 +64,11 @@ class TiffMosaic(Mosaic):
         self._array: Any = None
         try:
             super().__init__(self._look(plane, channel, level))
-        except BaseException:
+        except BaseException as error:
             self.close()  # nobody else has it to close
+            # The tags of a damaged file may hold anything, and tifffile hands it on.
+            if isinstance(error, Exception) and not isinstance(error, (BainiteError, OSError, MemoryError)):
+                raise self._no_tiff(error) from error
             raise
 
     def _look(self, plane: Plane, channel: Channel, level: int) -> MosaicSpec:
@@ -85,8 +89,12 @@ class TiffMosaic(Mosaic):
                 name=str(self._path),
             ),
         )
+        pages = chosen_pages(series, self._plan)
+        check_pages(pages, self._path)
+        self._others = other_files(pages, self._path)
         self._stored_dtype = np.dtype(series.dtype)
-        self._invert = int(page.photometric) == _MIN_IS_WHITE
+        self._white = white_value(page) if int(page.photometric) == _MIN_IS_WHITE else None
+        self._spread = None if self._indexed else spread_table(page)
         self.databar_rows = fei_bar_rows(self._tiff, series.shape[self._plan.y])
         self._choice = {
             "plane": plane if plane is None or isinstance(plane, int) else dict(plane),
@@ -132,18 +140,6 @@ class TiffMosaic(Mosaic):
                 "Labels with a palette are read where masks are asked for",
                 place=str(self._path),
             )
-        size = self._path.stat().st_size
-        ends = [
-            int(np.max(np.asarray(one.dataoffsets, np.int64) + np.asarray(one.databytecounts, np.int64)))
-            for one in series.pages[:64]
-            if one is not None and len(one.dataoffsets)
-        ]
-        if ends and max(ends) > size:
-            raise MosaicError(
-                f"{self._path} is truncated: its pixels should reach byte {max(ends)}, and the file has {size}; "
-                "copy or export it again",
-                place=str(self._path),
-            )
 
     # -- reading -------------------------------------------------------------------------------------------------------
     def _read_region(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[Any]:
@@ -161,10 +157,9 @@ class TiffMosaic(Mosaic):
             pixels = convert_pixels(self._plan.arrange(block), self.dtype)
         except MosaicError as error:
             raise MosaicError(f"{self._name_place(region)}: {error}", place=self._name_place(region)) from error
-        if not self._invert:
-            return pixels
-        white = np.iinfo(self.dtype).max if self.dtype.kind == "u" else 1
-        return np.asarray(np.subtract(white, pixels, dtype=self.dtype))
+        if self._white is not None:
+            pixels = np.asarray(np.subtract(self._white, pixels, dtype=self.dtype))
+        return pixels if self._spread is None else self._spread[pixels]
 
     def _stored(self, series: Any, region: tuple[int, int, int, int]) -> NDArray[Any]:
         if self._contiguous:
@@ -221,6 +216,7 @@ class TiffMosaic(Mosaic):
             "shape": list(self.shape),
             "dtype": str(self._stored_dtype),
             "channels": self.channels,
+            **({"others": [_stamp(other) for other in self._others]} if self._others else {}),
             **self._choice,
         }
 
@@ -249,12 +245,16 @@ class TiffMosaic(Mosaic):
             except (tifffile.TiffFileError, struct.error, ValueError, IndexError, KeyError) as error:
                 if isinstance(error, MosaicError):
                     raise
-                raise MosaicError(f"{self._path} cannot be read as TIFF ({error})", place=str(self._path)) from error
+                raise self._no_tiff(error) from error
             if not 0 <= self._level < len(levels):
                 raise InputError(f"level {self._level} is not in {self._path}; use 0 to {len(levels) - 1}")
             _guard_jpeg(levels[self._level])
             self._array = _zarr_array(self._tiff.series[0], self._level)
         return self._tiff.series[0].levels[self._level]
+
+    def _no_tiff(self, error: Exception) -> MosaicError:
+        place = str(self._path)
+        return MosaicError(f"{place} cannot be read as TIFF ({type(error).__name__}: {error})", place=place)
 
     def close(self) -> None:
         """Close the file; reading again reopens it."""
@@ -324,7 +324,7 @@ def _axes(series: Any) -> tuple[tuple[str, ...], bool]:
     page = series.keyframe
     if "S" in letters:
         names = [{"S": "c", "C": "channel"}.get(letter, letter.lower()) for letter in letters]
-        return tuple(names), int(page.photometric) in _COLOURS
+        return tuple(names), is_rgb(page)
     return tuple(letter.lower() for letter in letters), False
 
 
@@ -379,10 +379,15 @@ def _facts(tiff: Any, series: Any) -> dict[str, Any]:
     return {
         "series": len(tiff.series),
         "layout": "tiles" if page.is_tiled else "strips",
-        "compression": page.compression.name.lower(),
+        "compression": getattr(page.compression, "name", str(page.compression)).lower(),
         "flavours": kinds,
         "software": None if software is None else str(software.value),
     }
+
+
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path), stat.st_size, stat.st_mtime_ns]
 
 
 def _stem(path: Path) -> str:

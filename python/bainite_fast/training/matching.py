@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BainiteWarning, InputError, MosaicNotFoundError
-from ..io import label_names
+from ..io import image_group, label_names
 from ..io.files import read_group
 from ..io.labels import has_own_image
 from ..io.ome_metadata import ome_attributes
@@ -193,7 +193,7 @@ def _labels_of(image: Path, labels: Path) -> Path:
     MosaicNotFoundError
         If there are none.
     """
-    inside = image / "labels" / labels
+    inside = image_group(image) / "labels" / labels
     if is_zarr(inside):
         return inside
     if not labels.exists():
@@ -215,7 +215,7 @@ def _labels_inside(pictures: dict[str, Path], labels: Path) -> dict[str, Path]:
     """
     if labels.exists() or len(labels.parts) != 1:
         return {}
-    inside = {name: path / "labels" / labels for name, path in pictures.items() if path.is_dir()}
+    inside = {name: image_group(path) / "labels" / labels for name, path in pictures.items() if path.is_dir()}
     found = {name: path for name, path in inside.items() if is_zarr(path)}
     if not found and len(inside) == len(pictures):
         _labels_of(next(iter(pictures.values())), labels)
