@@ -144,6 +144,9 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
     assert len(list((out / "trials").glob("*/metrics.csv"))) == 2
     with pytest.raises(JournalError, match="begun with other data"):
         search(space, blobs(seed=3), None, out, recipe=small(epochs=4), split=SPLIT, resume=True)
+    other = {"train": SPLIT["train"][:2], "validation": ["image 3"]}
+    with pytest.raises(JournalError, match="begun with another split"):  # its scores are of another part
+        search(space, blobs(), None, out, recipe=small(epochs=4), split=other, resume=True)
 
 
 @pytest.mark.parametrize(
