@@ -177,6 +177,21 @@ def test_a_mosaic_is_counted_block_by_block(package, tmp_path, tiles, monkeypatc
         assert found.counts.sum() == (mask != IGNORE).sum()
 
 
+def test_black_and_white_is_two_classes_for_a_mosaic_as_for_folders(package, tmp_path):
+    import zarr
+
+    image, mask = bainite_fast.synthetic.make((96, 128), seed=5)
+    picture, options = io.open_mosaic(image), {"scale": "as-is", "tiles": 32}
+    counts = evaluate(package, picture, mask, **options).counts
+    assert np.array_equal(evaluate(package, picture, mask * np.uint8(255), **options).counts, counts)
+    mask[:9] = IGNORE
+    assert evaluate(package, picture, mask, **options).counts.sum() == 87 * 128
+    steel = bainite_fast.synthetic.write(tmp_path / "steel.ome.zarr", (96, 128), seed=5, mask=True)
+    zarr.open_array(steel / "labels/truth/0", mode="r+")[:] = np.where(mask == 1, IGNORE, mask)
+    # These labels name their value 1, so that 255 is what nobody knows.
+    assert evaluate(package, steel, "truth", **options).counts[1].sum() == 0
+
+
 def test_the_bar_moves_once_from_start_to_end(package, tmp_path, monkeypatch):
     from bainite_fast.evaluation import streaming
 

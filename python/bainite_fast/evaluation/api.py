@@ -72,8 +72,8 @@ def evaluate(
         Two folders (of pictures or OME-Zarrs), two sequences of arrays, or one
         :class:`~bainite_fast.training.dataset.Dataset` in place of both. Or a mosaic of any size (an
         OME-Zarr or image file, or what :func:`bainite_fast.io.open_mosaic` gives) and its true labels: the name of
-        labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is read block by block and
-        never held whole.
+        labels in that OME-Zarr, a label group, or an image file of class indices (255: unknown; 0 and 255 alone are two
+        classes, unless the labels name their value 1). A mosaic is read block by block and never held whole.
     classes : int or sequence of str, optional
         Of the masks of folders and arrays; those of the model by default. A name of the model's stands at its value.
     names : path or sequence of str, optional

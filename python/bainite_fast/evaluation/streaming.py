@@ -248,4 +248,18 @@ def _truth_reader(truth: Any, mosaic: Mosaic, contract: Contract, stack: ExitSta
             )
         return block.astype(np.uint8)
 
+    named = {one.value for one in labels.classes} if isinstance(labels, LabelImage) else set()
+    if classes == 2 and 1 not in named and _black_and_white(read, mosaic.shape):
+        return lambda *region: (read(*region) == IGNORE).astype(np.uint8)
     return read
+
+
+def _black_and_white(read: Read, shape: tuple[int, int]) -> bool:
+    """Say whether 0 and 255 are all that a truth holds, which means two classes as in folders of masks."""
+    white = False
+    for region in _blocks(shape, _BLOCK, (0, 0)):
+        values = read(*region)
+        if ((values != 0) & (values != IGNORE)).any():
+            return False
+        white = white or bool((values == IGNORE).any())
+    return white
