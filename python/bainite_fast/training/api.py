@@ -205,7 +205,12 @@ def prepare_job(
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
     data = named_after(data, recipe, init)
     train_part, validation_part = part_indices(data, split)
-    _check_rules(recipe, data, bool(validation_part))
+    check_rules(recipe, data)
+    if recipe.validation.early_stop is not None and not validation_part:
+        raise InputError(
+            "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
+            "validation.early_stop to null"
+        )
     validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
     train_images = data.subset(train_part)
     shares = check_classes(train_images)  # of the images: tiles mirror some of it
@@ -272,18 +277,22 @@ def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes, mask_val
     return data
 
 
-def _check_rules(recipe: Recipe, data: Dataset, validated: bool) -> None:
+def check_rules(recipe: Recipe, data: Dataset) -> None:
+    """Refuse images that are not those that a recipe draws.
+
+    Raises
+    ------
+    InputError
+        If they are others.
+    MissingExtraError
+        If the training curve could not be drawn.
+    """
     require("matplotlib", "train", "the training curve")  # not to be missed when hours of training are over
     drawn = recipe.data.synthetic
     if drawn is not None and not set(micrograph_of(data)) <= set(drawn.names):
         raise InputError(
             f"the recipe {recipe.name} draws its images (data.synthetic), and others are given; set data.synthetic to "
             "null, or the model would be marked as one that has seen no real steel"
-        )
-    if recipe.validation.early_stop is not None and not validated:
-        raise InputError(
-            "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
-            "validation.early_stop to null"
         )
 
 
