@@ -344,6 +344,8 @@ def test_images_that_the_model_was_trained_on_are_told(tmp_path):
     folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
     with pytest.warns(BainiteWarning, match=r"2 of 3 images bear the names .*\(steel0, steel2\).*leave them out"):
         evaluate(tmp_path / "package", **folders)
+    with pytest.warns(BainiteWarning, match=r"1 of 1 image .*\(steel2\).*score it on others"):
+        evaluate(tmp_path / "package", *(folder / "steel2.png" for folder in folders.values()), tiles=64)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(tmp_path / "package", **folders, names=["steel1"])
