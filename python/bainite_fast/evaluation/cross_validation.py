@@ -17,14 +17,14 @@ from ..models import load, load_package
 from ..training.api import check_rules, train
 from ..training.dataset import Classes, Dataset, as_dataset, class_pixels
 from ..training.differences import NAMING, recipe_changes
-from ..training.folder import locked
+from ..training.folder import check_source, locked
 from ..training.loop import Progress
 from ..training.losses import make_loss
 from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
 from ..training.recipe_files import read_recipe
 from ..training.splits import By, Fold, Split, k_fold, read_split
-from ..training.start import Init, check_outputs, named_after
+from ..training.start import Init, check_outputs, file_of_weights, named_after
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
 from ..training.values import MaskValues
 from .api import check_tolerance, evaluate
@@ -120,6 +120,8 @@ def cross_validate(
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
     check_recipe(plan.recipe, plan.data, plan.sizes)
     record = _record(plan, chosen, tolerance, init)
+    if overwrite:
+        check_source(target, file_of_weights(full, init))
     say = progress or (lambda text: None)
     with locked(target):
         _open(target, record, overwrite=overwrite)

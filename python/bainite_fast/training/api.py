@@ -21,7 +21,7 @@ from ..models import probe, save_package
 from .batches import measure_intensities, mirrored
 from .checkpoint import LAST, read
 from .dataset import Classes, Dataset, as_dataset
-from .folder import FORMAT, check_folder, locked, open_record, write_record
+from .folder import FORMAT, check_folder, check_source, locked, open_record, write_record
 from .hardware import choose_device, choose_threads, torch_threads
 from .loop import Callback, Job, Progress, Trainer
 from .losses import make_loss
@@ -31,7 +31,7 @@ from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
-from .start import Init, named_after, start_network
+from .start import Init, file_of_weights, named_after, start_network
 from .tiles import micrograph_of, scale_dataset
 from .values import MaskValues
 
@@ -121,7 +121,8 @@ def train(
     ModelError
         If `init` or the recipe's weights are of another architecture.
     OutputExistsError
-        If there is a run in `out` that is finished or has kept steps, and neither `resume` nor `overwrite` is set.
+        If there is a run in `out` that is finished or has kept steps, and neither `resume` nor `overwrite` is set; or
+        if `overwrite` would throw away the model to start from.
     JournalError
         If the run to resume was begun with another recipe, other data or another start.
     OutputLockedError
@@ -142,6 +143,8 @@ def train(
         raise InputError("no folder is given for the run; say where with out=")
     where, target = choose_device(device), Path(out)
     check_folder(target, resume=resume, overwrite=overwrite)
+    if overwrite:
+        check_source(target, file_of_weights(full, init))
     data = _dataset(full, images, masks, classes, mask_values)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
     record["description"] = description

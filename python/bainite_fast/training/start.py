@@ -91,6 +91,12 @@ def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, in
     return Start(network, mean, std, _read_encoder(network, wanted.weights))
 
 
+def file_of_weights(recipe: Recipe, init: Init) -> Path | None:
+    """Return the file or folder that a run's first weights come from, or None where they come from none."""
+    source = recipe.network.weights if init is None else init
+    return None if isinstance(source, LoadedModel) or not Path(source).exists() else Path(source)
+
+
 def check_outputs(recipe: NetworkRecipe, classes: int) -> None:
     """Refuse a single logit for more than two classes.
 
