@@ -269,6 +269,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", calibrate=True)
     with pytest.raises(InputError, match="classes is for folders of images"):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", classes=3)
+    with pytest.warns(BainiteWarning, match="array does not say its µm/px, so its tiles"):
+        evaluate(package, io.open_mosaic(np.zeros((32, 32), np.uint8)), truth[:32, :32], tiles=32)
     with pytest.raises(InputError, match="one grid"):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):

@@ -162,6 +162,15 @@ def _tiled(mosaic: Mosaic, predictor: Predictor, scale: str | float, tile: int) 
             f"{mosaic.name} has {um_per_px} µm/px and the model {predictor.contract.um_per_px}: tiles of a mosaic are "
             "taken at its own scale only; convert it to the model's scale first, or use scale='as-is'"
         )
+    wanted = predictor.contract.um_per_px
+    if scale == "auto" and mosaic.um_per_px is None and wanted is not None:  # segment() says so of whole images
+        warnings.warn(
+            f"{mosaic.name} does not say its µm/px, so its tiles are predicted as they are; the model "
+            f"{predictor.contract.name!r} expects {wanted:.4g} µm/px (give scale=<µm/px of the mosaic>, or "
+            "scale='as-is')",
+            BainiteWarning,
+            stacklevel=4,
+        )
 
     grid = plan_grid(mosaic.shape, tile)
 
