@@ -226,6 +226,8 @@ def test_255_beside_a_lone_0_is_unknown_where_there_are_three_classes():
         (lambda m: m * 100, {"mask_values": {0: 0}}, "holds 100 without a class"),
         (lambda m: m, {"mask_values": {0: 0, 1: 7}, "classes": 2}, "the class 7"),
         (lambda m: m, {"mask_values": {"red": 0}}, "'red'"),
+        (lambda m: m, {"mask_values": {0: 0, 1: 1, "#010101": 0}}, "'#010101' the class 0 and 1; choose one"),
+        (lambda m: m, {"mask_values": {0: 0, 1: 1.7}}, "the class 1.7"),
         (lambda m: m, {"classes": 1}, "1 class"),
         (lambda m: m, {"classes": ["a", "a"]}, "not all different"),
         (lambda m: m / 3, {}, "fractions"),

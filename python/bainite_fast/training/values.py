@@ -245,12 +245,13 @@ def _given(given: MaskValues, n_classes: int | None, colour: bool) -> ValueMap:
             if not red == green == blue:
                 continue  # a colour that no mask can hold, as all are gray
             number = red
-        if not (0 <= int(label) < (n_classes or IGNORE) or int(label) == IGNORE):
+        if int(label) != label or not (0 <= label < (n_classes or IGNORE) or label == IGNORE):
             raise InputError(
                 f"mask_values gives {value!r} the class {label}; classes are 0 … {(n_classes or IGNORE) - 1}, and "
                 f"{IGNORE} is for pixels whose class is not known"
             )
-        meaning[number] = int(label)
+        if meaning.setdefault(number, int(label)) != label:
+            raise InputError(f"mask_values gives {value!r} the class {label} and {meaning[number]}; choose one")
     labels = set(meaning.values()) - {IGNORE}
     if not labels:
         raise InputError(f"mask_values={dict(given)} names no class; {_REMEDY}")
