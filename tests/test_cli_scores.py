@@ -76,6 +76,8 @@ def test_a_place_for_results_is_looked_at_before_anything_is_scored(
         done = run(*line[:3], "nothing", *line[4:], option, place, "--overwrite")
         assert done.exit_code == 1
         assert said in " ".join(done.stderr.split())
+    done = run("evaluate", "net.pt", *line[2:3], "nothing", *line[4:], "--calibrate", tmp_path / "calibrated")
+    assert done.exit_code == 1 and "net.pt is no model package" in flat(done)  # not when all is scored
 
 
 def test_masks_of_more_classes_than_the_model_knows(package: Path, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ def test_mistakes_are_one_line_and_write_nothing(folders: Path) -> None:
         (["--set", "epochs=0"], "the setting epochs = 0: Input should be greater than 0", 1),
         (["--set", "loss"], "sets nothing; write NAME=VALUE, for example loss.alpha=2", 1),
         (["--init", "nowhere"], "there is no model 'nowhere'", 1),
+        (["--mask-value", "0=0", "--mask-value", "0=1"], "'0=1' contradicts 0=0; choose one", 1),
         (["--split", folders / "nowhere.json"], "nowhere.json", 1),
         (["--classes", "1"], "at least 2", 2),
         (["--device", "cuda:9"], "not there", 1),

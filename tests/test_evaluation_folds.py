@@ -179,6 +179,7 @@ def test_bad_cross_validations(steel, tmp_path):
         ),
         ({"by": "tile", "tiles": 64}, "tiles=64 is for folds by micrograph; .* their own tiles of 32 px"),
         ({"tolerance": -1}, "tolerance=-1"),
+        ({"changes": {"validation.early_stop.patience": 3}}, "folds have parts to train and to test on only"),
     ):
         with pytest.raises(InputError, match=said):
             cross_validate(RECIPE, steel, out=tmp_path / "a", folds=2, **given)

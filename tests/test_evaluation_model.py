@@ -177,6 +177,21 @@ def test_a_mosaic_is_counted_block_by_block(package, tmp_path, tiles, monkeypatc
         assert found.counts.sum() == (mask != IGNORE).sum()
 
 
+def test_black_and_white_is_two_classes_for_a_mosaic_as_for_folders(package, tmp_path):
+    import zarr
+
+    image, mask = bainite_fast.synthetic.make((96, 128), seed=5)
+    picture, options = io.open_mosaic(image), {"scale": "as-is", "tiles": 32}
+    counts = evaluate(package, picture, mask, **options).counts
+    assert np.array_equal(evaluate(package, picture, mask * np.uint8(255), **options).counts, counts)
+    mask[:9] = IGNORE
+    assert evaluate(package, picture, mask, **options).counts.sum() == 87 * 128
+    steel = bainite_fast.synthetic.write(tmp_path / "steel.ome.zarr", (96, 128), seed=5, mask=True)
+    zarr.open_array(steel / "labels/truth/0", mode="r+")[:] = np.where(mask == 1, IGNORE, mask)
+    # These labels name their value 1, so that 255 is what nobody knows.
+    assert evaluate(package, steel, "truth", **options).counts[1].sum() == 0
+
+
 def test_the_bar_moves_once_from_start_to_end(package, tmp_path, monkeypatch):
     from bainite_fast.evaluation import streaming
 
@@ -254,6 +269,8 @@ def test_labels_inside_an_ome_zarr_are_found_by_name(package, tmp_path):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", calibrate=True)
     with pytest.raises(InputError, match="classes is for folders of images"):
         evaluate(package, tmp_path / "steel.ome.zarr", "truth", classes=3)
+    with pytest.warns(BainiteWarning, match="array does not say its µm/px, so its tiles"):
+        evaluate(package, io.open_mosaic(np.zeros((32, 32), np.uint8)), truth[:32, :32], tiles=32)
     with pytest.raises(InputError, match="one grid"):
         evaluate(package, io.open_mosaic(np.zeros((9, 9), np.uint8)), truth, scale="as-is")
     with pytest.raises(InputError, match="hold 7"):
@@ -329,6 +346,8 @@ def test_images_that_the_model_was_trained_on_are_told(tmp_path):
     folders = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
     with pytest.warns(BainiteWarning, match=r"2 of 3 images bear the names .*\(steel0, steel2\).*leave them out"):
         evaluate(tmp_path / "package", **folders)
+    with pytest.warns(BainiteWarning, match=r"1 of 1 image .*\(steel2\).*score it on others"):
+        evaluate(tmp_path / "package", *(folder / "steel2.png" for folder in folders.values()), tiles=64)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(tmp_path / "package", **folders, names=["steel1"])

@@ -143,6 +143,8 @@ def test_what_would_end_a_study_half_way_ends_it_before_it_trains(steel, tmp_pat
     for words, said in (
         (["table1", "--recipes", f"1,{copied}"], "several recipes are called 1,"),
         (["table1", "--recipes", "1,2", "--set", "data.tile=33"], "tiles of 33 px do not fit the network"),
+        (["table1", "--recipes", "1", "--set", "validation.early_stop.patience=3"], "1 stops early by a validation"),
+        (["table1", "--recipes", "1", "--set", "loss.class_weights=[1,2,3]"], "3 class weights for 2 classes"),
         (["fig2", "--sizes", "32,33"], "tiles of 33 px do not fit the network"),
         (
             ["table1", "--recipes", "1", "--set", "data.tile=null", "--set", "data.crop=32", "--by", "tile"],

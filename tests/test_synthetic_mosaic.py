@@ -129,6 +129,15 @@ def test_phase_fraction_is_that_of_the_preset() -> None:
         assert abs(fraction - get_preset(name).bainite_fraction) < tolerance, name
 
 
+def test_the_fraction_of_a_changed_preset_is_what_is_drawn() -> None:
+    all_alike = replace(PRESETS["lom"], bainite_inside=0.5, bainite_outside=0.5)
+    assert all_alike.bainite_fraction == 0.5
+    mask = SyntheticMosaic((1024, 1024), preset=all_alike).read_mask(0, 1024, 0, 1024)
+    assert abs(mask.mean() - 0.5) < 0.05
+    with pytest.raises(TypeError, match="bainite_fraction"):
+        replace(PRESETS["lom"], bainite_fraction=0.6)  # nothing would be drawn otherwise
+
+
 def test_gray_value_does_not_tell_the_phases_apart(large: tuple[str, np.ndarray, np.ndarray]) -> None:
     name, image, mask = large
     assert 0.4 < auc(image, mask) < 0.6

@@ -154,6 +154,15 @@ def test_what_mask_values_mean(steel):
     assert np.array_equal(array_dataset(images, masks * 90 + 10, mask_values={10: 1, 100: 0}).mask(0), 1 - masks[0])
 
 
+def test_black_and_white_masks_among_indices_are_told(steel):
+    images, masks = steel
+    mixed = [masks[0], masks[1] * np.uint8(255), masks[2]]
+    with pytest.warns(BainiteWarning, match=r"masks of image 1 hold 0 and 255 alone, .* taken for unknown"):
+        assert set(np.unique(array_dataset(images, mixed).mask(1))) == {0, IGNORE}
+    said = array_dataset(images, mixed, mask_values={0: 0, 1: 1, 255: 1})
+    assert np.array_equal(said.mask(1), masks[1])
+
+
 def test_indices_among_coloured_masks_are_refused(steel):
     images, masks = steel
     mixed = [masks[0], COLOURS[masks[1]], masks[2]]
@@ -217,6 +226,8 @@ def test_255_beside_a_lone_0_is_unknown_where_there_are_three_classes():
         (lambda m: m * 100, {"mask_values": {0: 0}}, "holds 100 without a class"),
         (lambda m: m, {"mask_values": {0: 0, 1: 7}, "classes": 2}, "the class 7"),
         (lambda m: m, {"mask_values": {"red": 0}}, "'red'"),
+        (lambda m: m, {"mask_values": {0: 0, 1: 1, "#010101": 0}}, "'#010101' the class 0 and 1; choose one"),
+        (lambda m: m, {"mask_values": {0: 0, 1: 1.7}}, "the class 1.7"),
         (lambda m: m, {"classes": 1}, "1 class"),
         (lambda m: m, {"classes": ["a", "a"]}, "not all different"),
         (lambda m: m / 3, {}, "fractions"),

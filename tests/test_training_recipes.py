@@ -75,6 +75,25 @@ def test_another_kind_starts_from_its_own_defaults() -> None:
     assert kept.loss.class_weights == "balanced"  # type: ignore[union-attr]
 
 
+def test_what_is_set_beside_a_kind_holds_in_either_order() -> None:
+    dice = {"loss": {"kind": "dice", "smooth": 3.0}}
+    for texts in (["loss.alpha=2", "loss.kind=focal"], ["loss.kind=focal", "loss.alpha=2"]):
+        loss = read_recipe(dice, changes=parse_changes(texts)).loss
+        assert loss.model_dump() == {"kind": "focal", "alpha": 2.0, "gamma": 2.0, "class_weights": "none"}
+    terms = {"loss": {"kind": "sum", "terms": [{"loss": {"kind": "dice"}}]}}
+    inner = read_recipe(terms, changes={"loss.terms.0.loss.gamma": 1, "loss.terms.0.loss.kind": "focal"}).loss
+    assert inner.terms[0].loss.gamma == 1.0  # type: ignore[union-attr]
+
+
+def test_a_kind_that_is_left_out_is_the_default_one() -> None:
+    short = {"network": {"base": 8}, "optimiser": {"learning_rate": 0.1}, "loss": {"alpha": 3}}
+    same = read_recipe(short, changes={"network.kind": "unet", "optimiser.kind": "adam", "loss.kind": "focal"})
+    assert same == read_recipe(short)
+    assert (same.network.base, same.optimiser.learning_rate) == (8, 0.1)
+    assert same.loss.alpha == 3.0  # type: ignore[union-attr]
+    assert read_recipe({}, changes={"loss.alpha": 2}).loss.alpha == 2.0  # type: ignore[union-attr]
+
+
 def test_a_section_that_is_off_can_be_switched_on() -> None:
     recipe = read_recipe("vanilla", changes={"validation.early_stop.patience": 7})
     assert recipe.validation.early_stop is not None

@@ -493,6 +493,12 @@ def test_a_package_is_fine_tuned(trained: bainite_fast.TrainingRun, tmp_path: Pa
     assert train(in_recipe, blobs(), out=tmp_path / "by-recipe").load().contract.mean == trained.load().contract.mean
     with pytest.raises(ModelError, match="does not exist"):
         train(small(network__weights="nowhere"), blobs(), out=tmp_path / "no")
+    for model in (trained.package, None):  # what it starts from is not thrown away
+        with pytest.raises(OutputExistsError, match="overwrite=True would throw away"):
+            train(in_recipe, blobs(), out=trained.out, init=model, overwrite=True)
+        with pytest.raises(OutputExistsError, match="overwrite=True would throw away"):
+            bainite_fast.cross_validate(in_recipe, blobs(), out=trained.out.parent, folds=2, init=model, overwrite=True)
+    assert trained.load().contract.name == "blobs"
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,9 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
     assert len(list((out / "trials").glob("*/metrics.csv"))) == 2
     with pytest.raises(JournalError, match="begun with other data"):
         search(space, blobs(seed=3), None, out, recipe=small(epochs=4), split=SPLIT, resume=True)
+    other = {"train": SPLIT["train"][:2], "validation": ["image 3"]}
+    with pytest.raises(JournalError, match="begun with another split"):  # its scores are of another part
+        search(space, blobs(), None, out, recipe=small(epochs=4), split=other, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +161,14 @@ def test_a_search_trains_and_keeps_the_best_model_only(tmp_path: Path) -> None:
         ({"space": {"loss.alpha": {"low": 0, "high": 2, "log": True}}}, "positive low"),
         ({"space": {"network.base": {"low": 4, "high": 8.5, "integer": True}}}, "whole numbers"),
         ({"space": {"loss.alpha": {"low": 1, "high": 2}}, "sampler": "grid"}, "needs a step"),
+        ({"space": {"network.base": {"low": 4, "high": 8}}}, "may try network.base = 6.472.* valid integer"),
+        ({"space": {"network.base": {"low": 4, "high": 8, "step": 0.5}}}, "network.base = 4.5"),
+        ({"space": {"data.crop": {"low": 32, "high": 512, "integer": True}}}, "not a multiple of 16"),
+        (
+            {"space": {"network.depth": {"choices": [4, 5]}, "data.crop": {"choices": [48, 96]}}},
+            "may try network.depth = 5, data.crop = 48, and .* not a multiple of 32",
+        ),
+        ({"space": {**PLANTED, "loss.kind": {"choices": ["focal", "dice"]}}}, "loss.kind = dice, and .*loss.alpha"),
         ({"space": {}}, "space"),
         ({"space": PLANTED, "sampler": "magic"}, "sampler"),
         ("nowhere", "no search space 'nowhere'"),
@@ -180,3 +191,8 @@ def test_the_default_space_fits_the_vanilla_recipe() -> None:
     space = read_space("default")
     space.check(read_recipe("vanilla"))
     assert {"loss.alpha", "loss.gamma", "optimiser.learning_rate", "network.base"} < set(space.space)
+    together = {"loss.kind": {"choices": ["focal", "dice"]}, "data.crop": {"low": 32, "high": 320, "step": 16}}
+    read_space({"space": together}).check(read_recipe("vanilla"))
+    read_space({"space": {"loss.smooth": {"low": 1, "high": 2}, "loss.kind": {"choices": ["dice"]}}}).check(
+        read_recipe("vanilla")
+    )

@@ -222,6 +222,26 @@ def test_split_files(tmp_path):
         assert read_split({"train": ["m07", "steel8"], "test": ["steel9"]}).indices(numbered)["train"] == (0, 1)
 
 
+def test_arrays_named_after_files_are_found(recwarn):
+    named = data_of([(16, 16)] * 4)
+    named = array_dataset(named.images, named.masks, names=["a1.png", "b1.tif", "c.png", "day 2/c.png"])
+    split = read_split({"train": ["a1.png"], "test": ["b1.tif"]})
+    assert split.indices(named) == {"train": (0,), "test": (1,)}
+    with pytest.raises(InputError, match="2 have its name"):
+        read_split({"train": ["a1.png"], "test": ["c.png"]}).indices(named)
+    assert not recwarn.list  # nothing is guessed by its number
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.json", "s.txt"])
+def test_lists_saved_by_excel_begin_with_a_mark(name, tmp_path, recwarn):
+    data = data_of([(16, 16)] * 3)
+    data = array_dataset(data.images, data.masks, names=["a1", "b2", "c3"])
+    text = {"s.csv": "name,split\na1,train\nc3,train\n", "s.json": '{"train": ["a1", "c3"]}', "s.txt": "a1\nc3\n"}
+    (tmp_path / name).write_text(text[name], encoding="utf-8-sig")
+    assert read_split(tmp_path / name).indices(data) == {"train": (0, 2)}
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

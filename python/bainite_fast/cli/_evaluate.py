@@ -101,17 +101,15 @@ def evaluate(
     for path in (calibrate, diagram, csv, overlays):
         if path is not None:
             check_place(Path(path), overwrite=overwrite, is_file=path in (diagram, csv))
-    if calibrate is not None:
-        from ..models.catalog import PACKAGE_FILES
-        from ..models.package_files import check_target
-
-        check_target(Path(calibrate), overwrite=overwrite, members=PACKAGE_FILES, source=model)
     tune_allocator()
     from .. import evaluation
     from .._disk import write_text
     from ..evaluation.api import is_mosaic
 
     if calibrate is not None:
+        from ..evaluation.calibrated import check_copy
+
+        check_copy(model, calibrate, overwrite=overwrite)
         require("matplotlib", "plots", "the reliability diagram of --calibrate")
     units: dict[str, Any] = {} if is_mosaic(images) else {"unit": "images", "scale": 1}
     with progress("evaluate", **units, quiet=quiet) as step:

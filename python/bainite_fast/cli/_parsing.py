@@ -268,12 +268,13 @@ def parse_mask_values(texts: list[str] | None) -> dict[str, int] | None:
     """
     if not texts:
         return None
-    meaning = {}
+    meaning: dict[str, int] = {}
     for text in texts:
         value, equals, label = text.partition("=")
         if not equals or not label.strip().isdigit() or not value.strip():
             raise InputError(f"{text!r} is not VALUE=CLASS; write for example 255=1, or '#ff0000=2'")
-        meaning[value.strip()] = int(label)
+        if meaning.setdefault(value.strip(), int(label)) != int(label):
+            raise InputError(f"{text!r} contradicts {value.strip()}={meaning[value.strip()]}; choose one")
     return meaning
 
 

@@ -20,7 +20,7 @@ from ..io import Mosaic
 from ..models import Contract, LoadedModel, load, serial_threads
 from ..training.checks import check_one_meaning
 from ..training.dataset import IGNORE, Classes, Dataset, as_dataset
-from ..training.matching import SUFFIXES, is_zarr
+from ..training.matching import SUFFIXES, is_zarr, plain_name
 from ..training.pictures import CropBar
 from ..training.prepare import digest_of
 from ..training.rescale import scale_mask
@@ -72,8 +72,8 @@ def evaluate(
         Two folders (of pictures or OME-Zarrs), two sequences of arrays, or one
         :class:`~bainite_fast.training.dataset.Dataset` in place of both. Or a mosaic of any size (an
         OME-Zarr or image file, or what :func:`bainite_fast.io.open_mosaic` gives) and its true labels: the name of
-        labels in that OME-Zarr, a label group, or an image file of class indices. A mosaic is read block by block and
-        never held whole.
+        labels in that OME-Zarr, a label group, or an image file of class indices (255: unknown; 0 and 255 alone are two
+        classes, unless the labels name their value 1). A mosaic is read block by block and never held whole.
     classes : int or sequence of str, optional
         Of the masks of folders and arrays; those of the model by default. A name of the model's stands at its value.
     names : path or sequence of str, optional
@@ -126,13 +126,15 @@ def evaluate(
             calibrate=calibrate, overlays=overlays, names=names, mask_values=mask_values, classes=classes,
             crop_bar=None if crop_bar == "off" else crop_bar,
         )  # fmt: skip
+        if isinstance(images, (str, os.PathLike)):
+            _warn_of_seen(loaded, [plain_name(os.fspath(images))], "score it on others")
         return evaluate_mosaic(
             loaded, predictor, images, masks, tile=tiles, tolerance=tolerance, scale=scale, progress=progress
         )
     data = _dataset(loaded, images, masks, classes, names, mask_values, crop_bar)
     _warn_of_scale(loaded.contract, data, scale)
     if isinstance(images, (str, os.PathLike)):
-        _warn_of_seen(loaded, data)
+        _warn_of_seen(loaded, data.names, "leave them out (names=)")
     job = Job(data, predictor, _factor(predictor, data, scale), tiles, tolerance, _stride(data) if calibrate else 0)
     folder = None if overlays is None else _folder(Path(overlays), data.class_names)
     found = _run(job, folder, progress)
@@ -235,17 +237,17 @@ def _warn_of_scale(contract: Contract, data: Dataset, scale: str | float) -> Non
         )
 
 
-def _warn_of_seen(loaded: LoadedModel, data: Dataset) -> None:
+def _warn_of_seen(loaded: LoadedModel, names: Sequence[str], remedy: str) -> None:
     """Say so when a model is scored on images that it was trained on, as far as its package names them."""
     about = {} if loaded.config is None else loaded.config.training.get("data")
     named = about.get("training images") if isinstance(about, dict) else None
-    seen = sorted(set(data.names) & set(named)) if isinstance(named, list) else []
+    seen = sorted(set(names) & set(named)) if isinstance(named, list) else []
     if seen:
         more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
         warnings.warn(
-            f"{len(seen)} of {counted(len(data), 'image')} bear the names of images that the model "
+            f"{len(seen)} of {counted(len(names), 'image')} bear the names of images that the model "
             f"{loaded.contract.name!r} was trained on ({', '.join(seen[:5])}{more}): such scores do not say how good "
-            "it is on others; leave them out (names=)",
+            f"it is on others; {remedy}",
             BainiteWarning,
             stacklevel=3,
         )

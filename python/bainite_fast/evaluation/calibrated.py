@@ -49,10 +49,7 @@ def calibrated_copy(
     least, most = TEMPERATURES
     if not isinstance(temperature, (int, float)) or not least <= temperature <= most:
         raise ModelError(f"temperature={temperature!r} is refused; a number of {least:g} … {most:g} is needed")
-    source = bundled_path(str(model)) if str(model) in bundled_names() else Path(model)
-    if source.suffix in (".pt", ".pth", ".ts"):
-        raise ModelError(f"{source} is no model package, and only packages keep a temperature")
-    check_target(Path(path), overwrite=overwrite, members=PACKAGE_FILES, source=str(source))
+    source = check_copy(model, path, overwrite=overwrite)
     loaded = load_package(source)
     config, card = read_description(source)
     if loaded.test_input is None:
@@ -77,3 +74,20 @@ def calibrated_copy(
         synthetic_only=config.synthetic_only,
         overwrite=overwrite,
     )
+
+
+def check_copy(model: str | os.PathLike[str], path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Return where a model package lies, or refuse what :func:`calibrated_copy` cannot copy, or replace.
+
+    Raises
+    ------
+    ModelError
+        If `model` is no package.
+    OutputExistsError
+        As for :func:`calibrated_copy`.
+    """
+    source = bundled_path(str(model)) if str(model) in bundled_names() else Path(model)
+    if source.suffix in (".pt", ".pth", ".ts"):
+        raise ModelError(f"{source} is no model package, and only packages keep a temperature")
+    check_target(Path(path), overwrite=overwrite, members=PACKAGE_FILES, source=str(source))
+    return source

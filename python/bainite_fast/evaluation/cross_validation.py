@@ -14,16 +14,17 @@ from .._disk import left_by, write_text
 from ..errors import InputError, JournalError, OutputExistsError
 from ..geometry import round_up, scaled_shape
 from ..models import load, load_package
-from ..training.api import train
-from ..training.dataset import Classes, Dataset, as_dataset
+from ..training.api import check_rules, train
+from ..training.dataset import Classes, Dataset, as_dataset, class_pixels
 from ..training.differences import NAMING, recipe_changes
-from ..training.folder import locked
+from ..training.folder import check_source, locked
 from ..training.loop import Progress
+from ..training.losses import make_loss
 from ..training.prepare import SplitSource, digest_of
 from ..training.recipe import Recipe
 from ..training.recipe_files import read_recipe
 from ..training.splits import By, Fold, Split, k_fold, read_split
-from ..training.start import Init, named_after
+from ..training.start import Init, check_outputs, file_of_weights, named_after
 from ..training.tiles import TileSet, scale_dataset, tile_dataset
 from ..training.values import MaskValues
 from .api import check_tolerance, evaluate
@@ -117,8 +118,10 @@ def cross_validate(
     target = Path(out)
     check_tolerance(tolerance)
     plan = _plan(full, data, tiles, by=by, split=split, folds=folds, stratified=stratified, fold_seed=fold_seed)
-    check_tiles(plan.recipe, plan.sizes)
+    check_recipe(plan.recipe, plan.data, plan.sizes)
     record = _record(plan, chosen, tolerance, init)
+    if overwrite:
+        check_source(target, file_of_weights(full, init))
     say = progress or (lambda text: None)
     with locked(target):
         _open(target, record, overwrite=overwrite)
@@ -171,6 +174,25 @@ def _sizes(tiles: Tiles, of_recipe: int | None) -> tuple[int, ...]:
     """Return the sizes that are asked for, px; those of the recipe by default."""
     chosen = of_recipe if tiles == "recipe" else tiles
     return (chosen,) if isinstance(chosen, int) else tuple(int(size) for size in chosen or ())
+
+
+def check_recipe(recipe: Recipe, data: Dataset, sizes: Iterable[int]) -> None:
+    """Refuse a recipe that no fold of some data could be trained and scored with; not when others are trained.
+
+    Raises
+    ------
+    InputError
+        If it needs a validation part, which folds do not have, other images or classes, or other sizes of tiles.
+    """
+    if recipe.validation.early_stop is not None:
+        raise InputError(
+            f"the recipe {recipe.name} stops early by a validation score, and folds have parts to train and to test on "
+            "only; set validation.early_stop to null"
+        )
+    check_tiles(recipe, sizes)
+    check_rules(recipe, data)
+    check_outputs(recipe.network, data.n_classes)
+    make_loss(recipe.loss, class_pixels(data).tolist())
 
 
 def check_tiles(recipe: Recipe, sizes: Iterable[int]) -> None:

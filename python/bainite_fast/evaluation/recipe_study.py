@@ -11,7 +11,7 @@ from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import TileSet, tile_dataset
 from ..training.words import counted
-from .cross_validation import check_tiles, cross_validate
+from .cross_validation import check_recipe, cross_validate
 from .folds import CrossValidation
 from .plots import draw_bars
 from .study import Budget, Cell, StudyTable, mean_std_cells, write_tile_summary
@@ -54,11 +54,11 @@ def study_recipes(
     Raises
     ------
     InputError
-        If no recipe is named, two of one file name, or one whose tiles do not fit its network or the folds.
+        If no recipe is named, two of one file name, or one that does not fit the data, its network or the folds.
     """
     if not recipes:
         raise InputError("no recipe is named; name at least one, such as 1")
-    _check_recipes(recipes, budget, imagenet)
+    _check_recipes(recipes, data, budget, imagenet)
     out.mkdir(parents=True, exist_ok=True)
     write_tile_summary(out / "tiles.md", recipe_tiles(data, recipes, budget))
     done = []
@@ -73,7 +73,7 @@ def study_recipes(
     return table
 
 
-def _check_recipes(recipes: Sequence[str], budget: Budget, imagenet: str | None) -> None:
+def _check_recipes(recipes: Sequence[str], data: Dataset, budget: Budget, imagenet: str | None) -> None:
     """Refuse what would stop the study after the first recipes: that is not to be learnt when days are over."""
     names = [Path(one).stem for one in recipes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -83,7 +83,7 @@ def _check_recipes(recipes: Sequence[str], budget: Budget, imagenet: str | None)
         )
     full = [read_recipe(one, changes=budget.changes) for one in recipes]
     for recipe in full:
-        check_tiles(recipe, () if recipe.data.tile is None else (recipe.data.tile,))
+        check_recipe(recipe, data, () if recipe.data.tile is None else (recipe.data.tile,))
         if recipe.data.tile is None and budget.by == "tile":
             raise InputError(
                 f"folds by tile need the recipe's data.tile, and {recipe.name} is for whole images; leave it out, or "

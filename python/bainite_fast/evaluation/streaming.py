@@ -162,6 +162,15 @@ def _tiled(mosaic: Mosaic, predictor: Predictor, scale: str | float, tile: int) 
             f"{mosaic.name} has {um_per_px} µm/px and the model {predictor.contract.um_per_px}: tiles of a mosaic are "
             "taken at its own scale only; convert it to the model's scale first, or use scale='as-is'"
         )
+    wanted = predictor.contract.um_per_px
+    if scale == "auto" and mosaic.um_per_px is None and wanted is not None:  # segment() says so of whole images
+        warnings.warn(
+            f"{mosaic.name} does not say its µm/px, so its tiles are predicted as they are; the model "
+            f"{predictor.contract.name!r} expects {wanted:.4g} µm/px (give scale=<µm/px of the mosaic>, or "
+            "scale='as-is')",
+            BainiteWarning,
+            stacklevel=4,
+        )
 
     grid = plan_grid(mosaic.shape, tile)
 
@@ -248,4 +257,18 @@ def _truth_reader(truth: Any, mosaic: Mosaic, contract: Contract, stack: ExitSta
             )
         return block.astype(np.uint8)
 
+    named = {one.value for one in labels.classes} if isinstance(labels, LabelImage) else set()
+    if classes == 2 and 1 not in named and _black_and_white(read, mosaic.shape):
+        return lambda *region: (read(*region) == IGNORE).astype(np.uint8)
     return read
+
+
+def _black_and_white(read: Read, shape: tuple[int, int]) -> bool:
+    """Say whether 0 and 255 are all that a truth holds, which means two classes as in folders of masks."""
+    white = False
+    for region in _blocks(shape, _BLOCK, (0, 0)):
+        values = read(*region)
+        if ((values != 0) & (values != IGNORE)).any():
+            return False
+        white = white or bool((values == IGNORE).any())
+    return white

@@ -10,7 +10,7 @@ from ..training.dataset import Dataset
 from ..training.recipe_files import read_recipe
 from ..training.tiles import tile_dataset
 from ..training.words import counted
-from .cross_validation import check_tiles
+from .cross_validation import check_recipe
 from .folds import WHOLE, CrossValidation
 from .plots import draw_lines
 from .recipe_study import run_recipe
@@ -60,8 +60,8 @@ def study_tile_sizes(
         raise InputError("fig2 needs data and tile sizes; give lom=DIR, sem=DIR or both")
     if budget.by != "micrograph":
         raise InputError("fig2 compares tiles with whole images, which needs folds by micrograph; leave by out")
-    for name in data:
-        check_tiles(read_recipe(recipes[name], changes=budget.changes), sizes)
+    for name, images in data.items():
+        check_recipe(read_recipe(recipes[name], changes=budget.changes), images, sizes)
     out.mkdir(parents=True, exist_ok=True)
     sets = {f"{name}, {size} px": tile_dataset(images, size) for name, images in data.items() for size in sizes}
     write_tile_summary(out / "tiles.md", sets)

@@ -85,8 +85,6 @@ class Preset:
     ----------
     um_per_px : float
         Pixel size (µm).
-    bainite_fraction : float
-        Area fraction of lath bainite, averaged over a large mosaic.
     region_share : float
         Share of the regions (former austenite grains) that turned mainly into bainite.
     bainite_inside, bainite_outside : float
@@ -112,7 +110,6 @@ class Preset:
 
     name: str
     um_per_px: float
-    bainite_fraction: float
     region_share: float
     bainite_inside: float
     bainite_outside: float
@@ -128,12 +125,17 @@ class Preset:
 
     def __post_init__(self) -> None:
         _check_range(self, ("um_per_px",), _FINEST_UM)
-        shares = ("bainite_fraction", "region_share", "bainite_inside", "bainite_outside", "granular_share")
+        shares = ("region_share", "bainite_inside", "bainite_outside", "granular_share")
         _check_range(self, shares, 0.0, 1.0)
         _check_range(self, ("lath_um", "film_um"), _ABOVE_ZERO)
         _check_range(self, ("lath_sigma",), 0.0, 1.0)
         _check_range(self, ("blur_px",), _ABOVE_ZERO, _WIDEST_BLUR)
         _check_range(self, ("region_um", "grain_um", "packet_um"), _SMALLEST_CELL * self.um_per_px)
+
+    @property
+    def bainite_fraction(self) -> float:
+        """Area fraction of lath bainite, averaged over a large mosaic: what the three shares of bainite make."""
+        return self.region_share * self.bainite_inside + (1.0 - self.region_share) * self.bainite_outside
 
 
 def _check_range(of: Etching | Preset, names: Sequence[str], least: float, most: float = math.inf) -> None:
@@ -151,7 +153,6 @@ def _check_range(of: Etching | Preset, names: Sequence[str], least: float, most:
 _LOM = Preset(
     name="lom",
     um_per_px=0.1266,
-    bainite_fraction=0.28,
     region_share=0.296,
     bainite_inside=0.84,
     bainite_outside=0.04,
@@ -180,7 +181,6 @@ _LOM = Preset(
 _SEM = Preset(
     name="sem",
     um_per_px=0.0277,
-    bainite_fraction=0.60,
     region_share=0.672,
     bainite_inside=0.86,
     bainite_outside=0.06,

@@ -21,7 +21,7 @@ from ..models import probe, save_package
 from .batches import measure_intensities, mirrored
 from .checkpoint import LAST, read
 from .dataset import Classes, Dataset, as_dataset
-from .folder import FORMAT, check_folder, locked, open_record, write_record
+from .folder import FORMAT, check_folder, check_source, locked, open_record, write_record
 from .hardware import choose_device, choose_threads, torch_threads
 from .loop import Callback, Job, Progress, Trainer
 from .losses import make_loss
@@ -31,7 +31,7 @@ from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text
 from .record import TensorBoard, draw_curve, score_entries, write_metrics
 from .result import CHECKPOINTS, CURVE, METRICS, MODEL, RECIPE, TrainingRun, read_run, without_nan
-from .start import Init, named_after, start_network
+from .start import Init, file_of_weights, named_after, start_network
 from .tiles import micrograph_of, scale_dataset
 from .values import MaskValues
 
@@ -121,7 +121,8 @@ def train(
     ModelError
         If `init` or the recipe's weights are of another architecture.
     OutputExistsError
-        If there is a run in `out` that is finished or has kept steps, and neither `resume` nor `overwrite` is set.
+        If there is a run in `out` that is finished or has kept steps, and neither `resume` nor `overwrite` is set; or
+        if `overwrite` would throw away the model to start from.
     JournalError
         If the run to resume was begun with another recipe, other data or another start.
     OutputLockedError
@@ -142,6 +143,8 @@ def train(
         raise InputError("no folder is given for the run; say where with out=")
     where, target = choose_device(device), Path(out)
     check_folder(target, resume=resume, overwrite=overwrite)
+    if overwrite:
+        check_source(target, file_of_weights(full, init))
     data = _dataset(full, images, masks, classes, mask_values)
     job, record = prepare_job(full, data, split, init, device=where, out=target, name=name)
     record["description"] = description
@@ -205,7 +208,12 @@ def prepare_job(
     """Return what the loop works with, checked, and the record of the run; nothing is written."""
     data = named_after(data, recipe, init)
     train_part, validation_part = part_indices(data, split)
-    _check_rules(recipe, data, bool(validation_part))
+    check_rules(recipe, data)
+    if recipe.validation.early_stop is not None and not validation_part:
+        raise InputError(
+            "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
+            "validation.early_stop to null"
+        )
     validate = scale_dataset(data.subset(validation_part), recipe.data.scale) if validation_part else None
     train_images = data.subset(train_part)
     shares = check_classes(train_images)  # of the images: tiles mirror some of it
@@ -272,18 +280,22 @@ def _dataset(recipe: Recipe, images: Any, masks: Any, classes: Classes, mask_val
     return data
 
 
-def _check_rules(recipe: Recipe, data: Dataset, validated: bool) -> None:
+def check_rules(recipe: Recipe, data: Dataset) -> None:
+    """Refuse images that are not those that a recipe draws.
+
+    Raises
+    ------
+    InputError
+        If they are others.
+    MissingExtraError
+        If the training curve could not be drawn.
+    """
     require("matplotlib", "train", "the training curve")  # not to be missed when hours of training are over
     drawn = recipe.data.synthetic
     if drawn is not None and not set(micrograph_of(data)) <= set(drawn.names):
         raise InputError(
             f"the recipe {recipe.name} draws its images (data.synthetic), and others are given; set data.synthetic to "
             "null, or the model would be marked as one that has seen no real steel"
-        )
-    if recipe.validation.early_stop is not None and not validated:
-        raise InputError(
-            "the recipe stops early by the validation score, and the split has no validation part; give one, or set "
-            "validation.early_stop to null"
         )
 
 

@@ -53,6 +53,21 @@ def check_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def check_source(out: Path, source: Path | None) -> None:
+    """Refuse to throw a folder away that holds what the next run in it starts from.
+
+    Raises
+    ------
+    OutputExistsError
+        If it does.
+    """
+    if source is not None and source.resolve().is_relative_to(out.resolve()):
+        raise OutputExistsError(
+            f"the first weights come from {source}, which overwrite=True would throw away with {out}; give another "
+            "folder, or move the model out of it first"
+        )
+
+
 def open_record(out: Path, record: Mapping[str, Any], *, overwrite: bool) -> Mapping[str, Any]:
     """Begin a run, or find the one to go on with, and return its record.
 

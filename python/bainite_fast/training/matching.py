@@ -58,7 +58,7 @@ def read_names(names: str | Path | Sequence[str]) -> list[str]:
     """
     if isinstance(names, (str, Path)):
         try:
-            lines = Path(names).read_text(encoding="utf-8").split("\n")
+            lines = Path(names).read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"the list {names} cannot be read ({error}); a text file with one name a line is needed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -370,6 +370,12 @@ class Recipe(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     deterministic: bool = False
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _of_default_kind(cls, loss: Any) -> Any:
+        """Take a loss that does not say its kind for the default one, as the other sections are taken."""
+        return {"kind": "focal", **loss} if isinstance(loss, dict) else loss
 
     @model_validator(mode="after")
     def _agree(self) -> Recipe:

@@ -36,7 +36,7 @@ def read_recipe(
         A name of :func:`recipe_names`, the path of a YAML file, or the values.
     changes : mapping of str to value, optional
         By dotted name, for example ``{"loss.alpha": 2.0, "data.crop": 128}``. A section whose `kind` changes starts
-        from that kind's defaults.
+        from that kind's defaults, and from what other changes set in it, before or after.
 
     Raises
     ------
@@ -49,8 +49,10 @@ def read_recipe(
         values, source = _copied(recipe), "the recipe"
     else:
         values, source = _read(os.fspath(recipe))
+    done: list[str] = []
     for name, value in (changes or {}).items():
-        _change(values, name, value)
+        _change(values, name, value, done)
+        done.append(name)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -147,7 +149,8 @@ def _copied(values: Any) -> Any:
     return values
 
 
-def _change(values: dict[str, Any], name: str, value: Any) -> None:
+def _change(values: dict[str, Any], name: str, value: Any, done: list[str]) -> None:
+    """Set a value by its dotted name; where it is another kind, of what is beside it only the changes done stay."""
     *sections, key = name.split(".")
     place: Any = values
     for section in sections:
@@ -162,9 +165,19 @@ def _change(values: dict[str, Any], name: str, value: Any) -> None:
         place = place[section]
     if not isinstance(place, dict):
         raise InputError(f"the recipe has no {name!r}: {sections[-1]!r} holds one value, not several")
-    if key == "kind" and place.get("kind") != value and sections:
-        place.clear()
+    if key == "kind" and sections and place.get("kind", _default_kind(sections)) != value:
+        front = name.removesuffix("kind")
+        for other in [one for one in place if not any(f"{n}.".startswith(f"{front}{one}.") for n in done)]:
+            del place[other]
     place[key] = value
+
+
+def _default_kind(sections: list[str]) -> Any:
+    """Return the kind of a section that does not say its kind."""
+    place: Any = Recipe()
+    for section in sections:
+        place = getattr(place, section, None)
+    return getattr(place, "kind", None)
 
 
 def _missing(place: Any, section: str, name: str) -> Any:

@@ -29,6 +29,7 @@ from .recipe import Recipe
 from .recipe_files import read_recipe, recipe_text
 from .result import CHECKPOINTS, MODEL
 from .space import SearchSpace, read_space
+from .tiles import micrograph_of
 from .values import MaskValues
 from .words import counted
 
@@ -139,7 +140,7 @@ def search(
     OutputExistsError
         If `out` holds a search, and neither `resume` nor `overwrite` is set; or files that are no search's.
     JournalError
-        If the search in `out` is of another space, recipe or data.
+        If the search in `out` is of another space, recipe, data or split.
     MissingExtraError
         If optuna is not installed.
     """
@@ -155,8 +156,8 @@ def search(
     del fingerprint["space"]["trials"]  # more may be asked for
     if objective is None:
         data = as_dataset(images, masks, classes=classes, mask_values=mask_values)
+        fingerprint |= {"data": digest_of(data), "split": _parts(data, split)}
         objective = _training(data, split, target / TRIAL_FOLDER, device)
-        fingerprint["data"] = digest_of(data)
     with locked(target), _quiet(optuna):
         if overwrite:
             _throw_away(target)
@@ -194,10 +195,18 @@ def _throw_away(out: Path) -> None:
         raise OutputError(f"{out} cannot be emptied ({error})") from error
 
 
+def _parts(data: Dataset, split: SplitSource) -> dict[str, list[str]]:
+    """Return the names of the images to learn from and to score on."""
+    train_part, validation_part = part_indices(data, split)
+    if not validation_part:
+        raise InputError("a search needs a validation part to score on; give split= with train and validation images")
+    names = micrograph_of(data)
+    parts = {"train": train_part, "validation": validation_part}
+    return {part: list(dict.fromkeys(names[i] for i in indices)) for part, indices in parts.items()}
+
+
 def _training(data: Dataset, split: SplitSource, folder: Path, device: str) -> Objective:
     """Return an objective that trains in a folder of each trial's own."""
-    if not part_indices(data, split)[1]:
-        raise InputError("a search needs a validation part to score on; give split= with train and validation images")
 
     def objective(recipe: Recipe, report: Report) -> float:
         def watch(now: Progress) -> None:
@@ -286,6 +295,8 @@ def _differing(begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
             told.append(f"another {name} ({text})")
     if begun.get("data") != wanted.get("data"):
         told.append("other data" if "data" in begun and "data" in wanted else "another objective")
+    elif "split" in begun and begun["split"] != wanted.get("split"):  # earlier versions did not record it
+        told.append("another split")
     return " and ".join(told)
 
 

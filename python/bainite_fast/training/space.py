@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,9 @@ from .recipe_files import describe, read_recipe
 
 FOLDER = Path(__file__).with_name("spaces")
 Value = bool | int | float | str | None
+_EXAMPLES = 64  # of a range
+_TRIED = 512  # combinations of examples that a recipe must be able to take
+_GOLDEN = 0.618  # of a range: where no round number lies
 
 
 class _Strict(BaseModel):
@@ -78,9 +82,14 @@ class Range(_Strict):
             return int(trial.suggest_int(name, int(self.low), int(self.high), step=step, log=self.log))
         return float(trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log))
 
-    def ends(self) -> tuple[Value, Value]:
-        """Return the smallest and the largest value."""
-        return (int(self.low), int(self.high)) if self.integer else (self.low, self.high)
+    def examples(self) -> tuple[Value, ...]:
+        """Return the smallest value, the largest, and some of those between that a trial may be given."""
+        step = self.step or (1 if self.integer else None)
+        if step is None:
+            return self.low, float(f"{self.low + _GOLDEN * (self.high - self.low):.12g}"), self.high
+        steps = np.unique(np.linspace(0, np.floor((self.high - self.low) / step + 1e-9), _EXAMPLES).round())
+        found = [float(f"{self.low + float(i) * step:.12g}") for i in steps]
+        return tuple(int(x) for x in found) if self.integer else tuple(found)
 
 
 class Choices(_Strict):
@@ -97,7 +106,7 @@ class Choices(_Strict):
         value: Value = trial.suggest_categorical(name, list(self.choices))
         return value
 
-    def ends(self) -> tuple[Value, ...]:
+    def examples(self) -> tuple[Value, ...]:
         """Return all values."""
         return self.choices
 
@@ -142,13 +151,27 @@ class SearchSpace(_Strict):
         Raises
         ------
         InputError
-            If a name is unknown or an end of a range out of bounds; or if a range of a grid has no step.
+            If a name is unknown, a value out of bounds, of another type or at odds with one of another name; or if a
+            range of a grid has no step.
         """
-        for name, one in self.space.items():
-            for value in one.ends():
-                read_recipe(recipe, changes={name: value})
+        for values in self._examples():
+            try:
+                read_recipe(recipe, changes=values)
+            except InputError as error:
+                shown = ", ".join(f"{name} = {value}" for name, value in values.items())
+                raise InputError(f"the search may try {shown}, and {error}") from None
         if self.sampler == "grid":
             self.combinations()
+
+    def _examples(self) -> Iterator[dict[str, Value]]:
+        """Yield combinations of values: of all examples where they are few, else some at random."""
+        found = [one.examples() for one in self.space.values()]
+        if math.prod(map(len, found)) <= _TRIED:
+            yield from (dict(zip(self.space, chosen, strict=True)) for chosen in itertools.product(*found))
+            return
+        draw = np.random.default_rng(0)
+        for _ in range(_TRIED):
+            yield {name: one[int(draw.integers(len(one)))] for name, one in zip(self.space, found, strict=True)}
 
     @property
     def total(self) -> int:

@@ -180,7 +180,7 @@ class Split:
         guessed: dict[str, str] = {}
         for part, names in self.parts.items():
             places = {name: _find(name, known, self.source) for name in names}
-            guessed |= {name: place for name, place in places.items() if plain_name(name) != place}
+            guessed |= {name: place for name, place in places.items() if plain_name(name) != plain_name(place)}
             mine = set(places.values())
             for name in sorted(mine):
                 if owner.setdefault(name, part) != part:
@@ -241,7 +241,7 @@ def read_split(source: str | Path | Mapping[str, str | Path | Sequence[str]]) ->
         return _split(source, Path(), "the split")
     path = Path(source)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Excel begins its UTF-8 with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the split {path} cannot be read ({error}); {_READS}") from error
     if path.suffix.lower() == ".json":
@@ -311,12 +311,13 @@ def _find(name: str, known: Sequence[str], source: str) -> str:
     wanted = plain_name(name)
     if wanted in known:
         return wanted
+    called = [one for one in known if plain_name(one) == wanted]  # arrays may be named after files
     number = _number(wanted)
-    alike = [one for one in known if number is not None and _number(one) == number]
+    alike = called or [one for one in known if number is not None and _number(one) == number]
     if len(alike) == 1:
         return alike[0]
     shown = ", ".join(known[:6]) + (" …" if len(known) > 6 else "")
-    why = f"{len(alike)} have its number" if alike else f"it holds {shown}"
+    why = f"{len(alike)} have its {'name' if called else 'number'}" if alike else f"it holds {shown}"
     raise InputError(f"{source} lists {name}, which the data set does not hold ({why}); check the names")
 
 

@@ -79,10 +79,7 @@ def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, in
         If a single logit is asked for more than two classes.
     """
     wanted = recipe.network
-    if wanted.outputs == "single" and classes != 2:
-        raise InputError(
-            f'network.outputs "single" tells two classes apart, and the data have {classes}; use per_class'
-        )
+    check_outputs(wanted, classes)
     described = _described(wanted, channels, 1 if wanted.outputs == "single" else classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -92,6 +89,26 @@ def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, in
         return _from_package(network, load(source), recipe)
     mean, std = _normalisation(recipe, intensities, channels)
     return Start(network, mean, std, _read_encoder(network, wanted.weights))
+
+
+def file_of_weights(recipe: Recipe, init: Init) -> Path | None:
+    """Return the file or folder that a run's first weights come from, or None where they come from none."""
+    source = recipe.network.weights if init is None else init
+    return None if isinstance(source, LoadedModel) or not Path(source).exists() else Path(source)
+
+
+def check_outputs(recipe: NetworkRecipe, classes: int) -> None:
+    """Refuse a single logit for more than two classes.
+
+    Raises
+    ------
+    InputError
+        If that is what is asked for.
+    """
+    if recipe.outputs == "single" and classes != 2:
+        raise InputError(
+            f'network.outputs "single" tells two classes apart, and the data have {classes}; use per_class'
+        )
 
 
 def _described(recipe: NetworkRecipe, channels: int, outputs: int) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def choose_values(
     Warns
     -----
     BainiteWarning
-        If colours are taken for classes in their order: it says which is which.
+        If colours are taken for classes in their order: it says which is which. If some masks hold 0 and 255 alone, and
+        others class indices: which.
     """
     colour = any(mask.ndim == 3 and not is_gray(mask) for mask in masks)
     if given is not None:
@@ -143,7 +144,21 @@ def choose_values(
             f", which are neither class indices 0 … {most - 1} nor 0 and 255; raise classes, or {_REMEDY}",
         )
     count = n_classes if n_classes is not None else max(int(labels.max(initial=1)) + 1, 2)
+    if count == 2 and 1 in labels:
+        _tell_of_white(per_mask, names)
     return _map({**{i: i for i in range(count)}, IGNORE: IGNORE}, count, False)
+
+
+def _tell_of_white(per_mask: list[NDArray[np.int64]], names: list[str]) -> None:
+    white = [name for name, values in zip(names, per_mask, strict=True) if values.tolist() == [0, IGNORE]]
+    if white:
+        shown = ", ".join(white[:5]) + (f" and {len(white) - 5} more" if len(white) > 5 else "")
+        warnings.warn(
+            f"the masks of {shown} hold 0 and {IGNORE} alone, and others hold 1: their {IGNORE} is taken for unknown. "
+            f"If it is class 1 there, say so: mask_values={{0: 0, 1: 1, {IGNORE}: 1}}",
+            BainiteWarning,
+            stacklevel=6,
+        )
 
 
 def code(mask: NDArray[Any], colour: bool) -> NDArray[np.int64]:
@@ -230,12 +245,13 @@ def _given(given: MaskValues, n_classes: int | None, colour: bool) -> ValueMap:
             if not red == green == blue:
                 continue  # a colour that no mask can hold, as all are gray
             number = red
-        if not (0 <= int(label) < (n_classes or IGNORE) or int(label) == IGNORE):
+        if int(label) != label or not (0 <= label < (n_classes or IGNORE) or label == IGNORE):
             raise InputError(
                 f"mask_values gives {value!r} the class {label}; classes are 0 … {(n_classes or IGNORE) - 1}, and "
                 f"{IGNORE} is for pixels whose class is not known"
             )
-        meaning[number] = int(label)
+        if meaning.setdefault(number, int(label)) != label:
+            raise InputError(f"mask_values gives {value!r} the class {label} and {meaning[number]}; choose one")
     labels = set(meaning.values()) - {IGNORE}
     if not labels:
         raise InputError(f"mask_values={dict(given)} names no class; {_REMEDY}")
