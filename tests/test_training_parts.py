@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from bainite_fast.training.optimise import MovingAverage, learning_rate, make_op
 from bainite_fast.training.predict import predict
 from bainite_fast.training.prepare import held, part_indices
 from bainite_fast.training.recipe import OptimiserRecipe, ScheduleRecipe
+from bainite_fast.training.start import named_after
 from bainite_fast.training.tiles import tile_dataset
 from property_helpers import examples
+from segment_helpers import save_small_package, small_unet
 from training_helpers import blobs, small
 
 CPU = Hardware(torch.device("cpu"), "float32")
@@ -285,3 +288,26 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         checkpoint.save(tmp_path, {}, {})
     assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("names", "um", "scale", "words"),
+    [
+        (("bainite", "ferrite"), 0.1, 1.0, "in another order: ferrite, bainite"),
+        (("ferrite", "bainite"), 0.05, 1.0, r"0.05 µm/px .* was trained at 0.1; data.scale: 0.5"),
+        (("ferrite", "bainite"), 0.05, 0.5, None),
+        (("ferrite", "pearlite"), None, 1.0, None),
+    ],
+)
+def test_data_that_mean_something_else_than_the_package_are_told_of(tmp_path, names, um, scale, words) -> None:
+    package = save_small_package(small_unet(), tmp_path / "package", um_per_px=0.1)
+    image = np.eye(8, dtype=np.uint8)
+    data = array_dataset([image], [image], classes=names, um_per_px=um)
+    recipe = small(data__scale=scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if words is None:
+            assert named_after(data, recipe, package).class_names == names
+            return
+    with pytest.warns(BainiteWarning, match=words):
+        named_after(data, recipe, package)

@@ -36,6 +36,7 @@ _UM = {
     "°m": 1.0,  # how a Latin-1 µm comes out of some Zeiss files
 }
 
+SCALE_TOLERANCE = 0.02  # within which two scales are the same
 _PLAUSIBLE = (1e-5, 50.0)  # µm per px, from atomic resolution to a hand lens
 
 

@@ -11,14 +11,13 @@ import numpy as np
 
 from .._memory import format_bytes, total_memory
 from ..errors import BainiteWarning, InputError
-from ..io.pixel_size import check_pixel_size
+from ..io.pixel_size import SCALE_TOLERANCE, check_pixel_size
 from ..models.device import resolve_device
 from ..models.exported import RUNTIMES
 from .memory import default_budget, parse_memory
 from .run_plan import Edge
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-_SCALE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +129,4 @@ def scale_factor(scale: str | float, um_per_px: float | None, model_um_per_px: f
     if scale == "as-is" or mosaic is None or model_um_per_px is None:
         return 1.0
     factor = mosaic / model_um_per_px
-    return 1.0 if abs(factor - 1) <= _SCALE_TOLERANCE else factor
+    return 1.0 if abs(factor - 1) <= SCALE_TOLERANCE else factor

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..errors import BainiteWarning, InputError, ModelError
-from ..models import LoadedModel, load
+from ..io.pixel_size import SCALE_TOLERANCE
+from ..models import Contract, LoadedModel, load
 from ..models.architectures import architecture, build
 from .batches import Intensities
 from .checks import default_names
@@ -49,12 +50,42 @@ class Start:
 
 
 def named_after(data: Dataset, recipe: Recipe, init: Init) -> Dataset:
-    """Return a data set whose classes nobody named with the names of the package that a run starts from."""
-    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
-        return data
+    """Return a data set whose classes nobody named with the names of the package that a run starts from.
+
+    Warns
+    -----
+    BainiteWarning
+        If the data have the package's classes in another order, or another scale.
+    """
     source = init if init is not None else _package_path(recipe.network.weights)
-    names = () if source is None else load(source).contract.classes
-    return replace(data, class_names=names) if len(names) == data.n_classes else data
+    if source is None:
+        return data
+    contract = load(source).contract
+    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
+        _warn_of_meaning(data, recipe, contract)
+        return data
+    _warn_of_meaning(replace(data, class_names=contract.classes), recipe, contract)
+    return replace(data, class_names=contract.classes) if len(contract.classes) == data.n_classes else data
+
+
+def _warn_of_meaning(data: Dataset, recipe: Recipe, contract: Contract) -> None:
+    """Say so where classes or pixels of the data mean something else than those of the package to start from."""
+    if data.class_names != contract.classes and sorted(data.class_names) == sorted(contract.classes):
+        warnings.warn(
+            f"the classes of the data are {', '.join(data.class_names)}, and those of {contract.name!r} in another "
+            f"order: {', '.join(contract.classes)}; its last layer begins with them mixed up. Give the classes in its "
+            "order",
+            BainiteWarning,
+            stacklevel=5,
+        )
+    own, its = data.um_per_px, contract.um_per_px
+    if own is not None and its is not None and abs(own / recipe.data.scale / its - 1) > SCALE_TOLERANCE:
+        warnings.warn(
+            f"the images have {own / recipe.data.scale:.4g} µm/px and {contract.name!r} was trained at {its:.4g}; "
+            f"data.scale: {own / its:.4g} brings them to its scale",
+            BainiteWarning,
+            stacklevel=5,
+        )
 
 
 def start_network(recipe: Recipe, init: Init, *, channels: int, classes: int, intensities: Intensities) -> Start:
