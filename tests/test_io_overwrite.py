@@ -101,6 +101,20 @@ def test_the_source_is_not_replaced(tmp_path: Path) -> None:
         assert mosaic.um_per_px == 0.5
 
 
+def test_a_link_stays_and_what_it_points_to_is_made_or_replaced(tmp_path: Path) -> None:
+    link, disk = tmp_path / "m.ome.zarr", tmp_path / "disk"
+    link.symlink_to(disk / "m.ome.zarr")  # not there yet
+    for pixels, overwrite in ((IMAGE, False), (255 - IMAGE, True)):
+        assert io.convert(pixels, link, overwrite=overwrite) == link
+        assert link.is_symlink()
+        assert np.array_equal(io.open_mosaic(disk / "m.ome.zarr").read(0, 64, 0, 80), pixels)
+        assert [path.name for path in disk.iterdir()] == ["m.ome.zarr"]
+    with pytest.raises(OutputExistsError, match="exists"):
+        io.convert(IMAGE, link)
+    with pytest.raises(OutputExistsError, match="is, or holds, the mosaic that is read"):
+        io.convert(link, disk / "m.ome.zarr", overwrite=True)
+
+
 def test_an_image_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for out in (".", ".."):

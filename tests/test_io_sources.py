@@ -530,3 +530,19 @@ def test_choices_may_be_integers_of_numpy(tmp_path: Path) -> None:
     check(io.open_mosaic(tmp_path / "colours.zarr", channel=one), stack[1])
     check(io.open_mosaic(tmp_path / "colours.zarr", channel=list(np.arange(2))), stack.transpose(1, 2, 0))
     check(io.open_mosaic(tmp_path / "colours.zarr", channel=np.arange(2)), stack.transpose(1, 2, 0))
+    check(io.open_mosaic(GRAY, crop_bar=np.int64(7)), GRAY[:-7])
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        *({"plane": one} for one in (1.0, True, "1", [1], {"z": 1.5}, {"z": None})),
+        *({"channel": one} for one in (1.0, True, {0: 1}, [[0]])),
+        *({"level": one} for one in (0.0, None, "0")),
+        *({"crop_bar": one} for one in (20.0, True, "20", (1, 2, 3), (1.0, 2.0))),
+    ],
+    ids=str,
+)
+def test_choices_of_another_type_are_refused_and_not_rounded(choice: dict) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(choice))}="):
+        io.open_mosaic(np.zeros((5, 30, 40), np.uint8), **{"plane": 0, **choice})

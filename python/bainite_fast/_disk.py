@@ -192,6 +192,6 @@ def _output_error(place: Path, what: str, number: int | None, text: str) -> Outp
         cure = "Make room, then run the same again"
     elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
         cure = "Permit writing there, or choose another place, then run the same again"
-    error = OutputError(f"cannot write {what} of {place}: {text}{free}. {cure}: what is finished is kept")
+    error = OutputError(f"cannot write {what} of {place}: {text}{free}. {cure}")
     error.errno = number
     return error

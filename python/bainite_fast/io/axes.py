@@ -25,6 +25,29 @@ def plain(choice: Any) -> Any:
     return [plain(one) for one in choice] if isinstance(choice, (list, tuple)) else choice
 
 
+def is_index(value: Any) -> bool:
+    """Return whether a value is an integer, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_choice(plane: Any, channel: Any, level: Any) -> None:
+    """Refuse a choice of the wrong type, which could otherwise be rounded, or fail later.
+
+    Raises
+    ------
+    InputError
+        With what is meant.
+    """
+    planes = plane.values() if isinstance(plane, Mapping) else [] if plane is None else [plane]
+    if not all(is_index(one) for one in planes):
+        raise InputError(f"plane={plane!r} is no plane; give its number, or that of each axis: {{'z': 3, 't': 0}}")
+    channels = channel if isinstance(channel, (list, tuple)) else [] if channel is None else [channel]
+    if not all(is_index(one) or isinstance(one, str) for one in channels):
+        raise InputError(f"channel={channel!r} is no channel; give its number or name, several of them, or 'rgb'")
+    if not is_index(level):
+        raise InputError(f"level={level!r} is no level; give its number, 0 for full resolution")
+
+
 @dataclass(frozen=True, slots=True)
 class AxisPlan:
     """How a region of the picture is cut out of an N-dimensional array.

@@ -90,7 +90,8 @@ def write_image(
     check_pixel_size(um_per_px)
     if ome_version not in OME_VERSIONS:
         raise InputError(f"ome_version is {ome_version!r}; use one of {OME_VERSIONS}")
-    partial = path.with_name(f"{path.name}.partial")
+    place = path.resolve() if path.is_symlink() else path  # a link stays, and what it points to is made or replaced
+    partial = place.with_name(f"{place.name}.partial")
     with exclusive_folder(partial, path):
         levels = plan_levels(mosaic.shape, _BLOCK)
         _ImageWriter(partial, mosaic, levels, ome_version, threads).run(progress)
@@ -103,12 +104,12 @@ def write_image(
         check_group_output(out, overwrite=overwrite)  # another may have put something there meanwhile
         with explain_os_errors(path, "the finished image"):
             sync_tree(partial)
-            replaced = path.with_name(f"{path.name}.replaced")
+            replaced = place.with_name(f"{place.name}.replaced")
             remove(replaced)
-            if path.exists():
-                path.rename(replaced)
-            partial.rename(path)
-            sync_folder(path.parent)
+            if place.exists():
+                place.rename(replaced)
+            partial.rename(place)
+            sync_folder(place.parent)
             remove(replaced)
     return path
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, MosaicError, MosaicNotFoundError
 from ._zarr import is_url
 from .arrays import DaskMosaic, NumpyMosaic
-from .axes import Channel, Plane, plain
+from .axes import Channel, Plane, check_choice, plain
 from .mosaic import Mosaic
 from .picture_source import PictureMosaic, picture_format
 from .sem_bar import CropBar, crop
@@ -73,7 +73,8 @@ def open_mosaic(
     InputError
         If a choice is missing or out of range; the message lists axes and sizes.
     """
-    plane, channel = plain(plane), plain(channel)
+    plane, channel, level, crop_bar = plain(plane), plain(channel), plain(level), plain(crop_bar)
+    check_choice(plane, channel, level)
     if isinstance(source, Mosaic):
         if plane is not None or channel is not None or level:
             raise InputError("plane, channel and level choose among what a file holds; a Mosaic is already chosen")

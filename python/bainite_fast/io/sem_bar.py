@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BainiteWarning, InputError
+from .axes import is_index
 from .mosaic import CroppedMosaic, Mosaic
 
 CropBar = Literal["auto"] | int | tuple[int, int] | None
@@ -39,11 +40,12 @@ def crop(mosaic: Mosaic, crop_bar: CropBar) -> Mosaic:
     """
     if crop_bar is None:
         return mosaic
-    if isinstance(crop_bar, str):
-        if crop_bar != "auto":
-            raise InputError(
-                f'crop_bar={crop_bar!r} is not understood; use "auto", rows at the bottom, or (top, bottom)'
-            )
+    ends: list[Any] = [0, crop_bar] if is_index(crop_bar) else []
+    if isinstance(crop_bar, (tuple, list)):
+        ends = list(crop_bar)
+    if crop_bar != "auto" and not (len(ends) == 2 and all(is_index(one) for one in ends)):
+        raise InputError(f'crop_bar={crop_bar!r} is not understood; use "auto", rows at the bottom, or (top, bottom)')
+    if crop_bar == "auto":
         rows = find_bar(mosaic)
         if not rows:
             warnings.warn(
@@ -54,7 +56,7 @@ def crop(mosaic: Mosaic, crop_bar: CropBar) -> Mosaic:
             )
             return mosaic
         return CroppedMosaic(mosaic, 0, rows)
-    top, bottom = (0, int(crop_bar)) if isinstance(crop_bar, int) else (int(crop_bar[0]), int(crop_bar[1]))
+    top, bottom = ends
     return CroppedMosaic(mosaic, top, bottom) if top or bottom else mosaic
 
 
