@@ -61,11 +61,11 @@ def named_after(data: Dataset, recipe: Recipe, init: Init) -> Dataset:
     if source is None:
         return data
     contract = load(source).contract
-    if not isinstance(data, ArrayDataset) or data.class_names != default_names(data.n_classes):
-        _warn_of_meaning(data, recipe, contract)
-        return data
-    _warn_of_meaning(replace(data, class_names=contract.classes), recipe, contract)
-    return replace(data, class_names=contract.classes) if len(contract.classes) == data.n_classes else data
+    unnamed = data.class_names == default_names(data.n_classes)
+    if unnamed and isinstance(data, ArrayDataset) and len(contract.classes) == data.n_classes:
+        data = replace(data, class_names=contract.classes)
+    _warn_of_meaning(data, recipe, contract)
+    return data
 
 
 def _warn_of_meaning(data: Dataset, recipe: Recipe, contract: Contract) -> None:
