@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -31,6 +32,7 @@ from bainite_fast.errors import (
     OutputError,
     OutputExistsError,
 )
+from bainite_fast.io.files import write_json
 from bainite_fast.io.image_writer import halve_mean
 from bainite_fast.io.label_store import halve_values
 from bainite_fast.io.labels import plan_levels
@@ -425,6 +427,49 @@ def test_a_result_whose_writer_was_killed_before_listing_it_is_listed(tmp_path: 
         io.LabelTarget.resolve(mosaic, out)
     assert io.label_names(out) == ("phases",)
     validate(out)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_writer_that_is_killed_at_any_file_of_the_groups_is_followed_by_another(
+    tmp_path: Path, monkeypatch, version: str
+) -> None:
+    mosaic, labels = io.open_mosaic(patches((300, 300))), patches((300, 300), 1)
+
+    def run(out: Path) -> None:
+        store = begin(mosaic, out, ome_version=version)
+        write(store, labels)
+        store.finish(PROVENANCE)
+
+    run(tmp_path / "whole.ome.zarr")
+    written = 0
+    for moment in range(100):
+        out, left = tmp_path / f"{moment}.ome.zarr", moment
+
+        def dies(path: Path, value: Any) -> None:
+            nonlocal left
+            if path.name in ("zarr.json", ".zattrs", ".zgroup"):
+                if left == 0:
+                    path.parent.mkdir(exist_ok=True)
+                    path.with_name(f".{path.name}.0123abcd.partial").write_text("")
+                    raise KeyboardInterrupt
+                left -= 1
+            write_json(path, value)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("bainite_fast.io.files.write_json", dies)
+            try:
+                run(out)
+                break
+            except KeyboardInterrupt:
+                written += 1
+        with contextlib.suppress(OutputExistsError):  # it was complete
+            run(out)
+        validate(out)
+        for name in ("zarr.json", ".zattrs", "labels/zarr.json", "labels/.zattrs"):
+            files = [folder / name for folder in (out, tmp_path / "whole.ome.zarr")]
+            assert files[0].exists() == files[1].exists()
+            assert not files[0].exists() or files[0].read_bytes() == files[1].read_bytes()
+    assert written > 4
 
 
 def test_consolidated_groups_show_their_new_labels(tmp_path: Path) -> None:

@@ -102,6 +102,16 @@ def test_what_pytorch_makes_tensors_of_by_default_is_no_matter(tmp_path: Path) -
         torch.set_default_dtype(torch.float32)
 
 
+def test_autocast_of_the_caller_does_not_reach_the_network() -> None:
+    net, x = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)), torch.rand(1, 1, 16, 16)
+    loaded, other = load(net), load(net)
+    with torch.autocast("cpu"):
+        assert load(net).contract == loaded.contract
+        inside = compile(loaded).run(x)  # compiled there, it would stay in bfloat16
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(inside, compile(other).run(x))
+
+
 def test_one_logit_means_two_classes() -> None:
     assert load(nn.Conv2d(1, 1, 1)).contract.classes == ("background", "foreground")
 

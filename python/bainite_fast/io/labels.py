@@ -13,7 +13,7 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
-from .._disk import explain_os_errors
+from .._disk import explain_os_errors, left_by
 from ..errors import InputError, MosaicError, OutputError, OutputExistsError
 from ._zarr import is_url, open_array
 from .files import check_group_name, consolidate, exclusive_update, is_consolidated, read_group, write_group
@@ -23,6 +23,7 @@ from .shards import ArrayLayout
 
 OME_VERSIONS = ("0.4", "0.5")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_GROUP = {"zarr.json", ".zattrs", ".zgroup"}
 _SMALLEST_LOCAL_BLOCK = 256
 _SMALLEST_LEVEL = 512  # no level is added below one whose longer side is this short
 CONFIDENCE = "confidence"
@@ -297,13 +298,15 @@ class LabelTarget:
     def make_partial(self) -> None:
         """Create the container if it is new, and the folder of the unfinished labels."""
         with explain_os_errors(self.partial_dir, "the output"):
-            self.partial_dir.mkdir(parents=True, exist_ok=True)
+            self.container.mkdir(parents=True, exist_ok=True)
             with exclusive_update(self.container):
                 if read_group(self.container) is None:
                     write_group(self.container, group_attributes({}, self.ome_version), self.ome_version)
                 if read_group(self.container / "labels") is None:
                     empty = group_attributes({"labels": []}, self.ome_version)
                     write_group(self.container / "labels", empty, self.ome_version)
+            # Last: a folder that holds anything else than the groups is taken for somebody's.
+            self.partial_dir.mkdir(parents=True, exist_ok=True)
 
     def open_result(self) -> tuple[zarr.Array[Any], zarr.Array[Any] | None]:
         """Return the finished labels at full resolution, and the confidence where there is one."""
@@ -319,11 +322,6 @@ class LabelTarget:
             finished = read_group(self.path)
             assert finished is not None  # noqa: S101  (called for labels whose metadata is written)
             entry = ome_attributes(finished[0])[0]["multiscales"][0]
-            labels = read_group(self.container / "labels")
-            attributes = {} if labels is None else labels[0]
-            ome = dict(ome_attributes(attributes)[0])
-            names = [one for one in ome.get("labels", []) if one != self.name]
-            self._replace_ome(self.container / "labels", attributes, {**ome, "labels": [*names, self.name]})
             root = read_group(self.container)
             attributes = {} if root is None else root[0]
             ome = dict(ome_attributes(attributes)[0])
@@ -336,6 +334,12 @@ class LabelTarget:
                     attributes,
                     {**ome, "multiscales": [*kept, {**entry, "name": self.name, "datasets": data}]},
                 )
+            # Last: labels that are not in this list are entered again, into both.
+            labels = read_group(self.container / "labels")
+            attributes = {} if labels is None else labels[0]
+            ome = dict(ome_attributes(attributes)[0])
+            names = [one for one in ome.get("labels", []) if one != self.name]
+            self._replace_ome(self.container / "labels", attributes, {**ome, "labels": [*names, self.name]})
             if is_consolidated(self.container):
                 consolidate(self.container)
 
@@ -399,7 +403,7 @@ def _container_version(container: Path, asked: str | None, mosaic: Mosaic) -> st
     except MosaicError as error:
         raise OutputError(f"{container} cannot take labels: {error}") from error
     if group is None:
-        if any(container.iterdir()):
+        if any(not {left_by(entry.name), entry.name} & _GROUP for entry in container.iterdir()):
             raise OutputError(f"{container} is a folder that is no Zarr group; give another out")
         return asked or "0.5"
     attributes, by_format = group

@@ -103,11 +103,13 @@ _exact = contextlib.ExitStack()
 def exact_math(device: str) -> Iterator[None]:
     """Let float32 be float32 (no TF32), and cuDNN take the same algorithm every time, with the device the current one.
 
-    These flags are the process's: the first thread sets them, and the last one that is done puts them back. Our kernels
-    take tensors by DLPack, and PyTorch gives away none of another device than the current one.
+    These flags are the process's: the first thread sets them, and the last one that is done puts them back. An autocast
+    is the caller's thread's, and does not reach in here. Our kernels take tensors by DLPack, and PyTorch gives away
+    none of another device than the current one.
     """
     if device == "cpu":
-        yield
+        with torch.autocast("cpu", enabled=False):
+            yield
         return
     global _exact_users
     with _exact_lock:
@@ -115,7 +117,7 @@ def exact_math(device: str) -> Iterator[None]:
             _exact.enter_context(_exact_flags())
         _exact_users += 1
     try:
-        with _cuda.device(device):
+        with _cuda.device(device), torch.autocast("cuda", enabled=False):
             yield
     finally:
         with _exact_lock:

@@ -26,6 +26,7 @@ from .compiled import noise
 from .contract import Contract, LoadedModel, default_classes, default_colors, per_channel
 from .describing import RDF
 from .description import described, read_said
+from .device import exact_math
 from .package import load_package
 from .package_files import open_zip
 from .receptive_field import Reach, deduce_in_channels, probe, refuse_optimized
@@ -212,7 +213,7 @@ def _bare(
     module = module.to("cpu").float()
     if getattr(module, "training", False):
         module.eval()
-    with serial_threads():
+    with serial_threads(), exact_math("cpu"):
         channels = channels or deduce_in_channels(module)
         reach = probe(module, channels)
         _refuse_probabilities(module, channels, reach)

@@ -36,6 +36,7 @@ from .catalog import (
     sanity_limit,
 )
 from .contract import Color, Contract, LoadedModel, default_colors, per_channel
+from .device import exact_math
 from .package_files import PackageReader, check_target, write_package
 from .receptive_field import probe
 from .threads import serial_threads
@@ -239,7 +240,7 @@ def _classes(names: Sequence[str], colors: Sequence[Color] | None) -> tuple[Clas
 def _test_logits(network: nn.Module, contract: Contract, image: np.ndarray) -> np.ndarray:
     if image.ndim not in (2, 3) or image.size == 0:
         raise ModelError(f"the test input has shape {image.shape}; give one image [h, w] or [h, w, C]")
-    with torch.inference_mode(), serial_threads():
+    with torch.inference_mode(), serial_threads(), exact_math("cpu"):
         logits: np.ndarray = network(torch.from_numpy(contract.normalize(image)))[0].numpy()
     if not np.isfinite(logits).all():
         raise ModelError(f"the model {contract.name!r} returns NaN or infinity for its test input")

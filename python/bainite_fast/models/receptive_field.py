@@ -19,6 +19,7 @@ from torch import nn
 
 from ..errors import ModelError
 from .compiled import lay_out
+from .device import exact_math
 from .threads import serial_threads
 
 _GRANULES = (32, 64, 96, 128, 160, 60, 224, 240, 288, 336, 352)  # px; their divisors are the strides looked for
@@ -91,7 +92,7 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
         x.max() > 1``), or it hides NaN so that its reach cannot be measured.
     """
     refuse_optimized(module)
-    with serial_threads():
+    with serial_threads(), exact_math("cpu"):
         return _measure(module, in_channels)
 
 
