@@ -301,6 +301,21 @@ def ramp(x: torch.Tensor) -> torch.Tensor:
     return x + torch.arange(x.shape[2], dtype=x.dtype)[:, None]
 
 
+class Deformable(nn.Module):
+    """Reads from places that are off by what a convolution says, or by nothing."""
+
+    def __init__(self, *, moved: bool) -> None:
+        super().__init__()
+        self.offsets, self.moved = conv(), moved
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        theta = torch.eye(2, 3, dtype=x.dtype).expand(x.shape[0], 2, 3)
+        grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+        if self.moved:
+            grid = grid + self.offsets(x).permute(0, 2, 3, 1)
+        return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "instance norm": (lambda: nn.Sequential(conv(), nn.InstanceNorm2d(2)), "gives another answer to every tile"),
     "group norm": (lambda: nn.Sequential(conv(), nn.GroupNorm(1, 2)), "gives another answer to every tile"),
@@ -331,6 +346,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "mixes the batch": (lambda: Apply(lambda x: x - x.mean(0, keepdim=True) / 2), "in a batch with another one"),
     "one image at a time": (lambda: Apply(lambda x: x.view(1, *x.shape[1:])), r"a float32 batch \[2, 1, 32, 8"),
     "circular padding": (lambda: nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), "circular padding"),
+    "deformable": (lambda: Deformable(moved=True), "places that it computes from the image"),
+    "deformable, traced": (
+        lambda: torch.jit.trace(Deformable(moved=True).eval(), torch.rand(1, 1, 32, 64), check_trace=False),
+        "places that it computes from the image",
+    ),
     "channels": (lambda: conv(3), r"fails on a float32 batch \[1, 1, 32, 64\]"),
 }  # fmt: skip
 
@@ -341,6 +361,10 @@ def test_what_cannot_be_tiled_is_refused(name: str) -> None:
     torch.manual_seed(0)
     with pytest.raises(ModelError, match=message):
         probe(make().eval(), 1)
+
+
+def test_places_that_no_image_decides_are_measured() -> None:
+    assert probe(nn.Sequential(Deformable(moved=False), conv()).eval(), 1).halo < 8
 
 
 def test_modules_optimised_for_inference_are_refused() -> None:

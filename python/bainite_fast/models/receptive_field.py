@@ -13,9 +13,11 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import ModelError
 from .compiled import lay_out
@@ -29,6 +31,9 @@ _CORE = 16  # px, at least, in the last comparison
 _AROUND = 128  # px on each side of it, at least, that are looked at
 _LOUD = {torch.float64: 1000.0, torch.float32: 10.0}  # what lies outside of a tile there, as far as rounding allows
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}  # of the largest logit
+
+# Operators that read from places that one of their arguments says, and which.
+_OFFSETS = {"aten.grid_sampler": 1, "aten.grid_sampler_2d": 1, "torchvision.deform_conv2d": 2}
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -87,9 +92,9 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
     ------
     ModelError
         If the network cannot be tiled exactly: its output is not [N, K, H, W], its reach is unbounded (instance or
-        group normalisation, global pooling, attention), it does not commute with any shift (``align_corners=True``),
-        it is random, it changes its input or mixes the images of a batch, it decides by values of the whole image (``if
-        x.max() > 1``), or it hides NaN so that its reach cannot be measured.
+        group normalisation, global pooling, attention) or up to the image (deformable layers), it does not commute with
+        any shift (``align_corners=True``), it is random, it changes its input or mixes the images of a batch, it
+        decides by values of the whole image (``if x.max() > 1``), or it hides NaN so that its reach cannot be measured.
     """
     refuse_optimized(module)
     with serial_threads(), exact_math("cpu"):
@@ -99,6 +104,7 @@ def probe(module: nn.Module, in_channels: int) -> Reach:
 def _measure(module: nn.Module, in_channels: int) -> Reach:
     network, exact, dtype = _prepare(module, in_channels)
     granule, out_channels = _granule(network, in_channels)
+    _refuse_offsets(network, in_channels, granule)
     for least in _WIDTHS:
         axes = []
         for first, second in ((network, exact), (_transposed(network), _transposed(exact))):
@@ -238,6 +244,31 @@ def _granule(forward: Forward, channels: int) -> tuple[int, int]:
         else:
             return granule, int(logits.shape[1])
     raise first or ModelError("the network accepts no size")
+
+
+class _Offsets(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees whether an operator is told by NaN from which places to read."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = _OFFSETS.get(str(func).partition(".default")[0])
+        self.found |= place is not None and bool(args[place].isnan().any())
+        return func(*args, **(kwargs or {}))
+
+
+def _refuse_offsets(forward: Forward, channels: int, granule: int) -> None:
+    """Refuse deformable layers: how far they reach, the image decides, and another may let them reach further."""
+    with _Offsets() as mode:
+        forward(_zeros(1, channels, granule, 2 * granule).fill_(math.nan))
+    if mode.found:
+        raise ModelError(
+            "the network samples its features at places that it computes from the image (grid_sample, deformable "
+            "convolution), so its reach has no bound that holds for every image, and no tiling of it can be exact; "
+            "use convolutions in place of such layers"
+        )
 
 
 def _accepts(forward: Forward, shape: tuple[int, int, int, int]) -> bool:
