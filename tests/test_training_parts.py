@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bainite_fast.training import checkpoint
 from bainite_fast.training.batches import Batches, measure_intensities
 from bainite_fast.training.dataset import array_dataset
 from bainite_fast.training.hardware import Hardware, choose_hardware, determinism
+from bainite_fast.training.loop import validations_without_rise
 from bainite_fast.training.optimise import MovingAverage, learning_rate, make_optimiser
 from bainite_fast.training.predict import predict
 from bainite_fast.training.prepare import held, part_indices
@@ -311,3 +313,18 @@ def test_data_that_mean_something_else_than_the_package_are_told_of(tmp_path, na
             return
     with pytest.warns(BainiteWarning, match=words):
         named_after(data, recipe, package)
+
+
+@pytest.mark.parametrize(
+    ("scores", "gain", "expected"),
+    [
+        ([0.5], 0.1, 0),
+        ([0.5, 0.54, 0.58, 0.62], 0.1, 0),  # slow, and a rise by more than 0.1 in three steps
+        ([0.5, 0.54, 0.58], 0.1, 2),
+        ([0.5, 0.5, 0.49], 0.0, 2),
+        ([0.5, 0.51, 0.505], 0.0, 1),
+        ([0.5, math.nan, math.nan], 0.0, 2),
+    ],
+)
+def test_slow_rises_add_up(scores: list[float], gain: float, expected: int) -> None:
+    assert validations_without_rise(scores, gain) == expected

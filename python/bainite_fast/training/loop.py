@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,6 @@ class Place:
     step: int = 0
     loss_sum: float = 0.0
     images_seen: int = 0
-    stale: int = 0
     best: float = -math.inf
     best_epoch: int = 0
     stopped: bool = False
@@ -84,7 +83,8 @@ class Place:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Place:
         """Return what :meth:`to_dict` gave."""
-        return cls(**{**values, "best": -math.inf if values["best"] is None else values["best"]})
+        known = {name: values[name] for name in cls.__slots__}  # earlier versions kept more
+        return cls(**{**known, "best": -math.inf if known["best"] is None else known["best"]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,15 +319,14 @@ class Trainer:
 
     def _compare(self, epoch: int, score: float) -> None:
         """Keep the weights if they are the best so far; stop if the recipe says so."""
-        place, rules = self.place, self.job.recipe.validation
-        gained = score > place.best + (rules.early_stop.minimum_gain if rules.early_stop else 0.0)
-        place.stale = 0 if gained else place.stale + 1
+        place, stop = self.place, self.job.recipe.validation.early_stop
         if score > place.best:
             place.best, place.best_epoch = score, epoch
             state = self.network.state_dict() if self.average is None else self.average.state
             tensors = {f"network/{name}": value for name, value in state.items()}
             checkpoint.save(self.job.folder / checkpoint.BEST, tensors, {"epoch": epoch, "mean_iou": score})
-        if rules.early_stop is not None and place.stale >= rules.early_stop.patience:
+        scores = [row["mean_iou"] for row in place.history if "mean_iou" in row]
+        if stop is not None and validations_without_rise([*scores, score], stop.minimum_gain) >= stop.patience:
             place.stopped = True
 
     def _save(self) -> None:
@@ -363,6 +362,14 @@ class Trainer:
             "train in float32",
             place=str(folder),
         )
+
+
+def validations_without_rise(scores: Sequence[float], minimum_gain: float) -> int:
+    """Return how many scores at the end are no rise by more than the gain over the last that was one."""
+    level, since = -math.inf, 0
+    for score in scores:
+        level, since = (score, 0) if score > level + minimum_gain else (level, since + 1)
+    return since
 
 
 def scores_of(counts: np.ndarray) -> dict[str, float]:

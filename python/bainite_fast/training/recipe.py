@@ -300,7 +300,7 @@ class EarlyStop(_Strict):
     patience : int
         Validations in a row without a rise.
     minimum_gain : float
-        What counts as a rise of the mean IoU, 0…1.
+        What counts as a rise of the mean IoU over the last one that did, 0…1; more than this.
     """
 
     patience: Count = 20
