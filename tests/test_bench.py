@@ -24,7 +24,7 @@ from bainite_fast.bench.floors import flop_per_pixel
 from bainite_fast.bench.timeline import STAGES, WAITS, timeline
 from bainite_fast.bench.usage import DeviceUsage
 from bainite_fast.cli import app
-from bainite_fast.cli._bench import doubts, summarize, write_report
+from bainite_fast.cli._bench import _latency, doubts, summarize, write_report
 from bainite_fast.errors import InputError, OutputError
 from bainite_fast.models import UNet, load, save_package
 from bainite_fast.models.compiled import Runtime
@@ -465,3 +465,17 @@ def test_what_a_comparison_cannot_tell_is_said() -> None:
     assert "1 run cannot tell a slower machine from a busy one" in doubts(report(1.0), 0.1)
     assert "the runs lie 30 % apart, more than the limit of 10 %" in doubts(report(1.0, 1.0, 1.3), 0.1)
     assert doubts(report(1.0, 1.0, 1.05), 0.1) == ""
+
+
+@pytest.mark.parametrize(
+    ("runs", "note"),
+    [
+        (1, ""),
+        (3, "; p95 and p99 of 3 runs say little more than the slowest, 3 s"),
+        (20, "; p99 of 20 runs says little more than the slowest, 20 s"),
+        (100, ""),
+    ],
+)
+def test_percentiles_of_few_runs_are_told_of(runs: int, note: str) -> None:
+    seconds = {"runs": [1.0] * runs, "p50": 1.0, "p95": 1.0, "p99": 1.0, "max": float(runs)}
+    assert _latency(seconds) == "p50 1 s, p95 1 s, p99 1 s" + note

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -279,6 +279,20 @@ def above(utilisation: float) -> str:
     )
 
 
+_ENOUGH = {"p95": 20, "p99": 100}  # runs, of which one is slower
+
+
+def _latency(seconds: dict[str, Any]) -> str:
+    """Return the percentiles of the time of a mosaic, and which of them so few runs do not tell from the slowest."""
+    runs = len(seconds["runs"])
+    shown = ", ".join(f"{name} {seconds[name]:.4g} s" for name in ("p50", "p95", "p99"))
+    few = [name for name, enough in _ENOUGH.items() if runs < enough]
+    if not few or runs == 1:
+        return shown
+    say = "say" if len(few) > 1 else "says"
+    return f"{shown}; {' and '.join(few)} of {runs} runs {say} little more than the slowest, {seconds['max']:.4g} s"
+
+
 def summarize(report: Report) -> str:
     """Return the figures as lines for a reader."""
     values = report.values
@@ -299,7 +313,7 @@ def summarize(report: Report) -> str:
             ("device", f"{plan['device']}, {plan['precision']}, {values['workers']} networks at a time"),
             ("machine", f"{values['machine']['cpu']}, {values['machine']['cores']} cores"),
             ("sustained", f"{values['pixels_per_second'] / 1e6:.3g} Mpx/s"),
-            ("latency", ", ".join(f"{name} {latency[name]:.4g} s" for name in ("p50", "p95", "p99"))),
+            ("latency", _latency(latency)),
             ("network", f"{duration(network['seconds'])} of {duration(sum(latency['runs']) / values['runs'])}, "
              f"waited {duration(sum(waits.values()))}"),
             ("bare network", f"{network['bare_pixels_per_second'] / 1e6:.3g} Mpx/s{resampled}; the job has "
