@@ -155,14 +155,24 @@ def test_no_phase_in_the_header_is_said(tmp_path: Path) -> None:
     assert np.array_equal(read.phase_id, ebsd_map.phase_id)
 
 
-def test_a_hexagonal_scan_whose_first_row_is_shifted_gets_an_empty_row_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("announced", [None, (5, 4, 5), (5, 5, 4)])
+def test_a_hexagonal_scan_whose_first_row_is_shifted_gets_an_empty_row_before_it(
+    tmp_path: Path, announced: tuple[int, int, int] | None
+) -> None:
     ebsd_map, lines, path = lines_of(tmp_path, ebsd.Grid.hexagonal(6, 5, dx=0.1))
     kept = [line for line in lines if not line.startswith(("# NROWS", "# NCOLS"))]
-    path.write_text("\n".join(line for line in kept if line.startswith("#") or float(line.split()[4]) > 0))
+    rows = [line for line in kept if line.startswith("#") or float(line.split()[4]) > 0]
+    keys = ("# NROWS", "# NCOLS_ODD", "# NCOLS_EVEN")
+    head = [f"{key}: {count}" for key, count in zip(keys, announced or (), strict=announced is not None)]
+    path.write_text("\n".join([*head, *rows]))
     read = ebsd.read(path)
     assert read.grid == ebsd_map.grid
     assert not read.indexed[:5].any()
     assert np.array_equal(read.phase_id[5:], ebsd_map.phase_id[5:])
+    if announced:
+        path.write_text("\n".join([*head, *rows[:-4]]))
+        with pytest.raises(EBSDFileError, match="are missing"):
+            ebsd.read(path)
 
 
 def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
