@@ -106,11 +106,11 @@ def test_a_rounded_step_does_not_move_rows(tmp_path: Path) -> None:
     assert read.grid.dy == pytest.approx(0.1 * np.sqrt(3) / 2)
 
 
-@pytest.mark.parametrize("columns", [8, 9, 10, 14, 15])
-def test_an_ang_file_may_have_8_to_15_columns(tmp_path: Path, columns: int) -> None:
+@pytest.mark.parametrize("columns", [8, 9, 10, 14, 15, 18])
+def test_an_ang_file_may_have_8_columns_or_more(tmp_path: Path, columns: int) -> None:
     ebsd_map, lines, path = lines_of(tmp_path)
     wide = [
-        line if line.startswith("#") else " ".join([*line.split(), "1", "2", "3", "4", "5"][:columns])
+        line if line.startswith("#") else " ".join([*line.split(), *"12345678"][:columns])
         for line in lines
         if "FILLER_COLUMNS" not in line  # of the SEM signal: other programs' files have it
     ]
