@@ -719,6 +719,10 @@ def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
         ebsd.write(other, path, overwrite=True)
         assert ebsd.read(path).grid == HEXAGONAL
     assert {item.name for item in tmp_path.iterdir()} == {"map.ang", "map.zarr"}
+    (tmp_path / "map.zarr" / "kam.png").touch()
+    with pytest.raises(OutputExistsError, match=r"also holds kam.png, which is no part of it"):
+        ebsd.write(one, tmp_path / "map.zarr", overwrite=True)
+    assert (tmp_path / "map.zarr" / "kam.png").exists()
     (tmp_path / "folder.ang").mkdir()
     (tmp_path / "folder.zarr").mkdir()
     for suffix in (".ang", ".zarr"):
