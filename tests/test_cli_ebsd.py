@@ -273,6 +273,14 @@ def test_a_stored_scan_is_never_replaced_by_its_kam(scan: Path, tmp_path: Path) 
     assert ebsd.read(store).size == 114
 
 
+def test_grains_of_single_points_have_no_gam_to_be_printed(tmp_path: Path) -> None:
+    scan = ebsd.write(make_map(ebsd.Grid.square(2, 2, dx=1.0), phases=(FERRITE,), holes=False), tmp_path / "scan.ang")
+    done = run("grains", scan, "--min-points", 1)
+    assert done.exit_code == 0
+    assert "GOS  0.0000°" in done.stdout
+    assert "GAM" not in done.stdout
+
+
 def test_grains_are_written_as_an_image(scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "grains.ome.zarr"
     assert run("grains", scan, "--out", out).exit_code == 0

@@ -12,6 +12,7 @@ import pytest
 
 from bainite_fast.ebsd import EBSDMap, Grid, Phase, draw_layer, find_bainite, raster_layer, read
 from bainite_fast.ebsd._iron import is_bcc_iron
+from bainite_fast.ebsd.bainite import _fill
 from bainite_fast.errors import BainiteWarning, InputError
 from bainite_fast.synthetic import make_ebsd
 
@@ -191,3 +192,30 @@ def test_austenite_of_a_real_duplex_steel_is_not_judged() -> None:
     found = find_bainite(ebsd)
     assert [phase.name for phase in found.phases] == ["ferrite/ferrite"]
     assert np.array_equal(found.labels == 3, ebsd.phase_id == 1)
+
+
+def test_points_in_no_grain_take_the_mean_of_what_is_around_them_round_by_round() -> None:
+    grid = Grid.hexagonal(9, 12, dx=0.5)
+    rng = np.random.default_rng(5)
+    ids = np.where(rng.random(grid.size) < 0.08, rng.integers(4, size=grid.size), -1).astype(np.int32)
+    others = (ids < 0) & (rng.random(grid.size) < 0.05)
+    of_grains = np.array([0, 1, 2, 1], np.uint8), np.array([0.1, 0.8, 0.5, 0.9])
+    ebsd = EBSDMap(grid=grid, phases=(Phase(1, "Ferrite"),), quaternions=np.tile([1.0, 0.0, 0.0, 0.0], (grid.size, 1)))
+    labels, probability = _fill(ebsd, ids, of_grains, others)
+    x, y = grid.coordinates()
+    near = np.hypot(x[:, None] - x, y[:, None] - y) < 0.6
+    known = {int(p): (3, np.nan) if ids[p] < 0 else (int(of_grains[0][ids[p]]), of_grains[1][ids[p]])
+             for p in np.flatnonzero((ids >= 0) | others)}  # fmt: skip
+    while len(known) < grid.size:
+        fresh = {}
+        for p in set(range(grid.size)) - known.keys():
+            around = [known[n] for n in np.flatnonzero(near[p]).tolist() if n in known and n != p]
+            if around:
+                ferrite, bainite, unsure, apart = (sum(vote == one for one, _ in around) for vote in range(4))
+                vote = 0 if ferrite > bainite else 1 if bainite > ferrite else 2
+                away = apart > ferrite + bainite + unsure
+                mean = np.nan if away else float(np.mean([value for one, value in around if one != 3]))
+                fresh[p] = (3 if away else vote, mean)
+        known |= fresh
+    assert labels.tolist() == [known[p][0] for p in range(grid.size)]
+    np.testing.assert_allclose(probability, [known[p][1] for p in range(grid.size)], rtol=1e-6)

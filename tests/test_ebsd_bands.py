@@ -120,16 +120,24 @@ def test_refusals(tmp_path: Path) -> None:
         ebsd.clean_store(source, tmp_path / "nowhere" / "map.zarr")
     with pytest.raises(InputError, match="rows=2.5"):
         list(source.bands(2.5))  # type: ignore[arg-type]
-    with pytest.raises(OutputExistsError):
-        ebsd.clean_store(source, source.path)
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="is the map itself"):
+            ebsd.clean_store(source, source.path, [("noc", 5.0, 1)], overwrite=overwrite)
     with pytest.raises(OutputExistsError):
         ebsd.grains_of_store(source, source.path)
     for overwrite in (False, True):
         with pytest.raises(OutputExistsError):
             ebsd.grains_of_store(source, source.path, overwrite=overwrite)
+    (tmp_path / "grains").mkdir()
+    with pytest.raises(OutputExistsError, match="is no EBSD store"):
+        ebsd.clean_store(source, tmp_path / "grains", [("noc", 5.0, 1)], overwrite=True)
+    ebsd.grains_of_store(source, tmp_path / "grains.zarr")
+    (tmp_path / "grains.zarr" / "notes.txt").touch()
+    with pytest.raises(OutputExistsError, match="also holds notes.txt"):
+        ebsd.grains_of_store(source, tmp_path / "grains.zarr", overwrite=True)
     with pytest.raises(InputError, match="tuple"):
         ebsd.clean_store(source, tmp_path / "new.zarr", ["nci"])  # type: ignore[list-item]
-    assert [path.name for path in tmp_path.iterdir()] == ["map.zarr"]
+    assert {path.name for path in tmp_path.iterdir()} == {"grains", "grains.zarr", "map.zarr"}
 
 
 def test_grains_are_taken_as_what_finds_them_returns(tmp_path: Path) -> None:

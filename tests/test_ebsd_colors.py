@@ -107,6 +107,11 @@ def test_neighbouring_grains_always_differ(rows: int, columns: int, hexagonal: b
     assert touching == {tuple(pair) for pair in adjacent_grains(ids, grid).tolist()}
 
 
+def test_grains_of_any_numbers_touch() -> None:
+    ids = np.array([[2**62, -5, 3], [-1, 7, 2**40]])
+    assert adjacent_grains(ids, Grid.square(2, 3, dx=1.0)).tolist() == [[3, 7], [3, 2**40], [7, 2**40], [7, 2**62]]
+
+
 def test_a_map_of_connected_grains_needs_few_colours() -> None:
     grid = Grid.hexagonal(120, 120, dx=1.0)
     rng = np.random.default_rng(3)

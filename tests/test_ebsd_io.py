@@ -106,11 +106,11 @@ def test_a_rounded_step_does_not_move_rows(tmp_path: Path) -> None:
     assert read.grid.dy == pytest.approx(0.1 * np.sqrt(3) / 2)
 
 
-@pytest.mark.parametrize("columns", [8, 9, 10, 14, 15])
-def test_an_ang_file_may_have_8_to_15_columns(tmp_path: Path, columns: int) -> None:
+@pytest.mark.parametrize("columns", [8, 9, 10, 14, 15, 18])
+def test_an_ang_file_may_have_8_columns_or_more(tmp_path: Path, columns: int) -> None:
     ebsd_map, lines, path = lines_of(tmp_path)
     wide = [
-        line if line.startswith("#") else " ".join([*line.split(), "1", "2", "3", "4", "5"][:columns])
+        line if line.startswith("#") else " ".join([*line.split(), *"12345678"][:columns])
         for line in lines
         if "FILLER_COLUMNS" not in line  # of the SEM signal: other programs' files have it
     ]
@@ -155,14 +155,24 @@ def test_no_phase_in_the_header_is_said(tmp_path: Path) -> None:
     assert np.array_equal(read.phase_id, ebsd_map.phase_id)
 
 
-def test_a_hexagonal_scan_whose_first_row_is_shifted_gets_an_empty_row_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("announced", [None, (5, 4, 5), (5, 5, 4)])
+def test_a_hexagonal_scan_whose_first_row_is_shifted_gets_an_empty_row_before_it(
+    tmp_path: Path, announced: tuple[int, int, int] | None
+) -> None:
     ebsd_map, lines, path = lines_of(tmp_path, ebsd.Grid.hexagonal(6, 5, dx=0.1))
     kept = [line for line in lines if not line.startswith(("# NROWS", "# NCOLS"))]
-    path.write_text("\n".join(line for line in kept if line.startswith("#") or float(line.split()[4]) > 0))
+    rows = [line for line in kept if line.startswith("#") or float(line.split()[4]) > 0]
+    keys = ("# NROWS", "# NCOLS_ODD", "# NCOLS_EVEN")
+    head = [f"{key}: {count}" for key, count in zip(keys, announced or (), strict=announced is not None)]
+    path.write_text("\n".join([*head, *rows]))
     read = ebsd.read(path)
     assert read.grid == ebsd_map.grid
     assert not read.indexed[:5].any()
     assert np.array_equal(read.phase_id[5:], ebsd_map.phase_id[5:])
+    if announced:
+        path.write_text("\n".join([*head, *rows[:-4]]))
+        with pytest.raises(EBSDFileError, match="are missing"):
+            ebsd.read(path)
 
 
 def test_a_sparse_ctf_with_decimal_commas(tmp_path: Path) -> None:
@@ -709,6 +719,10 @@ def test_what_exists_is_replaced_on_request_only(tmp_path: Path) -> None:
         ebsd.write(other, path, overwrite=True)
         assert ebsd.read(path).grid == HEXAGONAL
     assert {item.name for item in tmp_path.iterdir()} == {"map.ang", "map.zarr"}
+    (tmp_path / "map.zarr" / "kam.png").touch()
+    with pytest.raises(OutputExistsError, match=r"also holds kam.png, which is no part of it"):
+        ebsd.write(one, tmp_path / "map.zarr", overwrite=True)
+    assert (tmp_path / "map.zarr" / "kam.png").exists()
     (tmp_path / "folder.ang").mkdir()
     (tmp_path / "folder.zarr").mkdir()
     for suffix in (".ang", ".zarr"):

@@ -203,3 +203,21 @@ def test_a_clean_up_hardly_changes_the_noise() -> None:
     assert noise_floor(cleaned).noise == pytest.approx(noise_floor(ebsd).noise, rel=0.03)
     # A crystal without any noise is no measurement, and its noise is 0.
     assert noise_floor(ebsd.replace(quaternions=np.tile([1.0, 0, 0, 0], (ebsd.size, 1)))).noise == 0.0
+
+
+def test_the_interval_does_not_depend_on_how_many_draws_are_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = from_rotation_vector(np.random.default_rng(2).normal(0.0, 0.005, (48 * 48, 3)))
+    ebsd = EBSDMap(grid=Grid.square(48, 48, dx=0.1), phases=(Phase(1, "Ferrite"),), quaternions=noise)
+    whole, held = noise_floor(ebsd), []
+    draw = np.random.Generator.multinomial
+
+    class Counting(np.random.Generator):
+        def multinomial(self, *arguments: object, **options: object) -> np.ndarray:
+            drawn = draw(self, *arguments, **options)  # type: ignore[arg-type]
+            held.append(drawn.size)
+            return drawn
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Counting(np.random.PCG64(seed)))
+    monkeypatch.setattr("bainite_fast.ebsd.noise._DRAWN", 500)
+    assert noise_floor(ebsd).interval == pytest.approx(whole.interval, rel=1e-12)
+    assert max(held) <= 500

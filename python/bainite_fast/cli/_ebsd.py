@@ -182,13 +182,9 @@ def grains(
     if as_json:
         emit_json(result | {"written": [str(path) for path in targets]})
         return
-    rows = []
-    if len(found):
-        rows = [
-            ("GOS", f"{result['gos_deg']:.4f}°"),
-            ("GAM, pairs", f"{result['gam_pairs_deg']:.4f}°"),
-            ("GAM, KAM", f"{result['gam_kam_deg']:.4f}°"),
-        ]
+    # Grains of single points have no GAM.
+    names = (("GOS", "gos_deg"), ("GAM, pairs", "gam_pairs_deg"), ("GAM, KAM", "gam_kam_deg"))
+    rows = [(name, f"{result[key]:.4f}°") for name, key in names if result[key] is not None]
     emit(f"{found!r}\n{table([*rows, *_written(targets)])}".rstrip())
 
 

@@ -71,3 +71,13 @@ def nearest_pairs(grid: Grid) -> tuple[Index, Index]:
     """Return all pairs of nearest neighbours, each once: two int64 (n,)."""
     found = [pairs(grid, offset) for offset in nearest_offsets(grid)]
     return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
+
+
+def neighbour_table(grid: Grid) -> Index:
+    """Return the nearest neighbours of every point, 4 or 6, -1 where the map ends: int64 (points, neighbours)."""
+    ahead = nearest_offsets(grid)
+    table = np.full((grid.size, 2 * len(ahead)), -1, np.int64)
+    for number, offset in enumerate(ahead):
+        i, j = pairs(grid, offset)
+        table[i, number], table[j, len(ahead) + number] = j, i
+    return table

@@ -23,7 +23,8 @@ from .rotations import quaternions_from_euler
 from .text_rows import LONGEST_LINE, MAX_HEADER_LINES, Header, TextRows, decode, refuse_encoding
 
 _COLUMNS = ("phi1", "PHI", "phi2", "x", "y", "iq", "ci", "phase", "sem_signal", "fit")
-FEWEST_COLUMNS, MOST_COLUMNS = 8, 15
+FEWEST_COLUMNS, MOST_COLUMNS = 8, 100
+"""Three PRIAS columns, a custom one, and one for each element's X-ray counts may follow the ten that all scans have."""
 
 
 def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
@@ -32,7 +33,7 @@ def read_ang(path: Path, *, allow_missing: bool = False) -> EBSDMap:
     words = first.split()
     if not FEWEST_COLUMNS <= len(words) <= MOST_COLUMNS:
         raise EBSDFileError(
-            f"{len(words)} columns; an .ang file has {FEWEST_COLUMNS}–{MOST_COLUMNS}: φ1, Φ, φ2, x, y, IQ, CI, phase",
+            f"{len(words)} columns; an .ang file has {FEWEST_COLUMNS}–{MOST_COLUMNS}: φ1, Φ, φ2, x, y, IQ, CI, phase …",
             file=path.name,
             line=len(header.lines) + 1,
         )

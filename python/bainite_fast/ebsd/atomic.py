@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from .._disk import beside_name, explain_os_errors, put
@@ -46,3 +47,20 @@ class Replacement:
             shutil.rmtree(self.partial, ignore_errors=True)
         else:
             self.partial.unlink(missing_ok=True)
+
+
+def refuse_foreign(folder: Path, own: Collection[str]) -> None:
+    """Refuse to replace a group that holds anything but its own arrays.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is something else in it, such as pictures that somebody put there.
+    """
+    foreign = sorted(item.name for item in folder.iterdir() if item.name not in own) if folder.is_dir() else []
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputExistsError(
+            f"{folder} also holds {', '.join(foreign[:3])}{more}, which is no part of it: it is not replaced; choose "
+            "another name, or move it away first"
+        )

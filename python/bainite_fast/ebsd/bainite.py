@@ -31,7 +31,7 @@ from ._evidence import (
     weighed,
 )
 from ._iron import judged_phases
-from ._pairs import nearest_pairs
+from ._pairs import neighbour_table
 from ._parting import Bent, mean_kam, order_of_reach, part_grains
 from .criteria import BainiteCriteria
 from .features import (
@@ -265,28 +265,26 @@ def _fill(
     known = ids >= 0
     values = np.where(known, probability[ids], np.nan)
     votes = np.where(known, labels[ids], NOT_JUDGED).astype(np.int64)
-    known = known | others
-    i, j = nearest_pairs(ebsd.grid)
-    a, b = np.concatenate([i, j]), np.concatenate([j, i])
-    while not known.all():
-        meets = ~known[a] & known[b]
-        if not meets.any():
-            break
-        at, source = a[meets], b[meets]
-        table = np.bincount(4 * at + votes[source], minlength=4 * ebsd.size).reshape(-1, 4)
-        new = table.any(axis=1)
-        ferrite, bainite, _, apart = table[new].T
-        own = votes[source] != NOT_JUDGED
-        total, number = (
-            np.bincount(at[own], values[source[own]], minlength=ebsd.size),
-            table[:, :NOT_JUDGED].sum(axis=1),
-        )
+    # From round to round only what lies next to known points is looked at; the last entry is for no neighbour, -1.
+    known = np.append(known | others, False)
+    table = neighbour_table(ebsd.grid)
+    at = np.flatnonzero(~known[:-1])
+    at = at[known[table[at]].any(axis=1)]
+    while len(at):
+        around = table[at]
+        meets = known[around]
+        votes_around = np.where(meets, votes[around], -1)
+        ferrite, bainite, apart = ((votes_around == vote).sum(axis=1) for vote in (FERRITE, BAINITE, NOT_JUDGED))
+        own = meets & (votes_around != NOT_JUDGED)
+        total, number = np.where(own, values[around], 0.0).sum(axis=1), own.sum(axis=1)
         # A tie between the two classes is unsure; one with another phase is judged.
         label = np.where(ferrite > bainite, FERRITE, np.where(bainite > ferrite, BAINITE, UNSURE))
-        label[apart > number[new]] = NOT_JUDGED
-        votes[new] = label
-        values[new] = np.where(label == NOT_JUDGED, np.nan, total[new] / np.maximum(number[new], 1))
-        known = known | new
+        label[apart > number] = NOT_JUDGED
+        votes[at] = label
+        values[at] = np.where(label == NOT_JUDGED, np.nan, total / np.maximum(number, 1))
+        known[at] = True
+        beside = np.unique(around[around >= 0])
+        at = beside[~known[beside]]
     return votes.astype(np.uint8), values.astype(np.float32)
 
 

@@ -44,14 +44,18 @@ def adjacent_grains(ids: ArrayLike, grid: Grid) -> NDArray[np.int64]:
     ndarray of int64, (n, 2)
         Each pair once, the lower number first.
     """
-    flat = _flat(ids, grid)
+    names, flat = np.unique(_flat(ids, grid), return_inverse=True)
+    first = int(np.searchsorted(names, 0))
     found = []
     for offset in half_stencil(grid, 1):
         i, j = pairs(grid, offset)
         a, b = flat[i], flat[j]
-        border = (a != b) & (a >= 0) & (b >= 0)
-        found.append(np.stack([np.minimum(a, b)[border], np.maximum(a, b)[border]], axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+        border = (a != b) & (a >= first) & (b >= first)
+        # A pair is one number: sorting rows of two takes ten times as long.
+        found.append(np.unique(np.minimum(a, b)[border] * len(names) + np.maximum(a, b)[border]))
+    joined = np.unique(np.concatenate(found))
+    touching: NDArray[np.int64] = names[np.stack(np.divmod(joined, len(names)), axis=1)]
+    return touching
 
 
 def _flat(ids: ArrayLike, grid: Grid) -> NDArray[np.int64]:

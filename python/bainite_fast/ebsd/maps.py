@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _LONG_SIDE = 1600  # pixels that a drawn map aims at
 _LINE_POINTS = 0.9  # width of a boundary
+_SEGMENTS = 500  # of a boundary that are drawn as one path
 _LEAST_PITCH = 5  # pixels from point to point that such boundaries need
 
 
@@ -222,30 +223,44 @@ def _draw_lines(axes: Any, lines: Layer | None, grid: Grid, *, outlined: bool) -
     """Draw boundary segments: all kinds in their colours, or the high-angle ones in black over another map."""
     if lines is None or lines.boundaries is None or not len(lines.boundaries):
         return
-    from matplotlib.collections import LineCollection
-
     found = lines.boundaries
     shown = found.kind >= 1 if outlined else np.ones(len(found), np.bool_)
     # From the middle of the first point to the corner of its cell, where the picture begins.
     shift = np.array([grid.dx / 2, grid.dy / 2 if grid.kind == "square" else grid.dy * 2 / 3])
     ends = found.ends[shown].reshape(-1, 2, 2) + shift
     if outlined:
-        axes.add_collection(LineCollection(list(ends), colors="black", linewidths=0.5, capstyle="round"))
+        _add_segments(axes, ends, colors="black", linewidths=0.5, capstyle="round")
         return
-    colors = np.array(list(BOUNDARY_COLORS.values())) / 255.0
     # A line thinner than two pixels is smoothed to a paler colour than its legend has: where there is no room for
     # wider ones, each is one pixel wide and not smoothed.
-    order = np.argsort(found.kind, kind="stable")  # high angles over low ones
     room = max(grid.columns, grid.rows) * _LEAST_PITCH <= MAP_INCHES * DPI
-    axes.add_collection(
-        LineCollection(
-            list(ends[order]),
-            colors=colors[found.kind[order]],
+    for kind, color in enumerate(BOUNDARY_COLORS.values()):  # high angles over low ones
+        _add_segments(
+            axes,
+            ends[found.kind == kind],
+            colors=np.array(color) / 255.0,
             linewidths=_LINE_POINTS if room else 72.0 / DPI,
             antialiaseds=room,
             capstyle="round" if room else "projecting",
         )
-    )
+
+
+def _add_segments(axes: Any, ends: NDArray[np.float64], *, colors: Any, **style: Any) -> None:
+    """Add segments (n, 2, 2) in one style, some hundred to a path: one object for each would take a minute of a map."""
+    from matplotlib.collections import PathCollection
+    from matplotlib.path import Path as Outline
+
+    # Upright and level ones are put on whole pixels, where all of a path are such.
+    slanted = (ends[:, 0] != ends[:, 1]).all(axis=1)
+    paths = []
+    for alike in (ends[~slanted], ends[slanted]):
+        for start in range(0, len(alike), _SEGMENTS):
+            points = alike[start : start + _SEGMENTS].reshape(-1, 2)
+            codes = np.tile(np.array([Outline.MOVETO, Outline.LINETO], np.uint8), len(points) // 2)
+            paths.append(Outline(points, codes))
+    if paths:
+        collection = PathCollection(paths, facecolors="none", edgecolors=[colors], **style)
+        axes.add_collection(collection, autolim=False)
 
 
 def _draw_color_bar(figure: Any, page: Page, layer: Layer, scale: tuple[float, float]) -> None:

@@ -38,6 +38,7 @@ _LENGTHS = (3.0, 5.0, 10.0, math.inf)
 """Lengths L over which bending may saturate, in steps; shorter ones cannot be told from noise."""
 _EQUAL = 1e-6  # degrees, up to which two orientations are the same
 _CHUNK = 1 << 17
+_DRAWN = 1 << 21  # windows drawn at once
 _MIN_PAIRS = 40  # of a window; half of one of 8 × 8 points has some 150
 
 
@@ -272,8 +273,7 @@ def _fit(
     # The variance of a mean of θ² goes with its square over the number of pairs.
     precision = number.sum(axis=0) / np.maximum(curve, 1e-12) ** 2
     nugget, fitted = _extrapolate(distances, curve[None], precision)
-    drawn = np.random.default_rng(seed).multinomial(len(weight), np.full(len(weight), 1 / len(weight)), size=resamples)
-    resampled = (drawn @ weighted_square) / np.maximum(drawn @ weighted_number, 1e-300)
+    resampled = _resampled(weighted_number, weighted_square, resamples, seed)
     nuggets, _ = _extrapolate(distances, resampled, precision)
     tail = 50.0 * (1.0 - confidence)
     low, high = np.sqrt(np.percentile(nuggets, [tail, 100.0 - tail]) / 2.0)
@@ -292,6 +292,19 @@ def _fit(
         pairs=int(number.sum()),
         step=ebsd.grid.dx,
     )
+
+
+def _resampled(number: Float64, square: Float64, resamples: int, seed: int) -> Float64:
+    """Return the mean of θ² at each distance of so many draws of the windows: float64 (resamples, n)."""
+    generator, windows = np.random.default_rng(seed), len(number)
+    curves = []
+    # Draws of a large map's windows would fill gigabytes: some at a time.
+    at_once = max(1, _DRAWN // windows)
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        drawn = generator.multinomial(windows, np.full(windows, 1 / windows), size=count).astype(np.float64)
+        curves.append((drawn @ square) / np.maximum(drawn @ number, 1e-300))
+    return np.concatenate(curves)
 
 
 def _extrapolate(distances: Float64, curves: Float64, precision: Float64) -> tuple[Float64, Float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -91,6 +91,7 @@ def place(x: Floats, y: Floats, hint: Hint, refuse: Refuse, *, missing: Missing)
     kind, shifted_first = _kind(row, half, hint, refuse)
     if shifted_first:
         row = row + 1
+        hint, missing = _below_an_empty_row(hint, missing, x.size)
     columns, even, column = _columns(row, half >> 1, kind, hint, refuse, _steps_to(x, dx))
     rows = _row_count(row, hint, refuse)
     if kind == "square" and 0 < first[0] < rows - int(row.max()):
@@ -105,7 +106,7 @@ def place(x: Floats, y: Floats, hint: Hint, refuse: Refuse, *, missing: Missing)
         dx = dy
     grid = Grid(kind, rows, columns, even, dx, dy)
     points = (row + 1) // 2 * columns + row // 2 * even + column
-    _check_places(points, grid, refuse, missing="allow" if shifted_first and missing == "refuse" else missing)
+    _check_places(points, grid, refuse, missing=missing)
     in_order = points.size == grid.size and bool((points == np.arange(grid.size)).all())
     return Placement(_refined(grid, x, y, spans), None if in_order else points)
 
@@ -229,6 +230,21 @@ def _kind(row: Integers, half: Integers, hint: Hint, refuse: Refuse) -> tuple[Gr
     if hint.kind == "square":
         _warn("the header announces a square grid, but the points lie on a hexagonal one, and are read so")
     return "hexagonal", bool(wrong.all())
+
+
+def _below_an_empty_row(hint: Hint, missing: Missing, points: int) -> tuple[Hint, Missing]:
+    """Return what a header says of the grid once an empty row goes before its first one, and what empty places mean.
+
+    The lengths of the rows are told by the points. Empty places are those of the new row, and of the last column where
+    shifted rows are the longer ones, if there are as many points as the header announces.
+    """
+    least = 0
+    if hint.rows is not None and hint.columns is not None and hint.columns_even is not None:
+        shorter, longer = sorted((hint.columns, hint.columns_even))
+        least = (hint.rows + 1) // 2 * shorter + hint.rows // 2 * longer
+    rows = None if hint.rows is None else hint.rows + 1
+    placed = replace(hint, rows=rows, columns=None, columns_even=None)
+    return placed, "allow" if missing == "refuse" and points >= least else missing
 
 
 def _warn(text: str) -> None:

@@ -28,7 +28,7 @@ from .cleanup import (
 )
 from .map import EBSDMap
 from .stored_grains import number_grains
-from .zarr_store import StoredMap, ZarrWriter
+from .zarr_store import StoredMap, ZarrWriter, spare_others
 
 MOST_PASSES = 16
 """Passes done on a band before the next one is read; each needs one more row of halo."""
@@ -56,7 +56,7 @@ def clean_store(
     rows : int, optional
         Rows of a band; about two million points by default.
     overwrite : bool
-        Replace a store that exists.
+        Replace a store that exists, other than `source`.
 
     Returns
     -------
@@ -68,14 +68,19 @@ def clean_store(
     InputError
         If a step is unknown or its arguments are wrong, or the map has no CI and a step needs it.
     OutputExistsError
-        If the store exists.
+        If the store exists, or is that of `source`.
     OutputError
         If its folder does not exist, or it cannot be written.
     """
     target = Path(path)
+    if target.exists() and target.samefile(source.path):
+        raise OutputExistsError(
+            f"{target} is the map itself, and a measurement is never replaced by what is made of it; give another name"
+        )
     planned = plan_steps(steps, source.grid, source.phases, has_ci="ci" in source.properties)
     if target.exists() and not overwrite:
         raise OutputExistsError(f"{target} exists; choose another name, or overwrite=True")
+    spare_others(target)
     if not target.parent.is_dir():
         raise OutputError(f"the folder {target.parent} does not exist; make it first")
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.cleaning-", dir=target.parent))

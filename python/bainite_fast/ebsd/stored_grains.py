@@ -15,7 +15,7 @@ from ..kernels import grains as sums
 from ..kernels._checks import whole
 from ..kernels.orientations import laue_code
 from ._points import grain_tolerance, grid_shape, nearest_code
-from .atomic import Replacement
+from .atomic import Replacement, refuse_foreign
 from .bands import Band, bands, seam
 from .grain_map import MAX_ROUNDS, angles_of, inner_kam, links_of, mean_of, times
 from .zarr_store import StoredMap
@@ -114,6 +114,8 @@ def grains_of_store(
     place = Path(path)
     if overwrite and place.exists() and not (place / "grain_id" / "zarr.json").exists():
         raise OutputExistsError(f"{place} exists and holds no grains; it is not replaced, choose another name")
+    if overwrite:
+        refuse_foreign(place, ("zarr.json", "grain_id", "grod"))
     replacement = Replacement(place, overwrite=overwrite)
     try:
         group = zarr.create_group(replacement.partial)

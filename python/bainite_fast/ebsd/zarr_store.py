@@ -21,7 +21,7 @@ from .._disk import explain_os_errors
 from ..errors import EBSDFileError, EBSDNotFoundError, InputError, OutputExistsError
 from ..io._zarr import start_zarr_threads
 from ..kernels._checks import whole
-from .atomic import Replacement
+from .atomic import Replacement, refuse_foreign
 from .grid import Grid
 from .laue import Phase
 from .map import PROPERTIES, EBSDMap
@@ -47,7 +47,7 @@ class ZarrWriter:
     metadata : Mapping
         What is known about the scan.
     overwrite : bool
-        Replace a store that exists.
+        Replace a store that exists, and holds nothing else.
 
     Examples
     --------
@@ -72,8 +72,8 @@ class ZarrWriter:
         unknown = [name for name in properties if name not in PROPERTIES]
         if unknown:
             raise InputError(f"{', '.join(unknown)}: no property of an EBSDMap; there are {', '.join(PROPERTIES)}")
-        if path.exists() and not _is_ebsd(path) and overwrite:
-            raise OutputExistsError(f"{path} exists and is no EBSD store; it is not replaced, choose another name")
+        if overwrite:
+            spare_others(path)
         self._replacement = Replacement(path, overwrite=overwrite)
         self._grid, self._phases, self._properties = grid, phases, properties
         self._done, self._shifted = 0, False
@@ -151,6 +151,19 @@ def _create(group: Any, name: str, points: int) -> Any:
         chunks=(min(CHUNK_POINTS, points), *width),
         fill_value=-1 if name == "phase_id" else np.nan,
     )
+
+
+def spare_others(path: Path) -> None:
+    """Refuse to replace what is no EBSD store, or holds more than one.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is such a thing.
+    """
+    if path.exists() and not _is_ebsd(path):
+        raise OutputExistsError(f"{path} exists and is no EBSD store; it is not replaced, choose another name")
+    refuse_foreign(path, ("zarr.json", *_DTYPES))
 
 
 def _is_ebsd(path: Path) -> bool:
