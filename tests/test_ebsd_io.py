@@ -791,3 +791,15 @@ def test_rows_of_a_real_file_out_of_order_are_put_in_order() -> None:
         if ebsd_map.indexed[point]:
             expected = ebsd.quaternions_from_euler([float(word) for word in row[:3]])
             assert np.allclose(ebsd_map.quaternions[point], expected)
+
+
+def test_single_values_that_a_format_cannot_hold_are_told_of() -> None:
+    full = make_map(ebsd.Grid.square(3, 4, dx=0.5))
+    values = np.where(np.arange(12) < 2, np.nan, 1).astype(np.float32)
+    indexed = np.arange(12) != 0
+    scan = full.replace(ci=values, iq=values, band_contrast=values, phase_id=np.where(indexed, full.phase_id, -1))
+    assert left_out(scan, ".ctf")[-1] == "what is no number, as band_contrast at 2 points (0 is written)"
+    lost = left_out(scan, ".ang")
+    assert "what is no number, as ci at 1 points (0 is written)" in lost  # of points that are not indexed it is -1
+    assert "what is no number, as iq at 2 points (0 is written)" in lost
+    assert left_out(scan, ".zarr") == ()

@@ -94,6 +94,7 @@ def check_grid(ebsd: EBSDMap, suffix: str) -> None:
         raise InputError("a .ctf file holds square grids only; write .ang or .zarr, or use .to_square() first")
 
 
+_FIXED = ("ci", "fit")  # in an .ang file, of points that are not indexed
 _HELD = {".ang": ("ci", "iq", "sem_signal", "fit"), ".ctf": ("bands", "mad", "band_contrast", "band_slope")}
 
 
@@ -110,12 +111,19 @@ def left_out(ebsd: EBSDMap, suffix: str) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Names of properties, such as "ci" and "iq" for a ``.ctf`` file; and the phase ids, where they become others.
+        Names of properties, such as "ci" and "iq" for a ``.ctf`` file; NaN and infinity, in whose place 0 is written;
+        and the phase ids, where they become others.
     """
     suffix = suffix.lower()
     if suffix not in _HELD:
         return ()
     lost = tuple(name for name in ebsd.properties if name not in _HELD[suffix])
+    for name in sorted(ebsd.properties.keys() & set(_HELD[suffix])):
+        without = ~np.isfinite(ebsd.properties[name])
+        if name in _FIXED:
+            without &= ebsd.indexed
+        if without.any():
+            lost += (f"what is no number, as {name} at {np.count_nonzero(without)} points (0 is written)",)
     ids = [phase.id for phase in ebsd.phases]
     if suffix == ".ctf" and ids != list(range(1, len(ids) + 1)):
         lost += (f"the phase ids {', '.join(map(str, ids))} (they are numbered 1, 2, …)",)
