@@ -84,6 +84,20 @@ def test_what_the_run_refuses_is_refused(unfinished):
         look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
 
 
+def test_labels_that_are_not_listed_yet_stay_so(unfinished):
+    """A run repairs what a kill left between the place of the labels and their list; to look ahead writes nothing."""
+    done = bainite_fast.segment(IMAGE, NET, out=unfinished, progress=False, **OPTIONS)
+    listed = done.path.parent / "zarr.json"
+    listed.write_text(listed.read_text().replace('"phases"', ""))
+    before = _content(unfinished)
+    with pytest.raises(OutputExistsError):
+        look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
+    assert _content(unfinished) == before
+    with pytest.raises(OutputExistsError):
+        bainite_fast.segment(IMAGE, NET, out=unfinished, progress=False, **OPTIONS)
+    assert '"phases"' in listed.read_text()
+
+
 def test_the_time_counts_what_is_left(unfinished, monkeypatch):
     monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", lambda *_, **__: 1e4)
     rest = look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)

@@ -220,10 +220,13 @@ def _known(loaded: LoadedModel, choice: Choice) -> LoadedModel:
 _last: LoadedModel | None = None  # its module is ours alone: nobody else has it to change
 
 
-def resolve_target(prepared: Prepared, out: Any, name: str, ome_version: str | None) -> io.LabelTarget:
-    """Decide where the labels go; nothing is written."""
+def resolve_target(
+    prepared: Prepared, out: Any, name: str, ome_version: str | None, *, repair: bool = True
+) -> io.LabelTarget:
+    """Decide where the labels go; nothing is written, unless to `repair` the list of labels there."""
+    overwrite = prepared.request.overwrite
     return io.LabelTarget.resolve(
-        prepared.mosaic, out=out, name=name, ome_version=ome_version, overwrite=prepared.request.overwrite
+        prepared.mosaic, out=out, name=name, ome_version=ome_version, overwrite=overwrite, repair=repair
     )
 
 
