@@ -98,6 +98,17 @@ def test_labels_that_are_not_listed_yet_stay_so(unfinished):
     assert '"phases"' in listed.read_text()
 
 
+def test_unfinished_work_that_is_damaged_is_told_as_the_run_does(unfinished):
+    partial = next(unfinished.rglob("journal.jsonl")).parent
+    for path in [one for one in (partial / "0" / "c").rglob("*") if one.is_file()]:
+        path.unlink()
+    assert "unfinished run there, 0 of" in look_ahead(IMAGE, NET, out=unfinished, **OPTIONS).state
+    (partial / "layout.json").unlink()  # as a run with resume=False that is killed early leaves it
+    for act in (look_ahead, bainite_fast.segment):
+        with pytest.raises(JournalError, match="no unfinished labels that can be taken up"):
+            act(IMAGE, NET, out=unfinished, **OPTIONS)
+
+
 def test_the_time_counts_what_is_left(unfinished, monkeypatch):
     monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", lambda *_, **__: 1e4)
     rest = look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)

@@ -287,6 +287,7 @@ def foresee(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> t
     journal = _unfinished(prepared, target)
     if journal is not None:
         journal.check(prepared.identity(plan, target))
+        _drop_missing(journal, io.LabelStore.read_partial(target))
     return plan, journal
 
 
@@ -320,12 +321,17 @@ def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.L
         journal.check(identity)
         journal.take_up()
         store = io.LabelStore.open_partial(target)
-        for block, record in list(journal.done.items()):
-            if not store.verify_block(record.shards):
-                del journal.done[block]  # its shard is missing or cut short, as after a loss of power: do it again
+        _drop_missing(journal, store)
         return store, journal
     store = io.LabelStore.create(target, prepared.layout(plan, target), with_image=prepared.request.with_image)
     return store, Journal.create(target.partial_dir / _JOURNAL, {"identity": identity})
+
+
+def _drop_missing(journal: Journal, store: io.LabelStore) -> None:
+    """Forget the blocks whose shard is missing or cut short, as after a loss of power: they are done again."""
+    for block, record in list(journal.done.items()):
+        if not store.verify_block(record.shards):
+            del journal.done[block]
 
 
 class _Tally:
