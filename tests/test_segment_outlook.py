@@ -109,6 +109,15 @@ def test_unfinished_work_that_is_damaged_is_told_as_the_run_does(unfinished):
             act(IMAGE, NET, out=unfinished, **OPTIONS)
 
 
+def test_a_journal_that_lacks_what_this_version_asks_for_is_refused_by_name(unfinished):
+    journal = next(unfinished.rglob("journal.jsonl"))
+    _, *blocks = journal.read_bytes().split(b"\n")
+    journal.write_bytes(b"\n".join([b'{"format": 1}', *blocks]))
+    for act in (look_ahead, bainite_fast.segment):
+        with pytest.raises(JournalError, match="belongs to another run: bainite_fast was null"):
+            act(IMAGE, NET, out=unfinished, **{**OPTIONS, "tile": None})
+
+
 def test_the_time_counts_what_is_left(unfinished, monkeypatch):
     monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", lambda *_, **__: 1e4)
     rest = look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)

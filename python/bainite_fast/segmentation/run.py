@@ -296,11 +296,11 @@ def _plan(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> Pla
     journal = _unfinished(prepared, target)
     if journal is None:
         return prepared.plan(None, executor)
-    plan = journal.header["identity"]["plan"]
-    tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
-    batch = plan["batch"] if tile == plan["tile"] else None
-    held = plan["runtime"] if prepared.request.runtime == "auto" else None
-    return prepared.plan(Fixed(tile=tile, block=plan["block"], batch=batch, runtime=held), executor)
+    held = journal.header.get("identity", {}).get("plan", {})  # of an older version: less, which is refused by name
+    tile = held.get("tile") if prepared.request.tile is None else prepared.request.tile
+    batch = held.get("batch") if tile == held.get("tile") else None
+    runtime = held.get("runtime") if prepared.request.runtime == "auto" else None
+    return prepared.plan(Fixed(tile=tile, block=held.get("block"), batch=batch, runtime=runtime), executor)
 
 
 def _unfinished(prepared: Prepared, target: io.LabelTarget) -> Journal | None:
