@@ -146,3 +146,17 @@ def test_the_time_is_that_of_all_workers(tmp_path, monkeypatch):
         seconds = [outlook(prepared, target, Cluster(*workers[:n])).seconds for n in (1, 2, 3, 5)]
     # Two on two cores are twice as fast, three no more; two machines are twice as fast as one.
     assert np.allclose(seconds[0] / np.array(seconds), [1, 2, 2, 4])
+
+
+@pytest.mark.parametrize(("shape", "networks"), [((10, 600), 2), ((300, 400), 1)])
+def test_the_time_is_that_of_networks_that_have_a_block_and_of_tiles_as_they_are(shape, networks, monkeypatch):
+    def rate(runtime, plan, *_, **__):
+        assert plan.workers == networks
+        return 1e4 * plan.workers
+
+    monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", rate)
+    monkeypatch.setattr("bainite_fast.kernels.get_num_threads", lambda: 8)
+    ahead = look_ahead(IMAGE[: shape[0], : shape[1]], NET, out="never.ome.zarr", **OPTIONS)
+    assert ahead.plan.n_blocks == networks
+    # Per pixel that is labelled, whatever the tile sees around it; tiles at the border are padded or trimmed.
+    assert 0.8 < ahead.seconds * 1e4 * networks / np.prod(shape) < 1.3
