@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import pickle
 import signal
@@ -412,6 +413,30 @@ def test_overwriting_keeps_the_old_result_until_the_new_one_is_complete(tmp_path
     np.testing.assert_array_equal(io.read_labels(out).labels[:], new)
     assert [entry.name for entry in (out / "labels").iterdir() if entry.is_dir()] == ["phases"]
     validate(out)
+
+
+def test_a_process_forked_from_one_that_has_read_reads_and_finishes_labels(tmp_path: Path) -> None:
+    """It has none of the threads of zarrs, and waited for them for ever."""
+    pixels = patches((1500, 1500))
+    mosaic = io.open_mosaic(pixels)
+
+    def label(out: Path) -> None:
+        store = begin(mosaic, out)
+        for by, bx in np.ndindex(3, 3):
+            store.write_block(by, bx, pixels[512 * by : 512 * (by + 1), 512 * bx : 512 * (bx + 1)])
+        assert np.array_equal(io.read_labels(store.finish(PROVENANCE)).labels[:], pixels)
+
+    label(tmp_path / "parent.ome.zarr")
+    child = multiprocessing.get_context("fork").Process(target=label, args=(tmp_path / "child.ome.zarr",))
+    child.start()
+    child.join(20)
+    child.kill()
+    assert child.exitcode == 0
+    parent, forked = (
+        {str(one.relative_to(out)): one.read_bytes() for one in out.rglob("*") if one.is_file()}
+        for out in (tmp_path / "parent.ome.zarr", tmp_path / "child.ome.zarr")
+    )
+    assert parent == forked
 
 
 def test_a_result_whose_writer_was_killed_before_listing_it_is_listed(tmp_path: Path, monkeypatch) -> None:

@@ -84,6 +84,40 @@ def test_what_the_run_refuses_is_refused(unfinished):
         look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
 
 
+def test_labels_that_are_not_listed_yet_stay_so(unfinished):
+    """A run repairs what a kill left between the place of the labels and their list; to look ahead writes nothing."""
+    done = bainite_fast.segment(IMAGE, NET, out=unfinished, progress=False, **OPTIONS)
+    listed = done.path.parent / "zarr.json"
+    listed.write_text(listed.read_text().replace('"phases"', ""))
+    before = _content(unfinished)
+    with pytest.raises(OutputExistsError):
+        look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
+    assert _content(unfinished) == before
+    with pytest.raises(OutputExistsError):
+        bainite_fast.segment(IMAGE, NET, out=unfinished, progress=False, **OPTIONS)
+    assert '"phases"' in listed.read_text()
+
+
+def test_unfinished_work_that_is_damaged_is_told_as_the_run_does(unfinished):
+    partial = next(unfinished.rglob("journal.jsonl")).parent
+    for path in [one for one in (partial / "0" / "c").rglob("*") if one.is_file()]:
+        path.unlink()
+    assert "unfinished run there, 0 of" in look_ahead(IMAGE, NET, out=unfinished, **OPTIONS).state
+    (partial / "layout.json").unlink()  # as a run with resume=False that is killed early leaves it
+    for act in (look_ahead, bainite_fast.segment):
+        with pytest.raises(JournalError, match="no unfinished labels that can be taken up"):
+            act(IMAGE, NET, out=unfinished, **OPTIONS)
+
+
+def test_a_journal_that_lacks_what_this_version_asks_for_is_refused_by_name(unfinished):
+    journal = next(unfinished.rglob("journal.jsonl"))
+    _, *blocks = journal.read_bytes().split(b"\n")
+    journal.write_bytes(b"\n".join([b'{"format": 1}', *blocks]))
+    for act in (look_ahead, bainite_fast.segment):
+        with pytest.raises(JournalError, match="belongs to another run: bainite_fast was null"):
+            act(IMAGE, NET, out=unfinished, **{**OPTIONS, "tile": None})
+
+
 def test_the_time_counts_what_is_left(unfinished, monkeypatch):
     monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", lambda *_, **__: 1e4)
     rest = look_ahead(IMAGE, NET, out=unfinished, **OPTIONS)
@@ -112,3 +146,17 @@ def test_the_time_is_that_of_all_workers(tmp_path, monkeypatch):
         seconds = [outlook(prepared, target, Cluster(*workers[:n])).seconds for n in (1, 2, 3, 5)]
     # Two on two cores are twice as fast, three no more; two machines are twice as fast as one.
     assert np.allclose(seconds[0] / np.array(seconds), [1, 2, 2, 4])
+
+
+@pytest.mark.parametrize(("shape", "networks"), [((10, 600), 2), ((300, 400), 1)])
+def test_the_time_is_that_of_networks_that_have_a_block_and_of_tiles_as_they_are(shape, networks, monkeypatch):
+    def rate(runtime, plan, *_, **__):
+        assert plan.workers == networks
+        return 1e4 * plan.workers
+
+    monkeypatch.setattr("bainite_fast.segmentation.outlook.bare_network_rate", rate)
+    monkeypatch.setattr("bainite_fast.kernels.get_num_threads", lambda: 8)
+    ahead = look_ahead(IMAGE[: shape[0], : shape[1]], NET, out="never.ome.zarr", **OPTIONS)
+    assert ahead.plan.n_blocks == networks
+    # Per pixel that is labelled, whatever the tile sees around it; tiles at the border are padded or trimmed.
+    assert 0.8 < ahead.seconds * 1e4 * networks / np.prod(shape) < 1.3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 import threading
 import zipfile
@@ -33,6 +34,18 @@ def start_zarr_threads() -> None:
     zarr.create_array(store=zarr.storage.MemoryStore(), shape=(1,), dtype="uint8")[:] = 0
 
 
+_lacks_threads = False
+
+
+def _after_fork() -> None:
+    """Note in a forked process that zarrs would wait for ever for the threads that it had in the parent."""
+    global _lacks_threads
+    _lacks_threads = _lacks_threads or start_zarr_threads.cache_info().currsize > 0
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def open_array(
     store: Store, path: str = "", *, mode: Literal["r", "r+"] = "r", threads: int | None = None
 ) -> tuple[Any, str]:
@@ -40,7 +53,8 @@ def open_array(
 
     The pipeline of the package `zarrs` (3 to 10 times faster) takes local stores. It has no big-endian or
     Fortran-ordered Zarr v2 arrays, no remote or zip stores, and not every codec, and shards whose index has no checksum
-    are not safe with it: those go, by decision here and never by a fallback of its own, through zarr-python's pipeline.
+    are not safe with it, nor is reading in a process forked from one that has read: those go, by decision here and
+    never by a fallback of its own, through zarr-python's pipeline.
 
     Of sharded arrays, zarrs checks the checksum that a compressor carries (zstd, gzip) and not a separate crc32c codec,
     unless it reads a whole shard: what this package writes has zstd's.
@@ -81,7 +95,7 @@ def open_array(
                 raise MosaicError(
                     f"{place} cannot be opened as Zarr ({type(error).__name__}: {error})", place=place
                 ) from error
-        if not isinstance(store, LocalStore) or not _zarrs_reads(plain.metadata):
+        if _lacks_threads or not isinstance(store, LocalStore) or not _zarrs_reads(plain.metadata):
             return plain, "zarr-python"
         settings = {**ZARRS, **({} if threads is None else {"threading.max_workers": threads})}
         try:

@@ -82,6 +82,19 @@ class LabelStore:
         Raises
         ------
         JournalError
+            As :meth:`read_partial`.
+        """
+        store = cls.read_partial(target)
+        remove(target.partial_dir / _SCRATCH)
+        return store
+
+    @classmethod
+    def read_partial(cls, target: LabelTarget) -> LabelStore:
+        """Return the unfinished labels of a target to look at; nothing is written.
+
+        Raises
+        ------
+        JournalError
             If there are none, or their layout cannot be read.
         """
         path = target.partial_dir / _LAYOUT
@@ -93,7 +106,6 @@ class LabelStore:
                 f"{target.partial_dir} holds no unfinished labels that can be taken up ({error}); "
                 "start again with resume=False"
             ) from error
-        remove(target.partial_dir / _SCRATCH)
         return store
 
     def bind(self, run: str) -> LabelStore:

@@ -221,11 +221,9 @@ class LabelTarget:
         name: str = "phases",
         ome_version: str | None = None,
         overwrite: bool = False,
+        repair: bool = True,
     ) -> LabelTarget:
-        """Decide where the labels of a mosaic go.
-
-        Nothing new is written. One thing is repaired: a result that was complete when its writer was killed between
-        moving it into place and listing it in the group is listed now.
+        """Decide where the labels of a mosaic go; nothing new is written.
 
         Parameters
         ----------
@@ -240,6 +238,9 @@ class LabelTarget:
             Default: that of the group, 0.5 for a new one.
         overwrite : bool
             Whether a finished result of this name may be replaced.
+        repair : bool
+            Whether a result that was complete when its writer was killed between moving it into place and listing it in
+            the group is listed now.
 
         Raises
         ------
@@ -257,7 +258,8 @@ class LabelTarget:
         container = _container(mosaic, out)
         version = _container_version(container, ome_version, mosaic)
         target = cls(container, name, version, mosaic, overwrite)
-        target._list_if_unlisted()
+        if repair:
+            target._list_if_unlisted()
         target.check_free()
         return target
 

@@ -179,7 +179,8 @@ channel, level, resume, overwrite, client, crop_bar, with_image, ome_version, st
     }  # fmt: skip
     choice = Choice(source, model, normalize, plane, channel, level, crop_bar, storage_options)
     with _opened(choice, settings, client) as (prepared, executor):
-        return outlook(prepared, resolve_target(prepared, out, name, ome_version), executor)
+        target = resolve_target(prepared, out, name, ome_version, repair=False)
+        return outlook(prepared, target, executor)
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import kernels
-from ..geometry import round_down
+from ..geometry import round_down, round_up
 from .bare import bare_network_rate
 from .run import Prepared, foresee
 from .run_plan import Plan
@@ -59,19 +60,27 @@ def outlook(prepared: Prepared, target: LabelTarget, executor: Executor) -> Outl
         state = "replaces the unfinished run there"
     else:
         state = "replaces the labels there" if target.path.exists() else "new"
-    left = (block for block in plan.blocks() if block not in done)
+    left = [block for block in plan.blocks() if block not in done]
     seen = sum(tile.input.pixels for block in left for tile in plan.tiles(*block))
-    return Outlook(plan, target.path, state, seen / _rate(prepared, plan, executor))
+    return Outlook(plan, target.path, state, seen / _rate(prepared, plan, executor, max(len(left), 1)))
 
 
-def _rate(prepared: Prepared, plan: Plan, executor: Executor) -> float:
-    """Return the pixels per second that all networks of a run see: of a small tile on the CPU, where one takes long."""
+def _rate(prepared: Prepared, plan: Plan, executor: Executor, blocks: int) -> float:
+    """Return the pixels per second that all networks of a run see: of a small tile on the CPU, where one takes long.
+
+    A block is one network's, so no more of them run than there are blocks.
+    """
     network, processes, machines = prepared.network.runtime, 1, 1
     if isinstance(executor, ClusterExecutor):
         processes, machines = executor.size
     if plan.device != "cpu":
-        return processes * plan.overhead * bare_network_rate(network, plan, _SAMPLE_SECONDS, repeats=1)
+        rate = bare_network_rate(network, plan, _SAMPLE_SECONDS, repeats=1)
+        return min(processes, blocks) * plan.overhead * rate
     tile = max(plan.stride, min(plan.tile, round_down(_SAMPLE_PX, plan.stride)))
-    threads = min(plan.workers * -(-processes // machines), max(kernels.get_num_threads(), plan.workers))
+    machines = min(machines, blocks)
+    networks = min(plan.workers * -(-processes // machines), -(-blocks // machines))
+    threads = min(networks, max(kernels.get_num_threads(), plan.workers))
     sample = replace(plan, tile=tile, batch=1, workers=threads)
-    return machines * sample.overhead * bare_network_rate(network, sample, _SAMPLE_SECONDS, repeats=1)
+    core = [min(tile, round_up(size, plan.stride)) for size in plan.grid]  # as the tiles of a narrow mosaic are
+    overhead = math.prod(size + 2 * plan.halo for size in core) / math.prod(core)
+    return machines * overhead * bare_network_rate(network, sample, _SAMPLE_SECONDS, repeats=1)

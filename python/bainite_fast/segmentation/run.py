@@ -220,10 +220,13 @@ def _known(loaded: LoadedModel, choice: Choice) -> LoadedModel:
 _last: LoadedModel | None = None  # its module is ours alone: nobody else has it to change
 
 
-def resolve_target(prepared: Prepared, out: Any, name: str, ome_version: str | None) -> io.LabelTarget:
-    """Decide where the labels go; nothing is written."""
+def resolve_target(
+    prepared: Prepared, out: Any, name: str, ome_version: str | None, *, repair: bool = True
+) -> io.LabelTarget:
+    """Decide where the labels go; nothing is written, unless to `repair` the list of labels there."""
+    overwrite = prepared.request.overwrite
     return io.LabelTarget.resolve(
-        prepared.mosaic, out=out, name=name, ome_version=ome_version, overwrite=prepared.request.overwrite
+        prepared.mosaic, out=out, name=name, ome_version=ome_version, overwrite=overwrite, repair=repair
     )
 
 
@@ -284,6 +287,7 @@ def foresee(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> t
     journal = _unfinished(prepared, target)
     if journal is not None:
         journal.check(prepared.identity(plan, target))
+        _drop_missing(journal, io.LabelStore.read_partial(target))
     return plan, journal
 
 
@@ -292,11 +296,11 @@ def _plan(prepared: Prepared, target: io.LabelTarget, executor: Executor) -> Pla
     journal = _unfinished(prepared, target)
     if journal is None:
         return prepared.plan(None, executor)
-    plan = journal.header["identity"]["plan"]
-    tile = plan["tile"] if prepared.request.tile is None else prepared.request.tile
-    batch = plan["batch"] if tile == plan["tile"] else None
-    held = plan["runtime"] if prepared.request.runtime == "auto" else None
-    return prepared.plan(Fixed(tile=tile, block=plan["block"], batch=batch, runtime=held), executor)
+    held = journal.header.get("identity", {}).get("plan", {})  # of an older version: less, which is refused by name
+    tile = held.get("tile") if prepared.request.tile is None else prepared.request.tile
+    batch = held.get("batch") if tile == held.get("tile") else None
+    runtime = held.get("runtime") if prepared.request.runtime == "auto" else None
+    return prepared.plan(Fixed(tile=tile, block=held.get("block"), batch=batch, runtime=runtime), executor)
 
 
 def _unfinished(prepared: Prepared, target: io.LabelTarget) -> Journal | None:
@@ -317,12 +321,17 @@ def _begin(prepared: Prepared, target: io.LabelTarget, plan: Plan) -> tuple[io.L
         journal.check(identity)
         journal.take_up()
         store = io.LabelStore.open_partial(target)
-        for block, record in list(journal.done.items()):
-            if not store.verify_block(record.shards):
-                del journal.done[block]  # its shard is missing or cut short, as after a loss of power: do it again
+        _drop_missing(journal, store)
         return store, journal
     store = io.LabelStore.create(target, prepared.layout(plan, target), with_image=prepared.request.with_image)
     return store, Journal.create(target.partial_dir / _JOURNAL, {"identity": identity})
+
+
+def _drop_missing(journal: Journal, store: io.LabelStore) -> None:
+    """Forget the blocks whose shard is missing or cut short, as after a loss of power: they are done again."""
+    for block, record in list(journal.done.items()):
+        if not store.verify_block(record.shards):
+            del journal.done[block]
 
 
 class _Tally:
