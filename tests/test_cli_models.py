@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_info_says_that_segment_takes_torchscript(run: Run) -> None:
 
 def test_a_model_is_exported_and_a_name_says_where(run: Run, package: Path) -> None:
     done = run("export", package, "--to", "torchscript", "--out", "laths.pt", "--json")
+    assert re.search(r"multiples of \d+ px; .* mirror the image by \d+ px", done.stderr)
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == {"paths": ["laths.pt"]}
     assert load("laths.pt").contract.halo == 144

@@ -357,7 +357,12 @@ def test_what_is_no_rotation_adds_nothing_to_the_moments() -> None:
 
 def test_a_table_of_grains() -> None:
     scan = random_map(np.random.default_rng(3), Grid.square(30, 40, dx=0.5), laue=("m-3m", "6/mmm"))
-    text = repr(ebsd.grains(scan, 5.0, 2))
+    grains = ebsd.grains(scan, 5.0, 2)
+    text = repr(grains)
+    for phase in scan.phases:
+        diameters = [2 * math.sqrt(area / math.pi) for area in grains.area_um2[grains.phase_id == phase.id]]
+        line = next(line for line in text.splitlines() if str(phase) in line)
+        assert float(line.split()[-1]) == pytest.approx(float(np.median(diameters)), rel=1e-3)
     assert "grains at 5°, of 2 or more points" in text
     assert "6/mmm" in text
     assert "median diameter µm" in text

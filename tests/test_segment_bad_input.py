@@ -215,9 +215,24 @@ def test_absurd_scale_is_told(tmp_path):
         bainite_fast.plan(GRAY, package, scale=20.0)
 
 
-def test_a_size_of_a_pixel_that_no_micrograph_has_is_told(net):
-    with pytest.warns(BainiteWarning, match="a pixel of 500 µm is larger than that of any micrograph"):
-        bainite_fast.plan(GRAY, net, scale=500.0)
+@pytest.mark.parametrize("scale", [500.0, 50.0])  # 50 nm, very likely
+def test_a_size_of_a_pixel_that_no_micrograph_has_is_told(net, scale):
+    with pytest.warns(BainiteWarning, match=f"a pixel of {scale:g} µm is larger than that of any micrograph"):
+        bainite_fast.plan(GRAY, net, scale=scale)
+
+
+def test_an_annotation_bar_that_is_labelled_is_told(net):
+    picture = np.random.default_rng(0).integers(60, 200, (340, 400), dtype=np.uint8)
+    picture[300:] = 0
+    picture[312:325, 20:200:3] = 255  # text
+    with pytest.warns(
+        BainiteWarning, match="the lowest 40 rows of array look like the annotation bar .*crop_bar='auto'"
+    ):
+        bainite_fast.plan(picture, net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert bainite_fast.plan(picture, net, crop_bar="auto").shape == (300, 400)
+        bainite_fast.plan(picture[:300], net)
 
 
 def test_a_run_is_not_gone_on_with_at_another_scale(net, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._disk import beside
+from .._optional import require
 from ..ebsd import (
     BainiteMap,
     EBSDMap,
@@ -46,6 +47,8 @@ def check_outputs(
         If one exists, and is not to be overwritten.
     OutputError
         If its folder does not exist.
+    MissingExtraError
+        If one is a picture, and matplotlib is missing.
     """
     targets = tuple(Path(path) for path in paths or ())
     for number, path in enumerate(targets):
@@ -61,6 +64,8 @@ def check_outputs(
         _spare(path, overwrite=overwrite)
         if not path.parent.is_dir():
             raise OutputError(f"the folder {path.parent} does not exist; make it first")
+    if any(path.suffix.lower() == ".png" for path in targets):
+        require("matplotlib", "plots", "drawing a map")
     return targets
 
 

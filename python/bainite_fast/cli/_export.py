@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ._console import emit, emit_json, progress
+from ._console import emit, emit_json, progress, say
 from ._options import Json, Overwrite, Quiet
 from ._parsing import parse_output
 
@@ -75,7 +75,7 @@ def export(
     if to is not None:
         if name is not None:
             raise typer.BadParameter("--name chooses among labels, and --to exports a model; leave one of them")
-        written = [_export_model(source, place, to, publication, overwrite)]
+        written = [_export_model(source, place, to, publication, overwrite, quiet)]
     else:
         given = [f"--{key}" for key, value in publication.items() if value]
         if given:
@@ -99,11 +99,12 @@ def _export_model(
     to: Literal["torchscript", "pt2", "onnx", "bioimageio"],
     publication: dict[str, Any],
     overwrite: bool,
+    quiet: bool,
 ) -> Path:
     from .. import models
 
     entries = [tuple(part.strip() for part in entry.rpartition("|")[::2]) for entry in publication["cite"] or ()]
-    return models.export(
+    written = models.export(
         source,
         place,
         format=to,
@@ -112,6 +113,13 @@ def _export_model(
         cite=[(text, where) for text, where in entries],
         overwrite=overwrite,
     )
+    if to != "bioimageio" and not quiet:  # its rdf.yaml says it
+        contract = models.load(source).contract
+        say(
+            f"height and width of its input are multiples of {contract.stride} px; for the labels of `segment`, mirror "
+            f"the image by {contract.halo} px on every side first, and cut that off again"
+        )
+    return written
 
 
 def _export_labels(source: str, place: str, name: str | None, overwrite: bool, quiet: bool) -> list[Path]:

@@ -152,7 +152,12 @@ def _heading(labels: LabelImage, factor: float, has_image: bool) -> list[str]:
     second = "labels of another program" if model is None else f"model {model}"
     if labels.provenance.get("trained_on") == "synthetic images only":
         second += ", which has seen no real steel"
-    return [first, second if has_image else f"{second} · labels alone: no gray or RGB image lies with them"]
+    return [
+        first,
+        second
+        if has_image
+        else f"{second} · labels alone: no gray or RGB image lies with them (segment --with-image copies it there)",
+    ]
 
 
 def _lay_out(panel: Picture, lines: Sequence[str], swatches: Sequence[tuple[str, Color]]) -> Picture:

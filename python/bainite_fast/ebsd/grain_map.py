@@ -231,7 +231,7 @@ class Grains:
             if not mine.any():
                 continue
             area = self.area_um2[mine]
-            diameter = 2 * math.sqrt(float(np.median(area)) / math.pi)
+            diameter = float(np.median(2 * np.sqrt(area / math.pi)))
             share = float(self.sizes[mine].sum()) / max(1, self.ebsd.size)
             names.append((str(phase), f"{len(area)}", f"{100 * share:.1f} %"))
             lengths.append((float(area.mean()), float(area.max()), diameter))

@@ -37,7 +37,7 @@ _UM = {
 }
 
 SCALE_TOLERANCE = 0.02  # within which two scales are the same
-_PLAUSIBLE = (1e-5, 50.0)  # µm per px, from atomic resolution to a hand lens
+_PLAUSIBLE = (1e-5, 5.0)  # µm per px, from atomic resolution to the weakest objective
 
 
 def check_pixel_size(um_per_px: float | None) -> None:
@@ -51,7 +51,7 @@ def check_pixel_size(um_per_px: float | None) -> None:
     Warns
     -----
     BainiteWarning
-        If it is below 10⁻⁵ or above 50 µm: the unit may be another.
+        If it is below 10⁻⁵ or above 5 µm: the unit may be another.
     """
     if um_per_px is None:
         return

@@ -83,7 +83,7 @@ def bar_rows(strip: NDArray[Any], most: int) -> int:
     gray = strip.astype(np.float32) if strip.ndim == 2 else strip.astype(np.float32).mean(axis=2)
     # One per cent of the range is equal: JPEG leaves ripples around text.
     low, high = float(gray.min()), float(gray.max())
-    if not high > low:
+    if not (high > low and np.isfinite(high - low)):
         return 0
     levels = np.round((gray - low) / (high - low) * 100).astype(np.int16)
     background = _background(levels)

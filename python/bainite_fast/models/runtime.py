@@ -259,12 +259,24 @@ def _freeze_as(
 ) -> nn.Module | None:
     try:
         made = _jit.trace(network, samples[0], check_trace=False) if mode == "traced" else _jit.script(network)
-        frozen = cast(nn.Module, _jit.freeze(made.eval()))
+        frozen = cast(nn.Module, _jit.freeze(_on_its_own(made.eval())))
         for _ in range(2):  # the second run is the optimised one
             same = _same(frozen, samples, expected, precision)
     except (RuntimeError, TypeError, ValueError, AttributeError, _jit.TracingCheckError):
         return None
     return frozen if same else None
+
+
+def _on_its_own(script: nn.Module) -> Any:
+    """Return a TorchScript module as it is once saved and read again.
+
+    What is traced or scripted shares one compilation unit of the process, which keeps for good what freezing adds to
+    it: all weights. What is read has a unit of its own, and goes with it.
+    """
+    buffer = io.BytesIO()
+    _jit.save(script, buffer)
+    buffer.seek(0)
+    return _jit.load(buffer)
 
 
 def _with_core(made: _Compiled, network: nn.Module, contract: Contract, target: _Target) -> _Compiled:

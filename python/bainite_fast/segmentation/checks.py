@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from ..errors import BainiteWarning, InputError
-from ..io import Mosaic
+from ..io import Mosaic, find_bar
 from ..models import LoadedModel
 from .request import Request, scale_factor
 
@@ -102,6 +102,23 @@ def warn_of_intensities(mosaic: Mosaic) -> None:
             f"the middle of {mosaic.name} reaches {brightest:.4g}, and {mosaic.dtype.name} intensities are taken as "
             f"0…{full:g}: the model may see it far too {'bright' if brightest > full else 'dark'}. Rescale the mosaic, "
             "or give a bare network normalize=(mean, std) that fits",
+            BainiteWarning,
+            stacklevel=5,
+        )
+
+
+_PICTURE = 64 * 2**20  # px; a larger one is no single picture of a microscope
+
+
+def warn_of_bar(mosaic: Mosaic) -> None:
+    """Say so when the foot of a picture looks like the annotation bar of a microscope, which no model knows."""
+    if mosaic.shape[0] * mosaic.shape[1] > _PICTURE or mosaic.synthetic:
+        return
+    rows = find_bar(mosaic)
+    if rows:
+        warnings.warn(
+            f"the lowest {rows} rows of {mosaic.name} look like the annotation bar of a microscope, and are labelled "
+            "and counted like the rest; leave them out with crop_bar='auto'",
             BainiteWarning,
             stacklevel=5,
         )

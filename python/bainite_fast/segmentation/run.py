@@ -24,7 +24,7 @@ from ..models import load as load_model
 from ..models.device import free_device_memory
 from ..models.exported import is_faster
 from . import memory as mem
-from .checks import check_channels, warn_of_intensities, warn_of_scale, warn_of_threads
+from .checks import check_channels, warn_of_bar, warn_of_intensities, warn_of_scale, warn_of_threads
 from .device_planner import DeviceBudget, make_device_plan
 from .engine import BlockResult, Job, Network, forget
 from .journal import Journal, exclusive, refuse_if_held
@@ -183,6 +183,8 @@ def prepare(choice: Choice, request: Request) -> Iterator[Prepared]:
         factor = scale_factor(request.scale, mosaic.um_per_px, loaded.contract.um_per_px)
         warn_of_scale(mosaic, loaded, request)
         warn_of_intensities(mosaic)
+        if choice.crop_bar is None:
+            warn_of_bar(mosaic)
         grid = mosaic.shape if factor == 1.0 else scaled_shape(mosaic.shape, factor)
         yield Prepared(request, mosaic, network, grid)
     finally:
