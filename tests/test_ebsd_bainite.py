@@ -16,6 +16,7 @@ from bainite_fast.ebsd import (
     EBSDMap,
     Grid,
     Phase,
+    _parting,
     boundaries,
     boundary_features,
     draw_layer,
@@ -306,6 +307,24 @@ def test_subgrains_are_not_parted_from_the_ferrite_that_they_are_in() -> None:
     large = found.features.points > 100
     assert large.any()
     assert (found.grain_labels[large] == 0).all()
+
+
+def test_bent_islands_in_one_grain_are_grains_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they would have the aspect ratio of the way between them."""
+    grid = Grid.square(60, 140, dx=0.4)
+    error = np.random.default_rng(1).normal(scale=np.radians(0.2) / np.sqrt(3), size=(grid.size, 3))
+    ebsd = EBSDMap(grid=grid, phases=(Phase(0, "Ferrite"),), quaternions=from_rotation_vector(error))
+    whole, floor = grains(ebsd, 5.0, 1), noise_floor(ebsd)
+    assert len(whole) == 1
+    limit = Bent.over(grid, 1, floor, (0.71, 0.5))
+    kam = np.full((60, 140), floor.floor)
+    kam[10:50, 10:50] = kam[10:50, 90:130] = 5 * limit.kam_at
+    monkeypatch.setattr(_parting, "_point_kam", lambda *_: (np.ones(grid.size, np.bool_), kam.ravel()))
+    parted = _parting.part_grains(ebsd, whole, 1, limit=limit, reach=0.5, diameter=3.0)
+    ids = parted.ids.reshape(60, 140)
+    assert len(parted) == 3
+    assert len({ids[0, 0], ids[30, 30], ids[30, 110]}) == 3
+    assert parted.sizes.sum() == grid.size
 
 
 @pytest.mark.parametrize("noise", [0.2, 0.5, 1.0])

@@ -319,9 +319,8 @@ def bainite(
     """Tell lath bainite from polygonal ferrite, grain by grain, and say what share of the map each has.
 
     Only body-centred cubic iron is judged, told by its lattice or name; other phases are "not judged". A grain that is
-    quiet here and bent there is judged in two parts, which may lie in several islands each. --out writes one
-    row per grain to a .csv, the label of every point to a .npy (uint8: 0 polygonal ferrite, 1 lath bainite, 2 unsure, 3
-    not judged), or a map to a .png or .ome.zarr.
+    quiet here and bent there is judged in parts. --out writes one row per grain to a .csv, the label of every point to
+    a .npy (uint8: 0 polygonal ferrite, 1 lath bainite, 2 unsure, 3 not judged), or a map to a .png or .ome.zarr.
     """
     from .. import ebsd as house
     from ._ebsd_files import bainite_summary, check_outputs, phase_arguments, write_bainite

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from ._pairs import half_stencil, nearest_pairs
+from ._pairs import half_stencil, nearest_pairs, pairs
 from .noise import FLOOR_PER_NOISE, NoiseFloor
 
 if TYPE_CHECKING:
@@ -97,7 +99,8 @@ def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, limit: Bent, reach
     """Part grains that are quiet here and bent there.
 
     A ferrite grain and a block of bainite beside it with the same variant are one grain by their angle; their KAM tells
-    them apart. Only a quiet part as large as polygonal ferrite (of `diameter` µm) is parted from the rest.
+    them apart. Only a quiet part as large as polygonal ferrite (of `diameter` µm) is parted from the rest. What lies
+    apart is a grain of its own: its shape is judged. Islands too small for that go with what is around them.
     """
     ids = grains.ids.reshape(-1)
     known, values = _point_kam(ebsd, grains, order)
@@ -109,14 +112,26 @@ def part_grains(ebsd: EBSDMap, grains: Grains, order: int, *, limit: Bent, reach
     area, count = ebsd.grid.point_area, len(grains)
     calm_um2 = np.bincount(ids[known & ~bent], minlength=count) * area
     bent_um2 = np.bincount(ids[bent], minlength=count) * area
-    least = 0.25 * np.pi * (_QUIET_SHARE * diameter) ** 2
-    parted = (calm_um2 >= least) & (bent_um2 >= max(_LEAST_BENT_UM2, 10 * area))
+    least, least_bent = 0.25 * np.pi * (_QUIET_SHARE * diameter) ** 2, max(_LEAST_BENT_UM2, 10 * area)
+    parted = (calm_um2 >= least) & (bent_um2 >= least_bent)
     if not parted.any():
         return grains
     # Points without a KAM have no neighbour in their grain within its 5°: they go with the bent part.
-    quiet = known & ~bent
-    fresh = np.where((ids >= 0) & ~quiet & parted[ids], ids.astype(np.int64) + count, ids)
-    return _renumbered(grains, fresh)
+    quiet, inside = known & ~bent, (ids >= 0) & parted[ids]
+    islands = _islands(ebsd, ids, inside, quiet)
+    small = np.bincount(islands[inside], minlength=ebsd.size) * area < least_bent
+    quiet ^= inside & small[islands]
+    islands = _islands(ebsd, ids, inside, quiet)
+    return _renumbered(grains, np.where(inside, count + islands, ids))
+
+
+def _islands(ebsd: EBSDMap, ids: NDArray[np.int32], inside: Bool, quiet: Bool) -> NDArray[np.int64]:
+    """Return a number for each connected region of points `inside` that are of one grain, and all quiet or all not."""
+    found = [pairs(ebsd.grid, offset) for offset in half_stencil(ebsd.grid, 1)]  # diagonal ones, too
+    i, j = (np.concatenate(ends) for ends in zip(*found, strict=True))
+    same = inside[i] & (ids[i] == ids[j]) & (quiet[i] == quiet[j])
+    links = coo_array((np.ones(int(same.sum()), np.bool_), (i[same], j[same])), shape=(ebsd.size, ebsd.size))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)
 
 
 def _rounds(grid: Grid, limit: Bent, reach: float) -> int:

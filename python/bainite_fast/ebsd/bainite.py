@@ -209,8 +209,8 @@ def find_bainite(
 
     Notes
     -----
-    A grain whose lattice is quiet here and bent there is judged in two parts, so that these are not the grains of
-    :func:`grains`; each part may lie in several islands, and its aspect ratio is then that of all of them.
+    A grain whose lattice is quiet here and bent there is judged in parts, each of them one connected region, so that
+    these are not the grains of :func:`grains`.
 
     Judged on synthetic maps alone so far: see benchmarks/results/ebsd_bainite.md. Martensite looks like lath bainite to
     every one of these criteria; take it out by band contrast or by its own phase first.
