@@ -20,7 +20,13 @@ from segment_helpers import small_unet
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (600, 1300), dtype=np.uint8)
 NET = small_unet(depth=1)
-OPTIONS = {"tile": 64, "memory": "1GiB", "scale": "as-is", "precision": "float32"}
+# More than a process holds that has run other tests.
+OPTIONS = {
+    "tile": 64,
+    "memory": "4GiB",
+    "scale": "as-is",
+    "precision": "float32",
+}  # a process that has run other tests holds more than one
 
 
 class _BrokenOffError(Exception):

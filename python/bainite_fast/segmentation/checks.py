@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import numpy as np
 
-from ..errors import BainiteWarning, InputError
+from ..errors import BainiteWarning, InputError, MosaicError
 from ..io import Mosaic, find_bar
 from ..models import LoadedModel
 from .request import Request, scale_factor
@@ -114,7 +115,9 @@ def warn_of_bar(mosaic: Mosaic) -> None:
     """Say so when the foot of a picture looks like the annotation bar of a microscope, which no model knows."""
     if mosaic.shape[0] * mosaic.shape[1] > _PICTURE or mosaic.synthetic:
         return
-    rows = find_bar(mosaic)
+    rows = 0
+    with contextlib.suppress(MosaicError):  # of what is damaged: the run names it, and keeps what is finished
+        rows = find_bar(mosaic)
     if rows:
         warnings.warn(
             f"the lowest {rows} rows of {mosaic.name} look like the annotation bar of a microscope, and are labelled "
