@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -353,3 +354,15 @@ def test_the_largest_tensor_is_known() -> None:
     assert compile(load(UNet(base=4, depth=2))).largest_tensor(1, 1024, 512) == 8 * 1024 * 512
     wide = torch.nn.Sequential(torch.nn.Conv2d(1, 48, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(48, 2, 1))
     assert compile(load(wide)).largest_tensor(2, 64, 64) == 48 * 2 * 64 * 64
+
+
+def test_a_network_that_cannot_be_saved_is_traced_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("Could not export Python function call")
+
+    monkeypatch.setattr("bainite_fast.models.runtime._jit.save", refuse)
+    network = nn.Conv2d(1, 2, 3, padding=1).eval()
+    made = compile(load(network), precision="float32")
+    x = made.new_batch(1, 32, 32).normal_()
+    assert made.mode == "traced"
+    torch.testing.assert_close(made.run(x), network(x).detach(), rtol=1e-4, atol=1e-5)

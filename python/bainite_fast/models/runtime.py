@@ -271,10 +271,13 @@ def _on_its_own(script: nn.Module) -> Any:
     """Return a TorchScript module as it is once saved and read again.
 
     What is traced or scripted shares one compilation unit of the process, which keeps for good what freezing adds to
-    it: all weights. What is read has a unit of its own, and goes with it.
+    it: all weights. What is read has a unit of its own, and goes with it. What calls Python cannot be saved, and stays.
     """
     buffer = io.BytesIO()
-    _jit.save(script, buffer)
+    try:
+        _jit.save(script, buffer)
+    except RuntimeError:
+        return script
     buffer.seek(0)
     return _jit.load(buffer)
 
